@@ -1,0 +1,122 @@
+"""The joint model: an encoder a stream, an auxiliary head a stream, one fusion head."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fusion.heads import HEADS, Mask
+from preprocess.errors import UserError
+from streams import STREAMS
+from streams.encoder import Encoder
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The model's shape."""
+
+    towers: tuple[str, ...] = ()
+    """towers other than the default, as STREAM=TOWER; rgb and flow: conv3d or r2plus1d"""
+    width: int = 32
+    """channels of the first stage of each tower"""
+    feature: int = 128
+    """size D of each stream's feature"""
+    head: str = "concat"
+    """fusion head: concat (learned, on features) or mean (of the streams' own logits)"""
+    dropout: float = 0.3
+    """share of features hidden in training, before the LSTMs and in the head"""
+
+
+class Output(NamedTuple):
+    """What the model makes of a batch. Rows of absent streams hold zeros."""
+
+    logits: Tensor  # (B, K), fused
+    stream_logits: dict[str, Tensor]  # stream → (B, K), each stream's own opinion
+    features: dict[str, Tensor]  # stream → (B, D)
+    sequences: dict[str, Tensor]  # stream → (B, T', D)
+
+
+class FusionModel(nn.Module):
+    """Any number of streams; each encodes only the rows in which it is present."""
+
+    def __init__(self, encoders: dict[str, Encoder], *, head: nn.Module, feature: int, classes: int) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleDict(encoders)
+        self.auxiliary = nn.ModuleDict({name: nn.Linear(feature, classes) for name in encoders})
+        self.head = head
+
+    def forward(self, clips: dict[str, Tensor], present: Mask, *, use: Mask | None = None) -> Output:
+        """{(B, C, T, H, W) or (B, M, T)}, {(B,)} → Output
+
+        `use` says what the fusion head may look at where that is less than what is present.
+        """
+        features, sequences, logits = {}, {}, {}
+        for name, encoder in self.encoders.items():
+            sequences[name], features[name] = _encode_present(encoder, clips[name], present[name])
+            opinion = self.auxiliary[name](features[name])
+            logits[name] = opinion.masked_fill(~present[name][:, None], 0.0)
+        return Output(self.fuse(features, logits, present if use is None else use), logits, features, sequences)
+
+    def fuse(self, features: dict[str, Tensor], stream_logits: dict[str, Tensor], use: Mask) -> Tensor:
+        """The answer from the streams that `use` names, row by row: → (B, K)"""
+        return self.head(features, stream_logits, use)
+
+
+def build_model(settings: ModelSettings, *, streams: tuple[str, ...], classes: int, parameters: dict) -> FusionModel:
+    """The model for `streams` of a store with these `parameters`.
+
+    Raises UserError for a head or tower that does not exist.
+    """
+    if settings.head not in HEADS:
+        raise UserError(f"unknown head '{settings.head}': known are {', '.join(HEADS)}")
+    towers = {name: STREAMS[name].towers[0] for name in streams} | _parse_towers(settings.towers, streams)
+    encoders = {
+        name: Encoder(
+            tower=towers[name],
+            channels=STREAMS[name].channels(parameters),
+            width=settings.width,
+            feature=settings.feature,
+            dropout=settings.dropout,
+        )
+        for name in streams
+    }
+    head = HEADS[settings.head](streams=streams, feature=settings.feature, classes=classes, dropout=settings.dropout)
+    return FusionModel(encoders, head=head, feature=settings.feature, classes=classes)
+
+
+def drop_streams(present: Mask, share: float) -> Mask:
+    """Hide each present stream with probability `share`, but never the last one of a row."""
+    mask = torch.stack(list(present.values()))  # (streams, B)
+    kept = mask & (torch.rand(mask.shape, device=mask.device) >= share)
+    # where everything went, one of the present streams comes back: the one with the largest random number
+    chance = torch.rand(mask.shape, device=mask.device).masked_fill(~mask, -1.0)
+    rescued = torch.zeros_like(mask).scatter_(0, chance.argmax(dim=0, keepdim=True), True)
+    kept = torch.where(kept.any(dim=0), kept, rescued & mask)
+    return dict(zip(present, kept, strict=True))
+
+
+def _encode_present(encoder: Encoder, clips: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """Encode the rows that are present; the others neither cost anything nor touch batch norm's statistics."""
+    if bool(present.all()):
+        encoded = encoder(clips)
+        return encoded.sequence, encoded.feature
+    rows = present.nonzero()[:, 0]
+    if not len(rows):  # the shapes of nothing: (B, 1, D) and (B, D)
+        size = encoder.lstm.hidden_size
+        return clips.new_zeros(len(clips), 1, size), clips.new_zeros(len(clips), size)
+    encoded = encoder(clips[rows])
+    sequence = encoded.sequence.new_zeros(len(clips), *encoded.sequence.shape[1:])
+    feature = encoded.feature.new_zeros(len(clips), *encoded.feature.shape[1:])
+    return sequence.index_copy(0, rows, encoded.sequence), feature.index_copy(0, rows, encoded.feature)
+
+
+def _parse_towers(texts: tuple[str, ...], streams: tuple[str, ...]) -> dict[str, str]:
+    towers = {}
+    for text in texts:
+        stream, _, tower = text.partition("=")
+        if stream not in streams or tower not in STREAMS[stream].towers:
+            known = ", ".join(f"{name}={tower}" for name in streams for tower in STREAMS[name].towers)
+            raise UserError(f"unknown tower '{text}': this run can have {known}")
+        towers[stream] = tower
+    return towers

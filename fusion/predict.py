@@ -1,0 +1,68 @@
+"""Asking a model about whole videos: several clips each, every subset of the streams from one encoding."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from fusion.model import FusionModel
+from streams import STREAMS, subset_name
+from streams.batch import Batch
+
+
+class Answers:
+    """Class probabilities of videos for each subset of the streams, averaged over a video's clips."""
+
+    def __init__(self, subsets: Sequence[tuple[str, ...]], *, videos: int, classes: int) -> None:
+        self.subsets = list(subsets)
+        self._sum = {subset_name(s): torch.zeros(videos, classes, dtype=torch.float64) for s in subsets}
+        self._clips = {subset_name(s): torch.zeros(videos, dtype=torch.float64) for s in subsets}
+
+    def add(self, subset: str, videos: torch.Tensor, logits: torch.Tensor, there: torch.Tensor) -> None:
+        """videos: (B,), logits: (B, K), there: (B,) bool, whether any stream of the subset was."""
+        probabilities = logits.double().softmax(dim=1).cpu() * there.cpu()[:, None]
+        self._sum[subset].index_add_(0, videos.cpu(), probabilities)
+        self._clips[subset].index_add_(0, videos.cpu(), there.cpu().double())
+
+    def answered(self, subset: str) -> torch.Tensor:
+        """(N,) bool: videos that have a stream of the subset. Of the others nothing can be said."""
+        return self._clips[subset] > 0
+
+    def probabilities(self, subset: str) -> torch.Tensor:
+        """(N, K); rows sum to one, or are zeros for a video without an answer."""
+        return self._sum[subset] / self._clips[subset].clamp(min=1)[:, None]
+
+
+def answer(
+    model: FusionModel,
+    batches: Iterable[Batch],
+    subsets: Sequence[tuple[str, ...]],
+    *,
+    videos: int,
+    classes: int,
+    device: torch.device,
+) -> Answers:
+    """Run the model over all batches; streams outside a subset are hidden from the fusion head."""
+    answers = Answers(subsets, videos=videos, classes=classes)
+    model.eval()
+    with torch.inference_mode():
+        for batch in batches:
+            batch = batch.to(device)
+            with mixed_precision(device):
+                output = model(prepare(batch, training=False), batch.present)
+                for subset in subsets:
+                    use = {name: mask & (name in subset) for name, mask in batch.present.items()}
+                    there = torch.stack([use[name] for name in use]).any(dim=0)
+                    logits = model.fuse(output.features, output.stream_logits, use)
+                    answers.add(subset_name(subset), batch.videos, logits.float(), there)
+    return answers
+
+
+def prepare(batch: Batch, *, training: bool) -> dict[str, torch.Tensor]:
+    """The towers' inputs of a batch that is on the device."""
+    return {name: STREAMS[name].prepare(clips, training=training) for name, clips in batch.clips.items()}
+
+
+def mixed_precision(device: torch.device) -> AbstractContextManager:
+    """bfloat16 where the hardware is made for it; elsewhere float32."""
+    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()

@@ -1,0 +1,111 @@
+"""Turn a folder of videos into one store of RGB, TV-L1 optical flow and log-mel sound.
+
+    python -m preprocess.extract videos/ out.h5                       # videos/<class>/<video>, at any depth
+    python -m preprocess.extract videos/ out.h5 --labels labels.csv   # columns: path,label[,split][,group]
+
+Look at the result with python -m preprocess.info out.h5 and python -m preprocess.show out.h5 VIDEO.
+"""
+
+import os
+import sys
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from preprocess import catalog
+from preprocess.errors import UserError, run_command
+from preprocess.piece import PieceSettings
+from preprocess.pool import run_all
+from preprocess.store import STREAMS, Rejected, Store
+from preprocess.table import human_bytes, human_seconds, print_table
+from preprocess.writer import StoreWriter
+
+
+@dataclass(frozen=True)
+class ExtractSettings:
+    """The command line of preprocess.extract."""
+
+    videos: tyro.conf.Positional[Path]
+    """folder of videos: <class>/<video>, at any depth below the class"""
+    out: tyro.conf.Positional[Path]
+    """the store to write, for instance out.h5"""
+    labels: Path | None = None
+    """CSV file that names the videos: columns path (relative to the folder), label, optionally split (train, val,
+    test) and group (videos of one group are never split)"""
+    workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    """worker processes, one thread each; the default is one for each core"""
+    overwrite: bool = False
+    """replace the store if there is one"""
+    strict: bool = False
+    """end with status 1 if any video could not be used"""
+    store: Annotated[PieceSettings, tyro.conf.arg(name="")] = field(default_factory=PieceSettings)
+
+
+def extract(settings: ExtractSettings) -> Store | None:
+    """Extract every video and write the store; None if no video could be used, and then nothing is written.
+
+    Raises UserError for input that cannot be worked on.
+    """
+    if not settings.videos.is_dir():
+        raise UserError(f"{settings.videos} is no folder of videos")
+    if settings.workers < 1 or settings.store.fps <= 0 or settings.store.short_side < 8:
+        raise UserError("--workers and --fps must be positive, --short-side at least 8 pixels")
+    found = (
+        catalog.from_csv(settings.videos, settings.labels) if settings.labels else catalog.from_folder(settings.videos)
+    )
+    for note in found.notes:
+        print(f"note: {note}")
+    with StoreWriter(settings.out, overwrite=settings.overwrite) as writer:
+        for piece, outcome in run_all(found.sources, writer.folder, settings.store, workers=settings.workers):
+            writer.add(piece, outcome)
+        if not writer.videos:
+            print_rejected(writer.rejected)
+            return None
+        writer.publish(parameters=asdict(settings.store), notes=found.notes)
+    return Store(settings.out)
+
+
+def print_rejected(rejected: list[Rejected]) -> None:
+    """One line for each file that could not be used."""
+    for reject in sorted(rejected, key=lambda reject: reject.path):
+        print(f"not used: {reject.path}: {reject.reason}")
+
+
+def print_summary(store: Store) -> None:
+    """What the store holds, stream by stream."""
+    print_rejected(store.rejected)
+    hours = human_seconds(sum(video.seconds for video in store.videos))
+    print(
+        f"\n{store.path}: {len(store)} videos, {hours}, {len(store.classes)} classes, "
+        f"{human_bytes(store.path.stat().st_size)}; {len(store.rejected)} files not used"
+    )
+    print_table(["stream", "present", "missing", "why", "size"], [stream_row(store, name) for name in STREAMS])
+    damaged = [video for video in store.videos if video.damaged]
+    if damaged:
+        print(f"{len(damaged)} videos had damaged parts that were passed over, the first: {damaged[0].path}")
+
+
+def stream_row(store: Store, stream: str) -> list[str]:
+    """Name, present, missing, why and bytes of one stream."""
+    why = Counter(video.why[stream] for video in store.videos if stream in video.why)
+    size = sum(store.content_bytes(video, stream) for video in store.videos)
+    present = sum(video.streams[stream] for video in store.videos)
+    reasons = ", ".join(f"{reason} ×{count}" for reason, count in why.most_common())
+    return [stream, str(present), str(len(store) - present), reasons, human_bytes(size)]
+
+
+def main() -> int:
+    settings = tyro.cli(ExtractSettings, prog="python -m preprocess.extract", description=__doc__)
+    store = extract(settings)
+    if store is None:
+        print(f"error: none of the videos in {settings.videos} can be used; no store was written", file=sys.stderr)
+        return 1
+    print_summary(store)
+    return 1 if settings.strict and store.rejected else 0
+
+
+if __name__ == "__main__":
+    run_command(main)

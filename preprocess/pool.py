@@ -1,0 +1,114 @@
+"""Many videos on many cores: spawned workers of one thread each, and what to do when one of them dies."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+from preprocess.catalog import Source
+from preprocess.piece import PieceSettings, extract_piece
+from preprocess.store import Rejected, Video
+
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+def run_all(
+    sources: Sequence[Source], folder: Path, settings: PieceSettings, *, workers: int
+) -> Iterator[tuple[Path, Video | Rejected]]:
+    """Extract every source into a piece in `folder`; give out (piece, outcome) as they get done.
+
+    A video whose decoder kills its process is rejected; those that were at work beside it are done again.
+    """
+    jobs = [(source, folder / f"{number:08d}.piece") for number, source in enumerate(sources)]
+    workers = min(workers, len(jobs))
+    with tqdm(total=len(jobs), unit="video", smoothing=0.05) as bar:
+        suspects = []
+        todo = iter(jobs)
+        while True:
+            broken = []
+            for job, outcome in _run(todo, settings, workers=workers):
+                if outcome is None:
+                    broken.append(job)
+                else:
+                    bar.update()
+                    yield job[1], outcome
+            if not broken:
+                break
+            suspects += broken  # the pool is gone; `todo` holds what it had not taken
+        for job in suspects:  # alone, so that it is known whose fault a death is
+            outcome = next(_run(iter([job]), settings, workers=1))[1]
+            bar.update()
+            yield job[1], outcome or Rejected(job[0].path, "crashed: decoding it ends the process")
+
+
+def _run(
+    jobs: Iterator[tuple[Source, Path]], settings: PieceSettings, *, workers: int
+) -> Iterator[tuple[tuple[Source, Path], Video | Rejected | None]]:
+    """Give out (job, outcome) as they get done; None for each that was in flight when a worker died."""
+    with _one_thread_each():
+        pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
+        running: dict[Future, tuple[Source, Path]] = {}
+        try:
+            dead = False
+            while True:
+                while not dead and len(running) < 2 * workers and (job := next(jobs, None)) is not None:
+                    try:
+                        running[pool.submit(_work, *job, settings)] = job
+                    except BrokenProcessPool:
+                        dead = True
+                        yield job, None
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    job = running.pop(future)
+                    try:
+                        yield job, future.result()
+                    except BrokenProcessPool:
+                        dead = True
+                        yield job, None
+        finally:  # also when the caller stops: what is in flight is given up
+            for process in list((pool._processes or {}).values()):
+                process.terminate()
+            pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """Make this process a worker: it leaves Ctrl-C to its parent and uses one thread."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import cv2
+    import torch
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+
+
+def _work(source: Source, piece: Path, settings: PieceSettings) -> Video | Rejected:
+    try:
+        return extract_piece(source, piece, settings)
+    except OSError as error:
+        if error.filename == source.file or error.errno is None:
+            return Rejected(source.path, f"cannot be read ({error.strerror or error})")
+        raise  # the disk is full, the folder is gone: not this video's fault
+    except Exception as error:  # whatever a hostile file makes of a decoder costs that file alone
+        return Rejected(source.path, f"failed: {type(error).__name__}: {error}")
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Libraries read these when they are loaded, that is when a worker starts."""
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

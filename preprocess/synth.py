@@ -1,0 +1,172 @@
+"""Make the three-bit videos: every class is three independent bits, each of which one stream alone can perceive.
+
+    python -m preprocess.synth videos/                    # 320 videos to train on, 400 to test on
+    python -m preprocess.extract videos/ out.h5 --labels videos/labels.csv
+
+The best accuracy that any model can reach is therefore known for every subset of the streams: 25 % with one, 50 % with
+two, 100 % with three (ceilings.json). More than that proves a leak, much less a weak model.
+"""
+
+import csv
+import json
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import combinations, product
+from multiprocessing import get_context
+from pathlib import Path
+
+import av
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+from preprocess.errors import UserError, run_command
+
+SIZE = 64  # pixels of a side
+FPS = 25
+SAMPLE_RATE = 16_000
+LUMA = 125.0  # of the patch, for either hue: flow, which is computed on luma, cannot tell them apart
+CHROMA = 45.0  # how far the patch's Cb and Cr lie from grey
+BITS = {"rgb": ("orange", "blue"), "flow": ("up", "down"), "audio": ("ah", "ee")}  # stream → the bit's two values
+HUES = {"orange": (-1.0, 0.75), "blue": (1.0, -0.5)}  # direction in the (Cb, Cr) plane
+FORMANTS = {"ah": (750.0, 1150.0, 2500.0), "ee": (290.0, 2250.0, 3000.0)}  # Hz: the vowels in father and see
+FORMANT_WIDTH = 120.0  # Hz
+QUARTER = 0.25  # of the grating's period that it drifts a frame: two frames on it looks alike for both directions
+
+
+@dataclass(frozen=True)
+class SynthSettings:
+    """The command line of preprocess.synth."""
+
+    out: tyro.conf.Positional[Path]
+    """folder to make; it must not be there, or be empty"""
+    train: int = 320
+    """training videos, in equal numbers for the eight classes"""
+    test: int = 400
+    """test videos, likewise; never used in training"""
+    seconds: tuple[float, float] = (1.0, 1.4)
+    """shortest and longest video"""
+    seed: int = 0
+    """of everything that is random"""
+
+
+def synthesise(settings: SynthSettings) -> None:
+    """Write <class>/<number>.mp4, labels.csv (path, label, split) and ceilings.json below `settings.out`.
+
+    Raises UserError if the folder holds anything, or the numbers are no multiples of eight.
+    """
+    if settings.out.exists() and any(settings.out.iterdir()):
+        raise UserError(f"{settings.out} is not empty: name a new folder")
+    if settings.train % 8 or settings.test % 8 or settings.train + settings.test <= 0:
+        raise UserError("--train and --test must be multiples of eight, for eight equal classes")
+    if not 0.2 <= settings.seconds[0] <= settings.seconds[1]:
+        raise UserError("--seconds needs the shortest, at least 0.2, then the longest")
+    jobs = []
+    rows = []
+    for number in range(settings.train + settings.test):
+        split = "train" if number < settings.train else "test"
+        bits = tuple(list(product(*BITS.values()))[number % 8])
+        label = "-".join(bits)
+        path = f"{label}/{number:05d}.mp4"
+        (settings.out / label).mkdir(parents=True, exist_ok=True)
+        jobs.append((settings.out / path, bits, settings.seconds, (settings.seed, number)))
+        rows.append({"path": path, "label": label, "split": split})
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        for _ in tqdm(pool.map(_write_video, jobs, chunksize=8), total=len(jobs), unit="video", desc="synthesise"):
+            pass
+    with open(settings.out / "labels.csv", "w", newline="") as file:
+        table = csv.DictWriter(file, ["path", "label", "split"])
+        table.writeheader()
+        table.writerows(rows)
+    (settings.out / "ceilings.json").write_text(json.dumps(ceilings(), indent=1) + "\n")
+
+
+def ceilings() -> dict[str, float]:
+    """The best top-1 that any model can reach, for every subset of the streams: "rgb+audio" → 0.5."""
+    return {
+        "+".join(subset): 2.0 ** len(subset) / 2 ** len(BITS)
+        for size in range(1, len(BITS) + 1)
+        for subset in combinations(BITS, size)
+    }
+
+
+def picture_sequence(hue: str, direction: str, frames: int, rng: np.random.Generator) -> np.ndarray:
+    """Planar YUV 4:2:0 frames, (T, 3 / 2 SIZE, SIZE) uint8: a still coloured patch over a drifting grey grating.
+
+    Random: the grating's period, phase, tilt and contrast, the patch's place and size, the brightness, noise.
+    """
+    y, x = np.mgrid[0:SIZE, 0:SIZE].astype(np.float64)
+    period = rng.uniform(8.0, 14.0)
+    tilt = np.deg2rad(rng.uniform(-20, 20))
+    phase = rng.uniform(0, 2 * np.pi)
+    contrast = rng.uniform(35, 60)
+    brightness = rng.uniform(105, 145)
+    sign = {"up": 1.0, "down": -1.0}[direction]
+    along = (y * np.cos(tilt) + x * np.sin(tilt)) / period
+    time = np.arange(frames)[:, None, None]
+    luma = brightness + contrast * np.cos(2 * np.pi * (along + sign * QUARTER * time) + phase)
+    side = 2 * int(rng.integers(9, 15))  # even, as the colour planes have half the pixels
+    top, left = 2 * rng.integers(0, (SIZE - side) // 2 + 1, size=2)
+    luma[:, top : top + side, left : left + side] = LUMA
+    luma += rng.normal(0, rng.uniform(1, 4), luma.shape)
+    chroma = np.full((2, SIZE // 2, SIZE // 2), 128.0)
+    for plane, strength in zip(chroma, HUES[hue], strict=True):
+        plane[top // 2 : (top + side) // 2, left // 2 : (left + side) // 2] += CHROMA * strength * rng.uniform(0.8, 1.2)
+    colour = np.broadcast_to(chroma.reshape(1, -1, SIZE), (frames, SIZE // 2, SIZE))
+    return np.clip(np.rint(np.concatenate([luma, colour], axis=1)), 16, 235).astype(np.uint8)
+
+
+def voice(vowel: str, seconds: float, rng: np.random.Generator) -> np.ndarray:
+    """A sung vowel, (N,) float32: harmonics of a random pitch under the vowel's formants, at a random loudness.
+
+    Both vowels have the same power; pitch, phases and the slow swell of loudness are random.
+    """
+    time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    pitch = rng.uniform(110, 260)
+    number = np.arange(1, int(4000 / pitch))
+    frequency = pitch * number
+    envelope = sum(1 / (1 + ((frequency - formant) / FORMANT_WIDTH) ** 2) for formant in FORMANTS[vowel])
+    phase = rng.uniform(0, 2 * np.pi, len(number))
+    glide = 1 + 0.02 * np.sin(2 * np.pi * (rng.uniform(3, 6) * time + rng.uniform()))  # vibrato
+    cycles = np.cumsum(pitch * glide) / SAMPLE_RATE
+    tone = (envelope[:, None] * np.sin(2 * np.pi * number[:, None] * cycles + phase[:, None])).sum(axis=0)
+    swell = 1 + 0.4 * np.sin(2 * np.pi * (rng.uniform(0.5, 2) * time + rng.uniform()))
+    tone *= swell / np.sqrt(np.mean((tone * swell) ** 2))
+    loudness = 0.1 * 10 ** (rng.uniform(-10, 4) / 20)  # root mean square of full scale
+    return (loudness * tone + rng.normal(0, 0.003, len(time))).clip(-1, 1).astype(np.float32)
+
+
+def _write_video(job: tuple) -> None:
+    path, (hue, direction, vowel), (shortest, longest), seed = job
+    rng = np.random.default_rng(seed)
+    frames = round(rng.uniform(shortest, longest) * FPS)
+    pictures = picture_sequence(hue, direction, frames, rng)
+    sound = voice(vowel, frames / FPS, rng)
+    with av.open(str(path), "w") as container:
+        # a low quantiser: coding artefacts must not tell a picture which way its neighbours move
+        video = container.add_stream("libx264", rate=FPS, options={"crf": "10", "preset": "veryfast", "threads": "1"})
+        video.width = video.height = SIZE
+        video.pix_fmt = "yuv420p"
+        audio = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
+        for picture in pictures:
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="yuv420p")))
+        container.mux(video.encode())
+        for begin in range(0, len(sound), 1024):
+            frame = av.AudioFrame.from_ndarray(sound[None, begin : begin + 1024], format="fltp", layout="mono")
+            frame.sample_rate = SAMPLE_RATE
+            frame.pts = begin
+            container.mux(audio.encode(frame))
+        container.mux(audio.encode())
+
+
+def main() -> None:
+    settings = tyro.cli(SynthSettings, prog="python -m preprocess.synth", description=__doc__)
+    synthesise(settings)
+    print(
+        f"{settings.out}: {settings.train} training and {settings.test} test videos, labels.csv, ceilings.json; next:\n"
+        f"python -m preprocess.extract {settings.out} out.h5 --labels {settings.out / 'labels.csv'} --short-side {SIZE}"
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)

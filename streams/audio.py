@@ -1,0 +1,64 @@
+"""What is heard."""
+
+import numpy as np
+import torch
+
+from preprocess.encode import MEL_RATE, SILENCE
+from preprocess.store import Store, Video
+from streams.clip import ClipSettings
+
+CENTRE, SPREAD = -6.0, 4.0  # of log-mel over everyday sound: keeps a tower's input near unit variance
+GAIN = 1.0  # nepers of power, to either side: a louder or quieter take
+TIME_MASK, BAND_MASK = 0.2, 0.2  # longest share of a clip, and of the bands, that a mask hides
+MASKS = 2  # of each kind
+
+
+class Audio:
+    """Log-mel: (M, T) float32, natural log of power → (B, M, T), near zero mean and unit variance."""
+
+    towers = ("conv1d",)
+
+    def channels(self, parameters: dict) -> int:
+        return parameters["mel_bands"]
+
+    def read(
+        self, store: Store, video: Video, start: int, clip: ClipSettings, rng: np.random.Generator | None
+    ) -> np.ndarray | None:
+        if not video.streams["audio"]:
+            return None
+        mel = self.empty(store, clip)
+        count = mel.shape[1]
+        total = round(video.seconds * MEL_RATE)
+        centre = (start + clip.span / 2) / store.fps
+        # a window that the video is long enough for lies inside it; a shorter video stands in the middle of silence
+        first = round(centre * MEL_RATE - count / 2)
+        first = min(max(first, 0), total - count) if total >= count else -((count - total) // 2)
+        begin, end = max(first, 0), min(first + count, total)
+        covered = store.group(video)["audio"].attrs["covered"] * MEL_RATE
+        if end <= covered[0] or begin >= covered[1]:
+            return None  # the track starts later or ended before
+        mel[:, begin - first : end - first] = store.mel(video, begin, end).T
+        return mel
+
+    def empty(self, store: Store, clip: ClipSettings) -> np.ndarray:
+        shape = (store.parameters["mel_bands"], round(clip.audio_seconds * MEL_RATE))
+        return np.full(shape, SILENCE, np.float32)
+
+    def prepare(self, batch: torch.Tensor, *, training: bool) -> torch.Tensor:
+        mel = (batch - CENTRE) / SPREAD
+        if training:
+            gain = torch.empty(len(mel), 1, 1, device=mel.device).uniform_(-GAIN, GAIN) / SPREAD
+            mel = mel + gain
+            for _ in range(MASKS):
+                mel = _mask(_mask(mel, 1, BAND_MASK), 2, TIME_MASK)
+        return mel
+
+
+def _mask(mel: torch.Tensor, dim: int, longest: float) -> torch.Tensor:
+    """Hide one random stretch of `dim` in every row, as SpecAugment does (Park et al. 2019). mel: (B, M, T)."""
+    size = mel.shape[dim]
+    length = torch.rand(len(mel), 1, device=mel.device) * longest * size
+    begin = torch.rand(len(mel), 1, device=mel.device) * (size - length)
+    place = torch.arange(size, device=mel.device)
+    hidden = (place >= begin) & (place < begin + length)  # (B, size)
+    return mel.masked_fill(hidden.unsqueeze(2 if dim == 1 else 1), 0.0)

@@ -1,0 +1,48 @@
+"""Which window of a video a clip is: the same stretch of the clock for every stream."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from preprocess.store import Video
+
+
+@dataclass(frozen=True)
+class ClipSettings:
+    """The shape of a clip. A run's videos are trained and judged on clips of one shape."""
+
+    frames: int = 16
+    """pictures and flow fields a clip"""
+    stride: int = 2
+    """steps of the store's frame rate from one picture of a clip to the next"""
+    size: int = 112
+    """pixels of a picture's side, cut from seven eighths of the stored short side"""
+    audio_seconds: float = 2.56
+    """seconds of sound a clip, around the same centre as the pictures"""
+
+    @property
+    def span(self) -> int:
+        """Frames of the store that a clip covers."""
+        return self.frames * self.stride
+
+
+def random_start(video: Video, clip: ClipSettings, rng: np.random.Generator) -> int:
+    """First frame of a clip anywhere in the video."""
+    return int(rng.integers(0, max(0, video.frames - clip.span) + 1))
+
+
+def view_starts(video: Video, clip: ClipSettings, views: int) -> list[int]:
+    """First frames of `views` clips spread evenly over the video; fewer where the video is too short to differ.
+
+    One view is the middle.
+    """
+    room = max(0, video.frames - clip.span)
+    return sorted({round(room * (view + 0.5) / views) for view in range(views)})
+
+
+def steps(start: int, clip: ClipSettings, length: int) -> np.ndarray:
+    """Indices (frames,) of a clip that starts at `start`, in a stream of `length` steps.
+
+    Beyond the end the stream begins again.
+    """
+    return (start + clip.stride * np.arange(clip.frames)) % length

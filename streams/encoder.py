@@ -1,0 +1,36 @@
+"""A stream's encoder: its tower, then an LSTM that runs one way."""
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from streams.towers import create_tower
+
+State = tuple[Tensor, Tensor]
+
+
+class Encoded(NamedTuple):
+    """What an encoder makes of a clip."""
+
+    sequence: Tensor  # (B, T', D): the LSTM's output at each time step
+    feature: Tensor  # (B, D): their mean
+    state: State  # of the LSTM after the last step: goes in again with the next chunk
+
+
+class Encoder(nn.Module):
+    """tower → LSTM → feature.
+
+    One direction, state in and out: a live video can be followed chunk by chunk (Hochreiter and Schmidhuber
+    1997; Donahue et al. 2015 for recognition in video).
+    """
+
+    def __init__(self, *, tower: str, channels: int, width: int, feature: int, dropout: float) -> None:
+        super().__init__()
+        self.tower = create_tower(tower, channels=channels, width=width)
+        self.dropout = nn.Dropout(dropout)
+        self.lstm = nn.LSTM(self.tower.features, feature, batch_first=True)
+
+    def forward(self, clip: Tensor, state: State | None = None) -> Encoded:
+        """(B, C, T, H, W) or (B, M, T) → Encoded"""
+        sequence, state = self.lstm(self.dropout(self.tower(clip)), state)
+        return Encoded(sequence, sequence.mean(dim=1), state)

@@ -1,0 +1,50 @@
+"""What is seen."""
+
+import numpy as np
+import torch
+from einops import rearrange
+
+from preprocess.store import Store, Video
+from streams.clip import ClipSettings, steps
+from streams.geometry import centre_crop, random_crop, warp
+
+LUMA = (0.299, 0.587, 0.114)  # BT.601
+NOISE = 0.02  # largest standard deviation, of a range of 1
+
+
+class Rgb:
+    """Pictures: (T, H, W, 3) uint8 → (B, 3, T, H, W) in -1…1."""
+
+    towers = ("conv3d", "r2plus1d")
+
+    def channels(self, parameters: dict) -> int:
+        return 3
+
+    def read(
+        self, store: Store, video: Video, start: int, clip: ClipSettings, rng: np.random.Generator | None
+    ) -> np.ndarray | None:
+        frames = store.frames(video, "rgb", steps(start, clip, video.frames))
+        shape = (video.height, video.width, clip.size)
+        return warp(frames, centre_crop(*shape) if rng is None else random_crop(*shape, rng), clip.size)
+
+    def empty(self, store: Store, clip: ClipSettings) -> np.ndarray:
+        return np.zeros((clip.frames, clip.size, clip.size, 3), np.uint8)
+
+    def prepare(self, batch: torch.Tensor, *, training: bool) -> torch.Tensor:
+        rgb = rearrange(batch, "b t h w c -> b c t h w").float().div_(255)
+        if training:
+            rgb = _jitter(rgb)
+        return rgb * 2 - 1
+
+
+def _jitter(rgb: torch.Tensor) -> torch.Tensor:
+    """Brightness, contrast and saturation, each drawn once a clip, and noise. rgb: (B, 3, T, H, W) in 0…1."""
+
+    def draw(low: float, high: float) -> torch.Tensor:
+        return torch.empty(len(rgb), 1, 1, 1, 1, device=rgb.device).uniform_(low, high)
+
+    luma = torch.einsum("bcthw,c->bthw", rgb, torch.tensor(LUMA, device=rgb.device))[:, None]
+    rgb = torch.lerp(luma, rgb, draw(0.7, 1.3))
+    mean = luma.mean(dim=(2, 3, 4), keepdim=True)
+    rgb = torch.lerp(mean, rgb, draw(0.7, 1.3)) + draw(-0.15, 0.15)
+    return (rgb + torch.randn_like(rgb) * draw(0, NOISE)).clamp_(0, 1)

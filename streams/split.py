@@ -1,0 +1,106 @@
+"""Which videos train and which validate: whole groups, never clips of one group on both sides."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from preprocess.errors import UserError
+from preprocess.store import Video
+
+VALIDATION_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Split:
+    """Paths of videos, and one sentence on how they were told apart."""
+
+    train: list[str]
+    val: list[str]
+    how: str
+
+
+def split_videos(videos: Sequence[Video], *, seed: int, name: str = "the store") -> Split:
+    """Split labelled videos into training and validation.
+
+    By the split column if the labels had one; test videos are left alone, and where it names no validation
+    videos, whole groups of its training videos become some. Otherwise by group: from the group column or from
+    names like v_Archery_g08_c01; a video without a group is its own. Files of equal content always go together.
+
+    Raises UserError if there are too few videos or groups to split.
+    """
+    labelled = [video for video in videos if video.label is not None]
+    if not labelled:
+        raise UserError(f"no video of {name} has a label: sort the videos into class folders or extract with --labels")
+    if any(video.split for video in labelled):
+        train = [video for video in labelled if video.split == "train"]
+        val = [video for video in labelled if video.split == "val"]
+        if train and val:
+            return Split(_paths(train), _paths(val), "split column of the labels")
+        if not train:
+            raise UserError(f"the split column of {name} names no training videos: give some the split train")
+        given = "test videos of the split column left alone; "
+    else:
+        train, given = labelled, ""
+    train, val, count = _by_group(train, seed, name)
+    grouped = sum(video.group is not None for video in train + val)
+    if grouped:
+        how = f"by group ({count} groups from the group column or from names like v_Archery_g08_c01)"
+        if grouped < len(train) + len(val):
+            how += f", {len(train) + len(val) - grouped} videos without one by video"
+    else:
+        how = "by video, since neither a column nor the names tell groups"
+    return Split(_paths(train), _paths(val), given + how)
+
+
+def _by_group(videos: list[Video], seed: int, name: str) -> tuple[list[Video], list[Video], int]:
+    """Move whole groups to validation until each class has its share there, but never a class's last group."""
+    groups = _groups(videos)
+    order = np.random.default_rng(seed).permutation(len(groups))
+    left = defaultdict(int)  # class → groups that still train
+    wanted = defaultdict(float)  # class → videos that should still move
+    for group in groups:
+        for label in {video.label for video in group}:
+            left[label] += 1
+        for video in group:
+            wanted[video.label] += VALIDATION_SHARE
+    train, val = [], []
+    for number in order:
+        group = groups[number]
+        labels = {video.label for video in group}
+        if all(left[label] > 1 for label in labels) and any(wanted[label] >= 0.5 for label in labels):
+            val += group
+            for label in labels:
+                left[label] -= 1
+            for video in group:
+                wanted[video.label] -= 1
+        else:
+            train += group
+    if not val:
+        raise UserError(
+            f"{name} cannot be split: every class has one group of videos only; add videos, or name the split of "
+            f"each in a labels file (columns path,label,split)"
+        )
+    return train, val, len(groups)
+
+
+def _groups(videos: list[Video]) -> list[list[Video]]:
+    """Videos that share a group or their very content, in one list each."""
+    parent: dict[str, str] = {}
+
+    def root(key: str) -> str:
+        while parent.setdefault(key, key) != key:
+            key = parent[key]
+        return key
+
+    for video in videos:
+        parent[root(f"group {video.group}" if video.group else f"path {video.path}")] = root(f"file {video.content}")
+    groups = defaultdict(list)
+    for video in sorted(videos, key=lambda video: video.path):
+        groups[root(f"file {video.content}")].append(video)
+    return list(groups.values())
+
+
+def _paths(videos: list[Video]) -> list[str]:
+    return sorted(video.path for video in videos)

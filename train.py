@@ -1,0 +1,335 @@
+"""Train any subset of the streams jointly.
+
+    python train.py --streams rgb,flow,audio            # reads out.h5, writes runs/rgb+flow+audio
+    python train.py --streams audio --data other.h5 --epochs 10 --run runs/ears
+    python train.py --run runs/ears --resume            # go on after an interruption
+
+A run's folder holds settings.json, split.json, metrics.jsonl, curves.png, TensorBoard's events, and best and
+last weights as safetensors. Judge it with python -m tasks.evaluate runs/NAME --data out.h5.
+"""
+
+import json
+import math
+import os
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from fusion.checkpoint import load_state, save_state, save_weights, write_json
+from fusion.log import Log
+from fusion.model import FusionModel, ModelSettings, Output, build_model, drop_streams
+from fusion.predict import answer, mixed_precision, prepare
+from preprocess.errors import UserError, run_command
+from preprocess.store import Store
+from streams import parse_streams, subset_name
+from streams.batch import Batch, ClipDataset, EpochSampler, ViewSampler, make_loader
+from streams.clip import ClipSettings
+from streams.split import Split, split_videos
+
+WARMUP = 0.05  # share of all steps in which the learning rate rises
+LAST_RATE = 0.01  # share of the learning rate that is left at the end
+CLIP_NORM = 5.0  # longest gradient: LSTMs now and then explode
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """The command line of train.py; a run's settings.json."""
+
+    streams: str = "rgb,flow,audio"
+    """which streams to train, separated by commas"""
+    data: Path = Path("out.h5")
+    """store to train on, from preprocess.extract"""
+    run: Path | None = None
+    """folder of the run; the default is named after the streams, below runs/"""
+    epochs: int = 30
+    """passes over the training videos, one random clip of each"""
+    batch: int = 32
+    """clips a step"""
+    lr: float = 1e-3
+    """highest learning rate; rises for 5 % of the steps, then falls along a cosine"""
+    weight_decay: float = 0.05
+    """decoupled weight decay (AdamW)"""
+    auxiliary: float = 0.5
+    """weight of the streams' own losses beside the fused one"""
+    stream_dropout: float = 0.25
+    """probability that a present stream is hidden from the fusion head, so that any subset can be asked"""
+    label_smoothing: float = 0.0
+    """share of the target that is spread over all classes"""
+    seed: int = 0
+    """of the split, the weights and the augmentation"""
+    split_seed: int = 0
+    """which groups validate; apart from the seed, so that runs with several seeds share their videos"""
+    workers: int | None = None
+    """processes that read clips; the default is one for each core up to 8 with a GPU, else 2"""
+    device: str = "auto"
+    """cpu, cuda, cuda:1 …; auto is cuda where there is one"""
+    resume: bool = False
+    """go on with the run, with the settings that it was started with"""
+    clip: Annotated[ClipSettings, tyro.conf.arg(name="")] = field(default_factory=ClipSettings)
+    model: Annotated[ModelSettings, tyro.conf.arg(name="")] = field(default_factory=ModelSettings)
+
+
+def train(settings: TrainSettings) -> Path:
+    """Train one run, or go on with it; return its folder.
+
+    Raises UserError for input that cannot be trained on.
+    """
+    run = settings.run or default_run(parse_streams(settings.streams), resume=settings.resume)
+    if settings.resume:
+        settings = resume_settings(run, settings)
+    elif (run / "settings.json").exists():
+        raise UserError(f"{run} holds a run: go on with it with --resume, name another, or delete it")
+    check(settings)
+    streams = parse_streams(settings.streams)
+    store = Store(settings.data)
+    split = (
+        read_split(run)
+        if settings.resume
+        else split_videos(store.videos, seed=settings.split_seed, name=str(store.path))
+    )
+    train_set, val_set = make_datasets(store, split, streams, settings)
+    device = choose_device(settings.device)
+    torch.manual_seed(settings.seed)
+    model = build_model(settings.model, streams=streams, classes=len(store.classes), parameters=store.parameters)
+    model = model.to(device)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    sampler = EpochSampler(train_set, seed=settings.seed)
+    workers = min(8, len(os.sched_getaffinity(0))) if device.type == "cuda" else 2
+    loading = {"workers": workers if settings.workers is None else settings.workers, "pin": device.type == "cuda"}
+    train_loader = make_loader(train_set, sampler, batch=settings.batch, **loading)
+    val_loader = make_loader(val_set, ViewSampler(val_set), batch=settings.batch, **loading)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    scheduler = make_scheduler(optimizer, steps=settings.epochs * len(train_loader))
+
+    run.mkdir(parents=True, exist_ok=True)
+    first, best = 0, (-1.0, 0.0)
+    if settings.resume:
+        state = load_state(run / "state.pt", device)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        scheduler.load_state_dict(state["scheduler"])
+        first, best = state["epoch"], tuple(state["best"])
+    else:
+        write_json(run / "split.json", asdict(split))
+        write_json(run / "settings.json", {"settings": asdict(settings), "streams": streams} | known(store))
+    print(f"{run}: {subset_name(streams)}, {len(store.classes)} classes, {parameters / 1e6:.1f} M parameters")
+    print(f"split: {len(train_set)} videos train, {len(val_set)} validate; {split.how}")
+    precision = "bfloat16" if device.type == "cuda" else "float32"
+    print(f"device: {device_name(device)}, {precision}; {loading['workers']} reading processes")
+    if first >= settings.epochs:
+        print("this run is complete")
+    with Log(run, epochs_done=first) as log:
+        for epoch in range(first, settings.epochs):
+            sampler.epoch = epoch
+            row = train_one_epoch(model, train_loader, optimizer, scheduler, device, settings, epoch)
+            row |= validate(model, val_loader, val_set, device)
+            score = (row["val_top1"], -row["val_loss"])
+            if score > best:
+                best = score
+                save_weights(run / "best.safetensors", model)
+            save_weights(run / "last.safetensors", model)
+            log.add(row)
+            trained = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+            states = {name: part.state_dict() for name, part in trained.items()}
+            save_state(run / "state.pt", epoch=epoch + 1, best=best, **states)
+    if first < settings.epochs:
+        print(f"best validation top-1 {best[0]:.1%}; judge it with: python -m tasks.evaluate {run} --data {store.path}")
+    return run
+
+
+def train_one_epoch(
+    model: FusionModel,
+    loader: DataLoader,
+    optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
+    device: torch.device,
+    settings: TrainSettings,
+    epoch: int,
+) -> dict:
+    """One pass over the training videos; returns what is logged of it."""
+    model.train()
+    start, clips, total = time.perf_counter(), 0, torch.zeros((), device=device)
+    bar = tqdm(loader, desc=f"epoch {epoch + 1}/{settings.epochs}", unit="batch", leave=False, disable=None)
+    for batch in bar:
+        batch = batch.to(device)
+        with mixed_precision(device):
+            use = drop_streams(batch.present, settings.stream_dropout)
+            output = model(prepare(batch, training=True), batch.present, use=use)
+            loss = joint_loss(output, batch, settings)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
+        optimizer.step()
+        scheduler.step()
+        total += loss.detach() * len(batch.labels)
+        clips += len(batch.labels)
+    seconds = time.perf_counter() - start
+    loss = float(total) / clips
+    if not math.isfinite(loss):
+        raise UserError(f"the loss of epoch {epoch + 1} is not finite: try a smaller --lr (it is {settings.lr})")
+    return {
+        "epoch": epoch + 1,
+        "loss": loss,
+        "lr": scheduler.get_last_lr()[0],
+        "seconds": seconds,
+        "clips_per_second": clips / seconds,
+    }
+
+
+def joint_loss(output: Output, batch: Batch, settings: TrainSettings) -> torch.Tensor:
+    """Cross-entropy of the fused answer, plus the mean of each stream's own over the clips that have it."""
+    there = torch.stack(list(batch.present.values())).any(dim=0)
+    loss = masked_loss(output.logits, batch.labels, there, settings)
+    own = [
+        masked_loss(output.stream_logits[name], batch.labels, mask, settings) for name, mask in batch.present.items()
+    ]
+    return loss + settings.auxiliary * torch.stack(own).mean()
+
+
+def masked_loss(
+    logits: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor, settings: TrainSettings
+) -> torch.Tensor:
+    """Mean cross-entropy over the rows of the mask; zero where there are none."""
+    losses = cross_entropy(logits.float(), labels, reduction="none", label_smoothing=settings.label_smoothing)
+    return (losses * mask).sum() / mask.sum().clamp(min=1)
+
+
+def validate(model: FusionModel, loader: DataLoader, dataset: ClipDataset, device: torch.device) -> dict:
+    """Top-1 of the fused answer and of each stream alone, and the fused loss, on the middle clip of each video.
+
+    A video that lacks a stream counts as wrong for it.
+    """
+    streams = tuple(dataset.streams)
+    labels = torch.tensor([dataset.rows[video.label] for video in dataset.videos])
+    subsets = list(dict.fromkeys([streams, *((name,) for name in streams)]))
+    answers = answer(model, loader, subsets, videos=len(labels), classes=len(dataset.rows), device=device)
+    row = {}
+    for subset in subsets:
+        name = subset_name(subset)
+        right = (answers.probabilities(name).argmax(dim=1) == labels) & answers.answered(name)
+        row["val_top1" if subset == streams else f"val_top1_{name}"] = right.double().mean().item()
+    chosen = answers.probabilities(subset_name(streams)).gather(1, labels[:, None]).clamp(min=1e-12)
+    return row | {"val_loss": -chosen.log().mean().item()}
+
+
+def make_scheduler(optimizer: torch.optim.Optimizer, *, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+    """Linear warm-up, then half a cosine."""
+    warmup = max(1, round(WARMUP * steps))
+
+    def rate(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        progress = (step - warmup) / max(1, steps - warmup)
+        return LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+
+
+def make_datasets(
+    store: Store, split: Split, streams: tuple[str, ...], settings: TrainSettings
+) -> tuple[ClipDataset, ClipDataset]:
+    """Training and validation videos. Those that have none of the streams are left out of training, with a note.
+
+    Raises UserError if a stream is in no training video.
+    """
+    by_path = {video.path: video for video in store.videos}
+    gone = [path for path in split.train + split.val if path not in by_path]
+    if gone:
+        raise UserError(f"{store.path} lacks videos that this run trains on, for instance {gone[0]}")
+    train_videos, val_videos = ([by_path[path] for path in part] for part in (split.train, split.val))
+    for name in streams:
+        if not any(video.streams[name] for video in train_videos):
+            why = next(iter(video.why[name] for video in train_videos))
+            others = ",".join(other for other in streams if other != name) or "another stream"
+            raise UserError(f"no training video of {store.path} has {name} ({why}): train with --streams {others}")
+    usable = [video for video in train_videos if any(video.streams[name] for name in streams)]
+    if len(usable) < len(train_videos):
+        print(f"note: {len(train_videos) - len(usable)} training videos have none of {', '.join(streams)}; left out")
+    shared = {"streams": streams, "classes": store.classes, "clip": settings.clip}
+    return ClipDataset(store, usable, seed=settings.seed, **shared), ClipDataset(store, val_videos, **shared)
+
+
+def check(settings: TrainSettings) -> None:
+    """Raises UserError for numbers that make no sense."""
+    for name in ("epochs", "batch", "lr"):
+        if getattr(settings, name) <= 0:
+            raise UserError(f"--{name} must be positive, not {getattr(settings, name)}")
+    clip = settings.clip
+    if clip.frames < 1 or clip.stride < 1 or clip.size < 32 or clip.audio_seconds < 0.1:
+        raise UserError("--frames and --stride must be at least 1, --size at least 32, --audio-seconds at least 0.1")
+    for name, share in (("stream-dropout", settings.stream_dropout), ("dropout", settings.model.dropout)):
+        if not 0 <= share < 1:
+            raise UserError(f"--{name} must lie in 0…1, not {share}")
+
+
+def default_run(streams: tuple[str, ...], *, resume: bool) -> Path:
+    """A new folder runs/STREAMS, runs/STREAMS-2, …; to resume, the newest that there is."""
+    base = Path("runs", subset_name(streams))
+    taken = [base] if base.exists() else []
+    while taken and (following := base.with_name(f"{base.name}-{len(taken) + 1}")).exists():
+        taken.append(following)
+    if resume:
+        return taken[-1] if taken else base
+    return base.with_name(f"{base.name}-{len(taken) + 1}") if taken else base
+
+
+def resume_settings(run: Path, given: TrainSettings) -> TrainSettings:
+    """The settings that `run` was started with; where its data, device and readers are may have changed."""
+    saved, _ = read_settings(run)
+    moved = {"data": given.data} if given.data != TrainSettings.data else {}
+    return replace(saved, run=run, resume=True, device=given.device, workers=given.workers, **moved)
+
+
+def read_settings(run: Path) -> tuple[TrainSettings, dict]:
+    """A run's settings, and what it knew of its store: classes and parameters."""
+    try:
+        text = (run / "settings.json").read_text()
+    except FileNotFoundError as error:
+        raise UserError(f"{run} is no run of train.py: it has no settings.json") from error
+    saved = json.loads(text)
+    values = saved["settings"]
+    model = ModelSettings(**values["model"] | {"towers": tuple(values["model"]["towers"])})
+    paths = {"data": Path(values["data"]), "run": run}
+    return TrainSettings(**values | paths | {"clip": ClipSettings(**values["clip"]), "model": model}), saved
+
+
+def read_split(run: Path) -> Split:
+    return Split(**json.loads((run / "split.json").read_text()))
+
+
+def known(store: Store) -> dict:
+    """What a model trained on a store must know of it."""
+    return {"classes": store.classes, "parameters": store.parameters}
+
+
+def choose_device(name: str) -> torch.device:
+    """Raises UserError if there is no such device here."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: this PyTorch is built without CUDA
+        raise UserError(f"no device '{name}' here: use --device cpu, or auto to take what there is") from error
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device}, {torch.get_num_threads()} threads"
+
+
+def main() -> None:
+    train(tyro.cli(TrainSettings, prog="python train.py", description=__doc__))
+
+
+if __name__ == "__main__":
+    run_command(main)
