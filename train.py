@@ -39,15 +39,9 @@ CLIP_NORM = 5.0  # longest gradient: LSTMs now and then explode
 
 
 @dataclass(frozen=True)
-class TrainSettings:
-    """The command line of train.py; a run's settings.json."""
+class Recipe:
+    """How to train, whatever the streams."""
 
-    streams: str = "rgb,flow,audio"
-    """which streams to train, separated by commas"""
-    data: Path = Path("out.h5")
-    """store to train on, from preprocess.extract"""
-    run: Path | None = None
-    """folder of the run; the default is named after the streams, below runs/"""
     epochs: int = 30
     """passes over the training videos, one random clip of each"""
     batch: int = 32
@@ -62,18 +56,38 @@ class TrainSettings:
     """probability that a present stream is hidden from the fusion head, so that any subset can be asked"""
     label_smoothing: float = 0.0
     """share of the target that is spread over all classes"""
-    seed: int = 0
-    """of the split, the weights and the augmentation"""
     split_seed: int = 0
     """which groups validate; apart from the seed, so that runs with several seeds share their videos"""
+    clip: Annotated[ClipSettings, tyro.conf.arg(name="")] = field(default_factory=ClipSettings)
+    model: Annotated[ModelSettings, tyro.conf.arg(name="")] = field(default_factory=ModelSettings)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where to train: nothing here changes what is learned."""
+
     workers: int | None = None
     """processes that read clips; the default is one for each core up to 8 with a GPU, else 2"""
     device: str = "auto"
     """cpu, cuda, cuda:1 …; auto is cuda where there is one"""
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """The command line of train.py; a run's settings.json."""
+
+    streams: str = "rgb,flow,audio"
+    """which streams to train, separated by commas"""
+    data: Path = Path("out.h5")
+    """store to train on, from preprocess.extract"""
+    run: Path | None = None
+    """folder of the run; the default is named after the streams, below runs/"""
+    seed: int = 0
+    """of the weights, the clips and their augmentation"""
     resume: bool = False
     """go on with the run, with the settings that it was started with"""
-    clip: Annotated[ClipSettings, tyro.conf.arg(name="")] = field(default_factory=ClipSettings)
-    model: Annotated[ModelSettings, tyro.conf.arg(name="")] = field(default_factory=ModelSettings)
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
+    machine: Annotated[Machine, tyro.conf.arg(name="")] = field(default_factory=Machine)
 
 
 def train(settings: TrainSettings) -> Path:
@@ -86,27 +100,27 @@ def train(settings: TrainSettings) -> Path:
         settings = resume_settings(run, settings)
     elif (run / "settings.json").exists():
         raise UserError(f"{run} holds a run: go on with it with --resume, name another, or delete it")
-    check(settings)
+    check(settings.recipe)
+    recipe = settings.recipe
     streams = parse_streams(settings.streams)
     store = Store(settings.data)
     split = (
-        read_split(run)
-        if settings.resume
-        else split_videos(store.videos, seed=settings.split_seed, name=str(store.path))
+        read_split(run) if settings.resume else split_videos(store.videos, seed=recipe.split_seed, name=str(store.path))
     )
     train_set, val_set = make_datasets(store, split, streams, settings)
-    device = choose_device(settings.device)
+    device = choose_device(settings.machine.device)
     torch.manual_seed(settings.seed)
-    model = build_model(settings.model, streams=streams, classes=len(store.classes), parameters=store.parameters)
+    model = build_model(recipe.model, streams=streams, classes=len(store.classes), parameters=store.parameters)
     model = model.to(device)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     sampler = EpochSampler(train_set, seed=settings.seed)
     workers = min(8, len(os.sched_getaffinity(0))) if device.type == "cuda" else 2
-    loading = {"workers": workers if settings.workers is None else settings.workers, "pin": device.type == "cuda"}
-    train_loader = make_loader(train_set, sampler, batch=settings.batch, **loading)
-    val_loader = make_loader(val_set, ViewSampler(val_set), batch=settings.batch, **loading)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
-    scheduler = make_scheduler(optimizer, steps=settings.epochs * len(train_loader))
+    workers = workers if settings.machine.workers is None else settings.machine.workers
+    loading = {"workers": workers, "pin": device.type == "cuda"}
+    train_loader = make_loader(train_set, sampler, batch=recipe.batch, **loading)
+    val_loader = make_loader(val_set, ViewSampler(val_set), batch=recipe.batch, **loading)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    scheduler = make_scheduler(optimizer, steps=recipe.epochs * len(train_loader))
 
     run.mkdir(parents=True, exist_ok=True)
     first, best = 0, (-1.0, 0.0)
@@ -122,13 +136,13 @@ def train(settings: TrainSettings) -> Path:
     print(f"{run}: {subset_name(streams)}, {len(store.classes)} classes, {parameters / 1e6:.1f} M parameters")
     print(f"split: {len(train_set)} videos train, {len(val_set)} validate; {split.how}")
     precision = "bfloat16" if device.type == "cuda" else "float32"
-    print(f"device: {device_name(device)}, {precision}; {loading['workers']} reading processes")
-    if first >= settings.epochs:
+    print(f"device: {device_name(device)}, {precision}; {workers} reading processes")
+    if first >= recipe.epochs:
         print("this run is complete")
     with Log(run, epochs_done=first) as log:
-        for epoch in range(first, settings.epochs):
+        for epoch in range(first, recipe.epochs):
             sampler.epoch = epoch
-            row = train_one_epoch(model, train_loader, optimizer, scheduler, device, settings, epoch)
+            row = train_one_epoch(model, train_loader, optimizer, scheduler, device, recipe, epoch)
             row |= validate(model, val_loader, val_set, device)
             score = (row["val_top1"], -row["val_loss"])
             if score > best:
@@ -139,7 +153,7 @@ def train(settings: TrainSettings) -> Path:
             trained = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
             states = {name: part.state_dict() for name, part in trained.items()}
             save_state(run / "state.pt", epoch=epoch + 1, best=best, **states)
-    if first < settings.epochs:
+    if first < recipe.epochs:
         print(f"best validation top-1 {best[0]:.1%}; judge it with: python -m tasks.evaluate {run} --data {store.path}")
     return run
 
@@ -150,19 +164,19 @@ def train_one_epoch(
     optimizer: torch.optim.Optimizer,
     scheduler: torch.optim.lr_scheduler.LRScheduler,
     device: torch.device,
-    settings: TrainSettings,
+    recipe: Recipe,
     epoch: int,
 ) -> dict:
     """One pass over the training videos; returns what is logged of it."""
     model.train()
     start, clips, total = time.perf_counter(), 0, torch.zeros((), device=device)
-    bar = tqdm(loader, desc=f"epoch {epoch + 1}/{settings.epochs}", unit="batch", leave=False, disable=None)
+    bar = tqdm(loader, desc=f"epoch {epoch + 1}/{recipe.epochs}", unit="batch", leave=False, disable=None)
     for batch in bar:
         batch = batch.to(device)
         with mixed_precision(device):
-            use = drop_streams(batch.present, settings.stream_dropout)
+            use = drop_streams(batch.present, recipe.stream_dropout)
             output = model(prepare(batch, training=True), batch.present, use=use)
-            loss = joint_loss(output, batch, settings)
+            loss = joint_loss(output, batch, recipe)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
@@ -173,7 +187,7 @@ def train_one_epoch(
     seconds = time.perf_counter() - start
     loss = float(total) / clips
     if not math.isfinite(loss):
-        raise UserError(f"the loss of epoch {epoch + 1} is not finite: try a smaller --lr (it is {settings.lr})")
+        raise UserError(f"the loss of epoch {epoch + 1} is not finite: try a smaller --lr (it is {recipe.lr})")
     return {
         "epoch": epoch + 1,
         "loss": loss,
@@ -183,21 +197,17 @@ def train_one_epoch(
     }
 
 
-def joint_loss(output: Output, batch: Batch, settings: TrainSettings) -> torch.Tensor:
+def joint_loss(output: Output, batch: Batch, recipe: Recipe) -> torch.Tensor:
     """Cross-entropy of the fused answer, plus the mean of each stream's own over the clips that have it."""
     there = torch.stack(list(batch.present.values())).any(dim=0)
-    loss = masked_loss(output.logits, batch.labels, there, settings)
-    own = [
-        masked_loss(output.stream_logits[name], batch.labels, mask, settings) for name, mask in batch.present.items()
-    ]
-    return loss + settings.auxiliary * torch.stack(own).mean()
+    loss = masked_loss(output.logits, batch.labels, there, recipe)
+    own = [masked_loss(output.stream_logits[name], batch.labels, mask, recipe) for name, mask in batch.present.items()]
+    return loss + recipe.auxiliary * torch.stack(own).mean()
 
 
-def masked_loss(
-    logits: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor, settings: TrainSettings
-) -> torch.Tensor:
+def masked_loss(logits: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor, recipe: Recipe) -> torch.Tensor:
     """Mean cross-entropy over the rows of the mask; zero where there are none."""
-    losses = cross_entropy(logits.float(), labels, reduction="none", label_smoothing=settings.label_smoothing)
+    losses = cross_entropy(logits.float(), labels, reduction="none", label_smoothing=recipe.label_smoothing)
     return (losses * mask).sum() / mask.sum().clamp(min=1)
 
 
@@ -252,19 +262,19 @@ def make_datasets(
     usable = [video for video in train_videos if any(video.streams[name] for name in streams)]
     if len(usable) < len(train_videos):
         print(f"note: {len(train_videos) - len(usable)} training videos have none of {', '.join(streams)}; left out")
-    shared = {"streams": streams, "classes": store.classes, "clip": settings.clip}
+    shared = {"streams": streams, "classes": store.classes, "clip": settings.recipe.clip}
     return ClipDataset(store, usable, seed=settings.seed, **shared), ClipDataset(store, val_videos, **shared)
 
 
-def check(settings: TrainSettings) -> None:
+def check(recipe: Recipe) -> None:
     """Raises UserError for numbers that make no sense."""
     for name in ("epochs", "batch", "lr"):
-        if getattr(settings, name) <= 0:
-            raise UserError(f"--{name} must be positive, not {getattr(settings, name)}")
-    clip = settings.clip
+        if getattr(recipe, name) <= 0:
+            raise UserError(f"--{name} must be positive, not {getattr(recipe, name)}")
+    clip = recipe.clip
     if clip.frames < 1 or clip.stride < 1 or clip.size < 32 or clip.audio_seconds < 0.1:
         raise UserError("--frames and --stride must be at least 1, --size at least 32, --audio-seconds at least 0.1")
-    for name, share in (("stream-dropout", settings.stream_dropout), ("dropout", settings.model.dropout)):
+    for name, share in (("stream-dropout", recipe.stream_dropout), ("dropout", recipe.model.dropout)):
         if not 0 <= share < 1:
             raise UserError(f"--{name} must lie in 0…1, not {share}")
 
@@ -281,23 +291,30 @@ def default_run(streams: tuple[str, ...], *, resume: bool) -> Path:
 
 
 def resume_settings(run: Path, given: TrainSettings) -> TrainSettings:
-    """The settings that `run` was started with; where its data, device and readers are may have changed."""
+    """The settings that `run` was started with; only the machine, and where the data lie, may have changed."""
     saved, _ = read_settings(run)
-    moved = {"data": given.data} if given.data != TrainSettings.data else {}
-    return replace(saved, run=run, resume=True, device=given.device, workers=given.workers, **moved)
+    data = saved.data if given.data == TrainSettings.data else given.data
+    return replace(saved, resume=True, data=data, machine=given.machine)
 
 
 def read_settings(run: Path) -> tuple[TrainSettings, dict]:
     """A run's settings, and what it knew of its store: classes and parameters."""
     try:
-        text = (run / "settings.json").read_text()
+        saved = json.loads((run / "settings.json").read_text())
+        values = saved["settings"]
+        recipe = values["recipe"]
+        model = ModelSettings(**recipe["model"] | {"towers": tuple(recipe["model"]["towers"])})
+        nested = {
+            "data": Path(values["data"]),
+            "run": run,
+            "recipe": Recipe(**recipe | {"clip": ClipSettings(**recipe["clip"]), "model": model}),
+            "machine": Machine(**values["machine"]),
+        }
+        return TrainSettings(**values | nested), saved
     except FileNotFoundError as error:
         raise UserError(f"{run} is no run of train.py: it has no settings.json") from error
-    saved = json.loads(text)
-    values = saved["settings"]
-    model = ModelSettings(**values["model"] | {"towers": tuple(values["model"]["towers"])})
-    paths = {"data": Path(values["data"]), "run": run}
-    return TrainSettings(**values | paths | {"clip": ClipSettings(**values["clip"]), "model": model}), saved
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{run}/settings.json is not what this version of train.py writes ({error})") from error
 
 
 def read_split(run: Path) -> Split:

@@ -8,7 +8,6 @@ Look at the result with python -m preprocess.info out.h5 and python -m preproces
 
 import os
 import sys
-from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -17,10 +16,10 @@ import tyro
 
 from preprocess import catalog
 from preprocess.errors import UserError, run_command
+from preprocess.info import print_rejected, print_summary
 from preprocess.piece import PieceSettings
 from preprocess.pool import run_all
-from preprocess.store import STREAMS, Rejected, Store
-from preprocess.table import human_bytes, human_seconds, print_table
+from preprocess.store import Store
 from preprocess.writer import StoreWriter
 
 
@@ -62,39 +61,10 @@ def extract(settings: ExtractSettings) -> Store | None:
         for piece, outcome in run_all(found.sources, writer.folder, settings.store, workers=settings.workers):
             writer.add(piece, outcome)
         if not writer.videos:
-            print_rejected(writer.rejected)
+            print_rejected(sorted(writer.rejected, key=lambda reject: reject.path))
             return None
         writer.publish(parameters=asdict(settings.store), notes=found.notes)
     return Store(settings.out)
-
-
-def print_rejected(rejected: list[Rejected]) -> None:
-    """One line for each file that could not be used."""
-    for reject in sorted(rejected, key=lambda reject: reject.path):
-        print(f"not used: {reject.path}: {reject.reason}")
-
-
-def print_summary(store: Store) -> None:
-    """What the store holds, stream by stream."""
-    print_rejected(store.rejected)
-    hours = human_seconds(sum(video.seconds for video in store.videos))
-    print(
-        f"\n{store.path}: {len(store)} videos, {hours}, {len(store.classes)} classes, "
-        f"{human_bytes(store.path.stat().st_size)}; {len(store.rejected)} files not used"
-    )
-    print_table(["stream", "present", "missing", "why", "size"], [stream_row(store, name) for name in STREAMS])
-    damaged = [video for video in store.videos if video.damaged]
-    if damaged:
-        print(f"{len(damaged)} videos had damaged parts that were passed over, the first: {damaged[0].path}")
-
-
-def stream_row(store: Store, stream: str) -> list[str]:
-    """Name, present, missing, why and bytes of one stream."""
-    why = Counter(video.why[stream] for video in store.videos if stream in video.why)
-    size = sum(store.content_bytes(video, stream) for video in store.videos)
-    present = sum(video.streams[stream] for video in store.videos)
-    reasons = ", ".join(f"{reason} ×{count}" for reason, count in why.most_common())
-    return [stream, str(present), str(len(store) - present), reasons, human_bytes(size)]
 
 
 def main() -> int:
@@ -103,6 +73,8 @@ def main() -> int:
     if store is None:
         print(f"error: none of the videos in {settings.videos} can be used; no store was written", file=sys.stderr)
         return 1
+    print_rejected(store.rejected)
+    print()
     print_summary(store)
     return 1 if settings.strict and store.rejected else 0
 

@@ -127,7 +127,7 @@ class Store:
         """Rows start…stop of the log-mel spectrogram: (stop - start, M) float16."""
         return self.group(video)["audio/data"][start:stop]
 
-    def content_bytes(self, video: Video, stream: str) -> int:
+    def stream_bytes(self, video: Video, stream: str) -> int:
         """How many bytes a video's stream takes."""
         group = self.group(video)
         return sum(item.nbytes for item in group[stream].values()) if stream in group else 0

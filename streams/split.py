@@ -14,11 +14,12 @@ VALIDATION_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Split:
-    """Paths of videos, and one sentence on how they were told apart."""
+    """Paths of videos, and how they were told apart."""
 
     train: list[str]
     val: list[str]
-    how: str
+    how: str  # one sentence
+    train_content: list[str]  # digests of the training files, by which they are known again in any store
 
 
 def split_videos(videos: Sequence[Video], *, seed: int, name: str = "the store") -> Split:
@@ -37,7 +38,7 @@ def split_videos(videos: Sequence[Video], *, seed: int, name: str = "the store")
         train = [video for video in labelled if video.split == "train"]
         val = [video for video in labelled if video.split == "val"]
         if train and val:
-            return Split(_paths(train), _paths(val), "split column of the labels")
+            return _split(train, val, "by the split column of the labels")
         if not train:
             raise UserError(f"the split column of {name} names no training videos: give some the split train")
         given = "test videos of the split column left alone; "
@@ -51,7 +52,7 @@ def split_videos(videos: Sequence[Video], *, seed: int, name: str = "the store")
             how += f", {len(train) + len(val) - grouped} videos without one by video"
     else:
         how = "by video, since neither a column nor the names tell groups"
-    return Split(_paths(train), _paths(val), given + how)
+    return _split(train, val, given + how)
 
 
 def _by_group(videos: list[Video], seed: int, name: str) -> tuple[list[Video], list[Video], int]:
@@ -102,5 +103,10 @@ def _groups(videos: list[Video]) -> list[list[Video]]:
     return list(groups.values())
 
 
-def _paths(videos: list[Video]) -> list[str]:
-    return sorted(video.path for video in videos)
+def _split(train: list[Video], val: list[Video], how: str) -> Split:
+    return Split(
+        train=sorted(video.path for video in train),
+        val=sorted(video.path for video in val),
+        how=how,
+        train_content=sorted({video.content for video in train}),
+    )

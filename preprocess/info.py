@@ -1,0 +1,112 @@
+"""What is in a store.
+
+python -m preprocess.info out.h5
+python -m preprocess.info out.h5 --json
+"""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from preprocess.errors import run_command
+from preprocess.store import STREAMS, Rejected, Store
+from preprocess.table import human_bytes, human_seconds, print_table
+
+
+@dataclass(frozen=True)
+class InfoSettings:
+    """The command line of preprocess.info."""
+
+    store: tyro.conf.Positional[Path]
+    """the store, for instance out.h5"""
+    json: bool = False
+    """print one JSON document with a row for every video"""
+
+
+def describe(store: Store) -> dict:
+    """Everything about a store that fits into JSON."""
+    return {
+        "store": str(store.path),
+        "bytes": store.path.stat().st_size,
+        "classes": store.classes,
+        "parameters": store.parameters,
+        "videos": [
+            {
+                "path": video.path,
+                "label": video.label,
+                "group": video.group,
+                "split": video.split,
+                "seconds": video.seconds,
+                "frames": video.frames,
+                "height": video.height,
+                "width": video.width,
+                "content": video.content,
+                "damaged": video.damaged,
+                "streams": video.streams,
+                "why": video.why,
+            }
+            for video in store.videos
+        ],
+        "rejected": [{"path": reject.path, "reason": reject.reason} for reject in store.rejected],
+        "notes": store.notes,
+    }
+
+
+def print_rejected(rejected: list[Rejected]) -> None:
+    """One line for each file that could not be used."""
+    for reject in rejected:
+        print(f"not used: {reject.path}: {reject.reason}")
+
+
+def print_summary(store: Store) -> None:
+    """What the store holds, stream by stream."""
+    hours = human_seconds(sum(video.seconds for video in store.videos))
+    print(
+        f"{store.path}: {len(store)} videos, {hours}, {len(store.classes)} classes, "
+        f"{human_bytes(store.path.stat().st_size)}; {len(store.rejected)} files not used"
+    )
+    print_table(["stream", "present", "missing", "why", "size"], [_stream_row(store, name) for name in STREAMS])
+    damaged = [video for video in store.videos if video.damaged]
+    if damaged:
+        print(f"videos with damaged parts, which were passed over: {len(damaged)}, the first: {damaged[0].path}")
+
+
+def print_classes(store: Store) -> None:
+    """How many videos, groups and how much time each class has."""
+    rows = []
+    for label in [*store.classes, None]:
+        videos = [video for video in store.videos if video.label == label]
+        if not videos:
+            continue
+        groups = len({video.group for video in videos if video.group})
+        splits = ", ".join(f"{name} {count}" for name, count in Counter(v.split for v in videos if v.split).items())
+        seconds = human_seconds(sum(video.seconds for video in videos))
+        rows.append([label or "(no label)", str(len(videos)), str(groups) if groups else "–", splits or "–", seconds])
+    print_table(["class", "videos", "groups", "split", "length"], rows)
+
+
+def _stream_row(store: Store, stream: str) -> list[str]:
+    why = Counter(video.why[stream] for video in store.videos if stream in video.why)
+    size = sum(store.stream_bytes(video, stream) for video in store.videos)
+    present = sum(video.streams[stream] for video in store.videos)
+    reasons = ", ".join(f"{reason} ×{count}" for reason, count in why.most_common()) or "–"
+    return [stream, str(present), str(len(store) - present), reasons, human_bytes(size)]
+
+
+def main() -> None:
+    settings = tyro.cli(InfoSettings, prog="python -m preprocess.info", description=__doc__)
+    store = Store(settings.store)
+    if settings.json:
+        print(json.dumps(describe(store), indent=1))
+        return
+    print_rejected(store.rejected)
+    print_summary(store)
+    print_classes(store)
+    print("parameters: " + ", ".join(f"{name} {value}" for name, value in store.parameters.items()))
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,125 @@
+"""Draw one video of a store: its frames, its flow and its sound on one time axis, as a PNG.
+
+python -m preprocess.show out.h5 v_Archery_g08_c01          # any part of its path that is its own
+"""
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from preprocess.encode import MEL_RATE, SILENCE, dequantise_flow
+from preprocess.errors import UserError, run_command
+from preprocess.store import Store, Video
+
+COLUMNS = 8  # frames and flow fields that are drawn
+FULL_COLOUR = 4.0  # pixels a frame: motion as fast as this, or as the fastest of the video if that is more
+
+
+@dataclass(frozen=True)
+class ShowSettings:
+    """The command line of preprocess.show."""
+
+    store: tyro.conf.Positional[Path]
+    """the store, for instance out.h5"""
+    video: tyro.conf.Positional[str]
+    """the video's path in the store, or a part of it that no other has"""
+    out: Path | None = None
+    """PNG to write; the default is the video's name, in the current folder"""
+
+
+def find(store: Store, name: str) -> Video:
+    """The video called `name`, or the only one whose path contains it.
+
+    Raises UserError if there is none, or more than one.
+    """
+    matches = [video for video in store.videos if video.path == name] or [
+        video for video in store.videos if name in video.path
+    ]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        some = ", ".join(video.path for video in matches[:3])
+        raise UserError(f"'{name}' is part of {len(matches)} videos of {store.path} ({some} …): give more of the path")
+    near = difflib.get_close_matches(name, [video.path for video in store.videos], n=3, cutoff=0.0)
+    raise UserError(f"no video of {store.path} is called '{name}'; there is {', '.join(near)}")
+
+
+def flow_to_rgb(flow: np.ndarray, *, full: float) -> np.ndarray:
+    """flow: (..., 2), pixels a frame → (..., 3) in 0…1: hue is the direction, saturation the speed up to `full`."""
+    from matplotlib.colors import hsv_to_rgb
+
+    hue = np.arctan2(flow[..., 1], flow[..., 0]) / (2 * np.pi) % 1.0
+    speed = np.clip(np.linalg.norm(flow, axis=-1) / full, 0, 1)
+    return hsv_to_rgb(np.stack([hue, speed, np.ones_like(hue)], axis=-1))
+
+
+def draw(store: Store, video: Video, path: Path) -> None:
+    """Write the picture. A stream that is absent says why."""
+    from matplotlib.figure import Figure
+
+    width = 1.6 * COLUMNS
+    row = width / COLUMNS * min(1.8, video.height / video.width)
+    figure = Figure(figsize=(width, 2 * row + 3.0), layout="constrained")
+    pictures, motion, sound = figure.subplots(3, 1, sharex=True, height_ratios=[row, row, 2.2])
+    step = video.seconds / COLUMNS
+    times = (np.arange(COLUMNS) + 0.5) * step
+    at = np.minimum((times * store.fps).astype(int), video.frames - 1)
+    frames = store.frames(video, "rgb", at)
+    _strip(pictures, frames, times, step, "frames")
+    if video.streams["flow"]:
+        flow = dequantise_flow(store.frames(video, "flow", np.minimum(at, video.frames - 2)))
+        full = max(FULL_COLOUR, float(np.quantile(np.linalg.norm(flow, axis=-1), 0.995)))
+        _strip(motion, flow_to_rgb(flow, full=full), times, step, f"flow, full colour is {full:.1f} pixels a frame")
+        _wheel(motion)
+    else:
+        _absent(motion, "flow", video.why["flow"])
+    if video.streams["audio"]:
+        mel = store.mel(video, 0, round(video.seconds * MEL_RATE)).astype(np.float32)
+        image = sound.imshow(
+            mel.T, origin="lower", aspect="auto", extent=(0, video.seconds, 0, mel.shape[1]), cmap="magma", vmin=SILENCE
+        )
+        figure.colorbar(image, ax=sound, label="ln power", fraction=0.02, pad=0.01)
+        sound.set(ylabel="mel band", title="log-mel")
+    else:
+        _absent(sound, "audio", video.why["audio"])
+    sound.set(xlabel="seconds", xlim=(0, video.seconds))
+    label = f" · {video.label}" if video.label else ""
+    figure.suptitle(f"{video.path}{label} · {video.seconds:.2f} s, {video.width}×{video.height} at {store.fps:g} fps")
+    figure.savefig(path, dpi=110, format="png")
+
+
+def _strip(axes, images: np.ndarray, times: np.ndarray, step: float, title: str) -> None:
+    """Images side by side, each in the middle of the stretch of time that it stands for."""
+    for image, time in zip(images, times, strict=True):
+        axes.imshow(image, extent=(time - 0.48 * step, time + 0.48 * step, 0, 1), aspect="auto")
+    axes.set(ylim=(0, 1), yticks=[], title=title)
+
+
+def _wheel(axes) -> None:
+    """The colours of all directions."""
+    y, x = np.mgrid[-1:1:64j, -1:1:64j]
+    wheel = flow_to_rgb(np.stack([x, y], axis=-1), full=1.0)
+    inset = axes.inset_axes((1.01, 0.55, 0.05, 0.45))
+    inset.imshow(np.concatenate([wheel, (np.hypot(x, y) <= 1)[..., None]], axis=-1))
+    inset.axis("off")
+
+
+def _absent(axes, stream: str, why: str) -> None:
+    axes.text(0.5, 0.5, f"no {stream}: {why}", transform=axes.transAxes, ha="center", va="center", color="grey")
+    axes.set(yticks=[], title=stream)
+
+
+def main() -> None:
+    settings = tyro.cli(ShowSettings, prog="python -m preprocess.show", description=__doc__)
+    store = Store(settings.store)
+    video = find(store, settings.video)
+    out = settings.out or Path(Path(video.path).stem + ".png")
+    draw(store, video, out)
+    print(f"wrote {out}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,164 @@
+"""Judge a run on videos that it has not seen: every subset of its streams, from the one model.
+
+    python -m tasks.evaluate runs/NAME --data test.h5
+    python -m tasks.evaluate runs/NAME --data out.h5        # the training store: only what was not trained on
+
+Writes report.json and confusion.png into the run's folder and prints the table.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import tyro
+from tqdm import tqdm
+
+from fusion.checkpoint import write_aside, write_json
+from fusion.predict import Answers, answer
+from preprocess.errors import UserError, run_command
+from preprocess.store import Store, Video
+from preprocess.table import print_table
+from streams import parse_streams, subset_name, subsets
+from streams.batch import ClipDataset, ViewSampler, make_loader
+from tasks.metrics import confusion, score
+from tasks.run import Run, check_store, choose_videos, load_run
+
+READERS = 2  # processes that read clips
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """The command line of tasks.evaluate."""
+
+    run: tyro.conf.Positional[Path]
+    """folder of the run, for instance runs/rgb+flow+audio"""
+    data: Path = Path("out.h5")
+    """store to judge it on"""
+    views: int = 5
+    """clips a video, spread evenly over its time; their probabilities are averaged"""
+    split: str = "auto"
+    """test: test videos of the labels' split column; val: the run's validation videos; auto: test videos if there are
+    any, else all that the run was not trained on"""
+    streams: str | None = None
+    """judge only subsets of these of the run's streams, separated by commas"""
+    weights: str = "best"
+    """best (by validation) or last"""
+    out: Path | None = None
+    """folder for report.json and confusion.png; the default is the run's"""
+    batch: int = 32
+    """clips at a time"""
+    device: str = "auto"
+    """cpu, cuda …; auto is cuda where there is one"""
+
+
+def evaluate(settings: EvaluateSettings) -> dict:
+    """Judge, write the report and the figure, return the report.
+
+    Raises UserError if the run and the store do not fit.
+    """
+    run = load_run(settings.run, weights=settings.weights, device=settings.device)
+    store = Store(settings.data)
+    check_store(run, store)
+    if settings.views < 1 or settings.batch < 1:
+        raise UserError("--views and --batch must be positive")
+    streams = _streams(run, settings.streams)
+    videos, which = choose_videos(run, store, settings.split)
+    _check_presence(videos, streams, store)
+    print(f"{run.path}: {which}, {settings.views} views each")
+    names = subsets(streams)
+    answers = ask(run, store, videos, names, views=settings.views, batch=settings.batch)
+    labels = torch.tensor([run.classes.index(video.label) for video in videos])
+    report = {
+        "run": str(run.path),
+        "data": str(store.path),
+        "which": which,
+        "weights": settings.weights,
+        "views": settings.views,
+        "classes": run.classes,
+        "videos": len(videos),
+        "subsets": {
+            name: score(answers.probabilities(name), labels, answers.answered(name), run.classes)
+            for name in map(subset_name, names)
+        },
+    }
+    out = settings.out or run.path
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "report.json", report)
+    whole = subset_name(streams)
+    counts = confusion(answers.probabilities(whole), labels, answers.answered(whole))
+    plot_confusion(counts, run.classes, out / "confusion.png", title=f"{whole}, {len(videos)} videos")
+    return report | {"files": [str(out / "report.json"), str(out / "confusion.png")]}
+
+
+def ask(
+    run: Run, store: Store, videos: list[Video], names: list[tuple[str, ...]], *, views: int, batch: int = 32
+) -> Answers:
+    """The run's answers about videos of a store, for each of the subsets `names`."""
+    dataset = ClipDataset(
+        store, videos, streams=run.streams, classes=run.classes, clip=run.settings.recipe.clip, views=views
+    )
+    sampler = ViewSampler(dataset)
+    workers = READERS if len(sampler) > batch else 0
+    loader = make_loader(dataset, sampler, batch=batch, workers=workers, pin=run.device.type == "cuda")
+    bar = tqdm(loader, desc="evaluate", unit="batch", leave=False, disable=None)
+    return answer(run.model, bar, names, videos=len(videos), classes=len(run.classes), device=run.device)
+
+
+def plot_confusion(counts: torch.Tensor, classes: list[str], path: Path, *, title: str) -> None:
+    """counts: (K, K), truth by answer; drawn as shares of each true class."""
+    from matplotlib.figure import Figure
+
+    shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
+    size = 3 + 0.4 * min(len(classes), 40)
+    figure = Figure(figsize=(size + 1, size), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(100 * shares.numpy(), cmap="Blues", vmin=0, vmax=100)
+    if len(classes) <= 40:  # beyond that names and numbers would only be grey
+        axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
+        axes.set_yticks(range(len(classes)), classes)
+    if len(classes) <= 20:
+        for row, column in (counts > 0).nonzero().tolist():
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            text = str(int(counts[row, column]))
+            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
+    axes.set(xlabel="answer", ylabel="truth", title=title)
+    figure.colorbar(image, label="% of the class")
+    write_aside(path, lambda part: figure.savefig(part, dpi=120, format="png"))
+
+
+def print_report(report: dict) -> None:
+    """The table on screen."""
+    rows = []
+    for name, result in report["subsets"].items():
+        rates = [f"{result[key]:.1%}" for key in ("top1", "top5", "macro_f1", "calibration_error")]
+        rows.append([name, *rates, f"{result['answered']}"])
+    print_table(["streams", "top-1", "top-5", "macro F1", "calibration error", "answered"], rows)
+    if any(result["answered"] < result["videos"] for result in report["subsets"].values()):
+        print(f"  of {report['videos']} videos; one that has none of the streams gets no answer and counts as wrong")
+    print("wrote " + ", ".join(report["files"]))
+
+
+def _streams(run: Run, text: str | None) -> tuple[str, ...]:
+    streams = parse_streams(text) if text else run.streams
+    missing = [name for name in streams if name not in run.streams]
+    if missing:
+        raise UserError(f"{run.path} was not trained on {missing[0]}: its streams are {', '.join(run.streams)}")
+    return streams
+
+
+def _check_presence(videos: list[Video], streams: tuple[str, ...], store: Store) -> None:
+    """Raises UserError for a stream that no video has: its column would only hold zeros."""
+    for name in streams:
+        if not any(video.streams[name] for video in videos):
+            rest = ",".join(other for other in streams if other != name)
+            what = f"judge without it, with --streams {rest}" if rest else "give another store with --data"
+            raise UserError(f"no video of {store.path} to judge has {name} ({videos[0].why[name]}): {what}")
+
+
+def main() -> None:
+    settings = tyro.cli(EvaluateSettings, prog="python -m tasks.evaluate", description=__doc__)
+    print_report(evaluate(settings))
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,138 @@
+"""Ask a run about video files: the classes, what each stream alone would say, and what was missing.
+
+    python -m tasks.predict runs/NAME video.mp4 other.avi
+    python -m tasks.predict runs/NAME video.mp4 --json
+
+Flow and log-mel are computed as preprocess.extract does.
+"""
+
+import json
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from tqdm import tqdm
+
+from preprocess.errors import UserError, run_command
+from preprocess.store import Rejected, Store
+from preprocess.table import print_table
+from streams import subset_name
+from tasks.evaluate import ask
+from tasks.run import Run, load_run
+
+
+@dataclass(frozen=True)
+class PredictSettings:
+    """The command line of tasks.predict."""
+
+    run: tyro.conf.Positional[Path]
+    """folder of the run, for instance runs/rgb+flow+audio"""
+    videos: tyro.conf.Positional[tuple[Path, ...]]
+    """video files"""
+    top: int = 5
+    """how many classes to name"""
+    views: int = 5
+    """clips a video, spread evenly over its time"""
+    json: bool = False
+    """print one JSON document instead of tables"""
+    device: str = "auto"
+    """cpu, cuda …; auto is cuda where there is one"""
+
+
+def predict(run: Run, file: Path, *, views: int = 5) -> dict:
+    """What the run makes of one video file.
+
+    Returns {"video", "seconds", "classes": {name: probability}, "streams": {stream: {name: probability}}, "missing":
+    {stream: why}}, classes from the likeliest on. Streams that are missing have no opinion; the answer is fused from
+    the others.
+
+    Raises UserError if the file is no usable video, or has none of the run's streams.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        store = _extract(run, file, Path(folder))
+        video = store.videos[0]
+        missing = {name: video.why[name] for name in run.streams if not video.streams[name]}
+        there = tuple(name for name in run.streams if name not in missing)
+        if not there:
+            why = ", ".join(f"{name}: {reason}" for name, reason in missing.items())
+            raise UserError(f"{file} has no stream that {run.path} can use ({why})")
+        names = list(dict.fromkeys([there, *((name,) for name in there)]))
+        answers = ask(run, store, [video], names, views=views)
+
+    def ranked(subset: tuple[str, ...]) -> dict[str, float]:
+        probabilities = answers.probabilities(subset_name(subset))[0]
+        order = probabilities.argsort(descending=True).tolist()
+        return {run.classes[row]: probabilities[row].item() for row in order}
+
+    return {
+        "video": str(file),
+        "seconds": video.seconds,
+        "classes": ranked(there),
+        "streams": {name: ranked((name,)) for name in there},
+        "missing": missing,
+    }
+
+
+def _extract(run: Run, file: Path, folder: Path) -> Store:
+    """A store of this one file, with the parameters of the run's own."""
+    from preprocess.catalog import Source
+    from preprocess.piece import PieceSettings, extract_piece
+    from preprocess.writer import StoreWriter
+
+    if not file.is_file():
+        raise UserError(f"there is no file {file}")
+    settings = PieceSettings(**run.parameters)
+    source = Source(file=str(file), path=file.name, label=None, group=None, split=None)
+    out = folder / "video.h5"
+    with StoreWriter(out, overwrite=False) as writer:
+        piece = writer.folder / "piece"
+        outcome = extract_piece(source, piece, settings)
+        if isinstance(outcome, Rejected):
+            raise UserError(f"{file} cannot be used: {outcome.reason}")
+        writer.add(piece, outcome)
+        writer.publish(parameters=run.parameters, notes=[])
+    return Store(out)
+
+
+def print_prediction(prediction: dict, *, top: int) -> None:
+    """One video's answer as a table: a row a class, a column a stream."""
+    streams = prediction["streams"]
+    print(f"{prediction['video']} ({prediction['seconds']:.1f} s)")
+    rows = [
+        [name, f"{share:.1%}", *(f"{opinion[name]:.1%}" for opinion in streams.values())]
+        for name, share in list(prediction["classes"].items())[:top]
+    ]
+    print_table(["class", "fused", *(f"{name} alone" for name in streams)], rows)
+    for name, opinion in streams.items():
+        print(f"  {name} alone says {next(iter(opinion))}")
+    for name, why in prediction["missing"].items():
+        print(f"  {name} is missing: {why}; answered without it")
+
+
+def main() -> int:
+    settings = tyro.cli(PredictSettings, prog="python -m tasks.predict", description=__doc__)
+    if not settings.videos:
+        raise UserError("no video named: give one or more files after the run")
+    run = load_run(settings.run, device=settings.device)
+    predictions, failures = [], 0
+    for file in tqdm(settings.videos, unit="video", leave=False, disable=None if len(settings.videos) > 1 else True):
+        try:
+            prediction = predict(run, file, views=settings.views)
+        except UserError as error:
+            failures += 1
+            print(f"error: {error}", file=sys.stderr)
+            continue
+        predictions.append(prediction)
+        if not settings.json:
+            print_prediction(prediction, top=settings.top)
+    if settings.json:
+        for prediction in predictions:
+            prediction["classes"] = dict(list(prediction["classes"].items())[: settings.top])
+        print(json.dumps(predictions, indent=1))
+    return 1 if failures == len(settings.videos) else 0
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,109 @@
+"""Reading a run that train.py wrote."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from fusion.checkpoint import load_weights
+from fusion.model import FusionModel, build_model
+from preprocess.errors import UserError
+from preprocess.store import Store, Video
+from streams import parse_streams
+from streams.split import Split
+from train import TrainSettings, choose_device, read_settings, read_split
+
+WEIGHTS = ("best", "last")
+MUST_MATCH = ("fps", "mel_bands")  # frames of another size are scaled to the clip's
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained model, on its device, and what it was trained with."""
+
+    path: Path
+    settings: TrainSettings
+    streams: tuple[str, ...]
+    classes: list[str]
+    parameters: dict  # of the store it was trained on
+    split: Split
+    trained_on: frozenset[str]  # digests of the files that it has seen
+    model: FusionModel
+    device: torch.device
+
+
+def load_run(path: Path, *, weights: str = "best", device: str = "auto") -> Run:
+    """Raises UserError if there is no run at `path`, or not with these weights."""
+    if weights not in WEIGHTS:
+        raise UserError(f"unknown weights '{weights}': known are {', '.join(WEIGHTS)}")
+    settings, saved = read_settings(path)
+    streams = parse_streams(settings.streams)
+    classes, parameters = saved["classes"], saved["parameters"]
+    place = choose_device(device)
+    model = build_model(settings.recipe.model, streams=streams, classes=len(classes), parameters=parameters)
+    split = read_split(path)
+    load_weights(path / f"{weights}.safetensors", model)
+    return Run(
+        path=path,
+        settings=settings,
+        streams=streams,
+        classes=classes,
+        parameters=parameters,
+        split=split,
+        trained_on=frozenset(split.train_content),
+        model=model.to(place).eval(),
+        device=place,
+    )
+
+
+def check_store(run: Run, store: Store) -> None:
+    """Raises UserError if the run cannot read the store: other parameters, or classes that it does not know."""
+    for name in MUST_MATCH:
+        value = run.parameters[name]
+        if store.parameters.get(name) != value:
+            raise UserError(
+                f"{store.path} was extracted with {name} {store.parameters.get(name)}, {run.path} was trained with "
+                f"{value}: extract again with --{name.replace('_', '-')} {value}"
+            )
+    unknown = [name for name in store.classes if name not in run.classes]
+    if unknown:
+        raise UserError(
+            f"{store.path} has classes that {run.path} does not know: {_some(unknown)}; "
+            f"the run knows {_some(run.classes)}"
+        )
+
+
+def choose_videos(run: Run, store: Store, which: str) -> tuple[list[Video], str]:
+    """The labelled videos to judge a run on, never one that it was trained on, and a sentence on which they are.
+
+    `which` is test or val (of the labels' split column, or of the run's own split), or auto: test videos where the
+    store has some, else all that the run has not seen.
+
+    Raises UserError if none are left.
+    """
+    labelled = [video for video in store.videos if video.label is not None]
+    unseen = [video for video in labelled if video.content not in run.trained_on]
+    seen = len(labelled) - len(unseen)
+    if which == "auto" and any(video.split == "test" for video in unseen):
+        which = "test"
+    if which == "test":
+        chosen, name = [video for video in unseen if video.split == "test"], "test videos"
+    elif which == "val":
+        paths = set(run.split.val)
+        chosen, name = [video for video in unseen if video.path in paths], "the run's validation videos"
+    elif which == "auto":
+        chosen, name = unseen, "videos"
+    else:
+        raise UserError(f"unknown split '{which}': use auto, test or val")
+    if not chosen:
+        raise UserError(
+            f"{store.path} has no labelled {name} that {run.path} was not trained on ({seen} it was): give another "
+            f"store with --data, or another --split"
+        )
+    return chosen, f"{len(chosen)} {name} of {store.path}" + (
+        f"; {seen} videos that the run was trained on left out" if seen else ""
+    )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
