@@ -14,6 +14,7 @@ import numpy as np
 from preprocess.clock import BrokenTimestamps, FrameClock, SampleClock
 from preprocess.mel import SAMPLE_RATE
 from preprocess.sound import Voice
+from preprocess.stopwatch import Stopwatch
 
 QUIETEST = 1 / 32768  # one step of 16 bits; a track that never reaches it is silence
 WIDEST_ASPECT = 16  # frames thinner than 16:1 are no picture that a crop could show
@@ -42,8 +43,9 @@ class Samples:
 class Decoder:
     """Decodes one file. Iterate it once for its Frames and Samples; then the attributes tell what there was."""
 
-    def __init__(self, file: str, *, fps: float, short_side: int) -> None:
+    def __init__(self, file: str, *, fps: float, short_side: int, watch: Stopwatch) -> None:
         self.file = file
+        self.watch = watch
         self.short_side = short_side
         self.frames = FrameClock[av.VideoFrame](fps=fps)
         self.sound = SampleClock(rate=SAMPLE_RATE)
@@ -181,8 +183,9 @@ class Decoder:
         height, width = self.size[::-1] if quarters % 2 else self.size
         # AREA averages all pixels that fall into one; enlarging wants a smooth kernel instead
         kernel = "AREA" if height <= frame.height and width <= frame.width else "BICUBIC"
-        rgb = frame.reformat(width=width, height=height, format="rgb24", interpolation=kernel).to_ndarray()
-        return Frame(np.ascontiguousarray(np.rot90(rgb, quarters)), count)
+        with self.watch.stage("resize"):
+            rgb = frame.reformat(width=width, height=height, format="rgb24", interpolation=kernel).to_ndarray()
+            return Frame(np.ascontiguousarray(np.rot90(rgb, quarters)), count)
 
 
 def _message(error: Exception) -> str:

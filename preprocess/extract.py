@@ -8,7 +8,7 @@ Look at the result with python -m preprocess.info out.h5 and python -m preproces
 
 import os
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +19,9 @@ from preprocess.errors import UserError, run_command
 from preprocess.info import print_rejected, print_summary
 from preprocess.piece import PieceSettings
 from preprocess.pool import run_all
+from preprocess.stopwatch import Stopwatch
 from preprocess.store import Store
+from preprocess.table import print_table
 from preprocess.writer import StoreWriter
 
 
@@ -38,6 +40,8 @@ class ExtractSettings:
     """worker processes, one thread each; the default is one for each core"""
     overwrite: bool = False
     """replace the store if there is one"""
+    profile: bool = False
+    """print how much of the time each stage took"""
     strict: bool = False
     """end with status 1 if any video could not be used"""
     store: Annotated[PieceSettings, tyro.conf.arg(name="")] = field(default_factory=PieceSettings)
@@ -48,23 +52,48 @@ def extract(settings: ExtractSettings) -> Store | None:
 
     Raises UserError for input that cannot be worked on.
     """
-    if not settings.videos.is_dir():
-        raise UserError(f"{settings.videos} is no folder of videos")
-    if settings.workers < 1 or settings.store.fps <= 0 or settings.store.short_side < 8:
-        raise UserError("--workers and --fps must be positive, --short-side at least 8 pixels")
+    parameters = check(settings)
     found = (
         catalog.from_csv(settings.videos, settings.labels) if settings.labels else catalog.from_folder(settings.videos)
     )
     for note in found.notes:
         print(f"note: {note}")
+    watch = Stopwatch()
     with StoreWriter(settings.out, overwrite=settings.overwrite) as writer:
-        for piece, outcome in run_all(found.sources, writer.folder, settings.store, workers=settings.workers):
-            writer.add(piece, outcome)
+        for done in run_all(found.sources, writer.folder, settings.store, workers=settings.workers):
+            with watch.stage("store"):
+                writer.add(done.piece, done.outcome)
+            watch.seconds += done.seconds
         if not writer.videos:
             print_rejected(sorted(writer.rejected, key=lambda reject: reject.path))
             return None
-        writer.publish(parameters=asdict(settings.store), notes=found.notes)
+        with watch.stage("store"):
+            writer.publish(parameters=parameters, notes=found.notes)
+    if settings.profile:
+        print_profile(watch)
     return Store(settings.out)
+
+
+def check(settings: ExtractSettings) -> dict:
+    """The parameters that the store will record.
+
+    Raises UserError for settings that cannot be worked with.
+    """
+    if not settings.videos.is_dir():
+        raise UserError(f"{settings.videos} is no folder of videos")
+    if settings.workers < 1 or settings.store.fps <= 0 or settings.store.short_side < 8 or settings.store.mel_bands < 1:
+        raise UserError("--workers, --fps and --mel-bands must be positive, --short-side at least 8 pixels")
+    try:
+        return settings.store.parameters()
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def print_profile(watch: Stopwatch) -> None:
+    """The share of each stage in the seconds of all processes."""
+    total = watch.seconds.total()
+    rows = [[name, f"{seconds:.1f} s", f"{seconds / total:.1%}"] for name, seconds in watch.seconds.most_common()]
+    print_table(["stage", "time", "share"], rows)
 
 
 def main() -> int:

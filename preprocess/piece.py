@@ -2,7 +2,6 @@
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,9 @@ import numpy as np
 from preprocess.catalog import Source
 from preprocess.decode import Decoder, Frame, Unusable
 from preprocess.encode import FLOW_BOUND, FLOW_ZERO, MEL_RATE, encode_flow, encode_rgb, quantise_flow
-from preprocess.flow import tvl1
+from preprocess.flow import describe, tvl1
 from preprocess.mel import LogMel, frame_count
+from preprocess.stopwatch import Stopwatch
 from preprocess.store import Rejected, Video
 
 FLOW_CHUNK = 32  # frames whose flow is solved together: bounds the memory of a long video
@@ -31,40 +31,62 @@ class PieceSettings:
     """pixels of the shorter side of a stored frame; the aspect is kept"""
     mel_bands: int = 64
     """bands of the log-mel spectrogram"""
+    flow_engine: str = "auto"
+    """what solves TV-L1: cpu, cuda, opencv (the slow reference), or auto: cuda where there is a GPU, else cpu"""
+    flow_preset: str = "default"
+    """default, or quality: more accurate, several times slower"""
+
+    @classmethod
+    def like(cls, parameters: dict) -> "PieceSettings":
+        """The settings of a store with these parameters, for another machine: cpu and cuda agree with each other."""
+        engine = "opencv" if parameters["flow"]["engine"] == "opencv" else "auto"
+        same = {name: parameters[name] for name in ("fps", "short_side", "mel_bands")}
+        return cls(**same, flow_engine=engine, flow_preset=parameters["flow"]["preset"])
+
+    def parameters(self) -> dict:
+        """What a store records.
+
+        Raises ValueError for a flow engine or preset that is not there.
+        """
+        same = {"fps": self.fps, "short_side": self.short_side, "mel_bands": self.mel_bands}
+        return same | {"flow": describe(self.flow_engine, self.flow_preset)}
 
 
-def extract_piece(source: Source, target: Path, settings: PieceSettings) -> Video | Rejected:
+def extract_piece(source: Source, target: Path, settings: PieceSettings, watch: Stopwatch) -> Video | Rejected:
     """Decode `source.file` once and write its streams to `target`, an HDF5 file with one group, "video".
 
     A file that cannot be used gives Rejected with the reason, and no `target`. Memory does not grow with the
     video's length: what is encoded waits in unnamed temporary files beside `target`.
     """
-    decoder = Decoder(source.file, fps=settings.fps, short_side=settings.short_side)
+    decoder = Decoder(source.file, fps=settings.fps, short_side=settings.short_side, watch=watch)
     try:
         with ExitStack() as stack:
             rgb = _Spool(stack, target.parent)
-            flow = _FlowSpool(_Spool(stack, target.parent))
+            flow = _FlowSpool(_Spool(stack, target.parent), settings, watch)
             mel = _Spool(stack, target.parent)
             log_mel = LogMel(bands=settings.mel_bands)
-            for item in decoder:
+            for item in watch.each("decode", decoder):
                 if isinstance(item, Frame):
-                    jpeg = encode_rgb(item.rgb)
+                    with watch.stage("encode"):
+                        jpeg = encode_rgb(item.rgb)
                     for _ in range(item.count):
                         rgb.add(jpeg)
                         flow.push(item.rgb)
                 else:
-                    mel.add(log_mel.push(item.samples))
+                    with watch.stage("mel"):
+                        mel.add(log_mel.push(item.samples))
             flow.finish()
             mel.add(log_mel.finish())
             why = {"flow": "one frame"} if decoder.frames.placed < 2 or len(flow.spool.ends) < 2 else {}
             if decoder.audio_absent:
                 why["audio"] = decoder.audio_absent
-            video = _describe(source, decoder, why)
-            try:
-                _write(target, video, decoder, settings, rgb=rgb, flow=flow, mel=mel)
-            except BaseException:
-                target.unlink(missing_ok=True)
-                raise
+            with watch.stage("write"):
+                video = _describe(source, decoder, why)
+                try:
+                    _write(target, video, decoder, settings, rgb=rgb, flow=flow, mel=mel)
+                except BaseException:
+                    target.unlink(missing_ok=True)
+                    raise
             return video
     except Unusable as error:
         return Rejected(source.path, str(error))
@@ -81,18 +103,24 @@ class _Spool:
         self.file.write(np.ascontiguousarray(array).data)
         self.ends.append(self.ends[-1] + array.nbytes)
 
-    def blocks(self, size: int) -> Iterator[tuple[int, np.ndarray]]:
-        """The first `size` bytes, in blocks, each with where it begins."""
+    def copy(self, data) -> None:
+        """Fill an h5py dataset with the first bytes, block by block."""
         self.file.seek(0)
-        for begin in range(0, size, COPY_BLOCK):
-            yield begin, np.frombuffer(self.file.read(min(COPY_BLOCK, size - begin)), np.uint8)
+        row = data.nbytes // len(data)
+        step = max(1, COPY_BLOCK // row)
+        for begin in range(0, len(data), step):
+            count = min(step, len(data) - begin)
+            block = np.frombuffer(self.file.read(count * row), data.dtype)
+            data[begin : begin + count] = block.reshape(count, *data.shape[1:])
 
 
 class _FlowSpool:
     """Solves, quantises and spools the flow of frames that come one by one."""
 
-    def __init__(self, spool: _Spool) -> None:
+    def __init__(self, spool: _Spool, settings: PieceSettings, watch: Stopwatch) -> None:
         self.spool = spool
+        self.settings = settings
+        self.watch = watch
         self.clipped = self.values = 0
         self._grey: list[np.ndarray] = []
 
@@ -105,10 +133,15 @@ class _FlowSpool:
 
     def finish(self) -> None:
         """Solve what waits; its last frame stays as the first of the next pair."""
-        for flow in tvl1(np.stack(self._grey)) if len(self._grey) > 1 else ():
-            self.clipped += int((np.abs(flow) > FLOW_BOUND).sum())
-            self.values += flow.size
-            self.spool.add(encode_flow(quantise_flow(flow)))
+        if len(self._grey) > 1:
+            with self.watch.stage("flow"):
+                engine, preset = self.settings.flow_engine, self.settings.flow_preset
+                flows = tvl1(np.stack(self._grey), engine=engine, preset=preset)
+            with self.watch.stage("encode"):
+                self.clipped += int(np.count_nonzero(np.abs(flows) > FLOW_BOUND))
+                self.values += flows.size
+                for code in quantise_flow(flows):
+                    self.spool.add(encode_flow(code))
         del self._grey[:-1]
 
 
@@ -152,11 +185,8 @@ def _write(target: Path, video: Video, decoder: Decoder, settings: PieceSettings
             group["flow"].attrs["bound"] = FLOW_BOUND
             group["flow"].attrs["clipped_share"] = flow.clipped / max(1, flow.values)
         if video.streams["audio"]:
-            count = frame_count(video.seconds)
-            data = group.create_dataset("audio/data", (count, settings.mel_bands), np.float16)
-            bands = settings.mel_bands * data.dtype.itemsize  # bytes a row
-            rows = np.concatenate([block for _, block in mel.blocks(count * bands)])
-            data[:] = rows.view(np.float16).reshape(count, settings.mel_bands)
+            shape = (frame_count(video.seconds), settings.mel_bands)
+            mel.copy(group.create_dataset("audio/data", shape, np.float16))
             group["audio"].attrs["unit"] = "natural log of mel power"
             group["audio"].attrs["rate"] = MEL_RATE
             group["audio"].attrs["covered"] = decoder.sound.covered  # seconds; beyond them the track has no samples
@@ -164,9 +194,7 @@ def _write(target: Path, video: Video, decoder: Decoder, settings: PieceSettings
 
 def _write_frames(group, spool: _Spool) -> None:
     group["ends"] = np.array(spool.ends, np.int64)
-    data = group.create_dataset("data", (spool.ends[-1],), np.uint8)
-    for begin, block in spool.blocks(spool.ends[-1]):
-        data[begin : begin + len(block)] = block
+    spool.copy(group.create_dataset("data", (spool.ends[-1],), np.uint8))
 
 
 def _digest(file: str) -> str:

@@ -3,54 +3,64 @@
 import multiprocessing
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-
-from tqdm import tqdm
 
 from preprocess.catalog import Source
 from preprocess.piece import PieceSettings, extract_piece
+from preprocess.progress import progress
+from preprocess.stopwatch import Stopwatch
 from preprocess.store import Rejected, Video
 
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
-def run_all(
-    sources: Sequence[Source], folder: Path, settings: PieceSettings, *, workers: int
-) -> Iterator[tuple[Path, Video | Rejected]]:
-    """Extract every source into a piece in `folder`; give out (piece, outcome) as they get done.
+@dataclass(frozen=True)
+class Done:
+    """What became of one video."""
+
+    piece: Path  # is there if the outcome is a Video
+    outcome: Video | Rejected
+    seconds: Counter[str]  # by stage
+
+
+def run_all(sources: Sequence[Source], folder: Path, settings: PieceSettings, *, workers: int) -> Iterator[Done]:
+    """Extract every source into a piece in `folder`; give out what became of each as they get done.
 
     A video whose decoder kills its process is rejected; those that were at work beside it are done again.
     """
     jobs = [(source, folder / f"{number:08d}.piece") for number, source in enumerate(sources)]
     workers = min(workers, len(jobs))
-    with tqdm(total=len(jobs), unit="video", smoothing=0.05) as bar:
+    with progress(total=len(jobs), unit="video", name="extract") as bar:
         suspects = []
         todo = iter(jobs)
         while True:
             broken = []
-            for job, outcome in _run(todo, settings, workers=workers):
-                if outcome is None:
+            for job, done in _run(todo, settings, workers=workers):
+                if done is None:
                     broken.append(job)
                 else:
                     bar.update()
-                    yield job[1], outcome
+                    yield done
             if not broken:
                 break
             suspects += broken  # the pool is gone; `todo` holds what it had not taken
         for job in suspects:  # alone, so that it is known whose fault a death is
-            outcome = next(_run(iter([job]), settings, workers=1))[1]
+            _, done = next(_run(iter([job]), settings, workers=1))
             bar.update()
-            yield job[1], outcome or Rejected(job[0].path, "crashed: decoding it ends the process")
+            source, piece = job
+            yield done or Done(piece, Rejected(source.path, "crashed: decoding it ends the process"), Counter())
 
 
 def _run(
     jobs: Iterator[tuple[Source, Path]], settings: PieceSettings, *, workers: int
-) -> Iterator[tuple[tuple[Source, Path], Video | Rejected | None]]:
-    """Give out (job, outcome) as they get done; None for each that was in flight when a worker died."""
+) -> Iterator[tuple[tuple[Source, Path], Done | None]]:
+    """Give out (job, what became of it) as they get done; None for each that was in flight when a worker died."""
     with _one_thread_each():
         pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
         running: dict[Future, tuple[Source, Path]] = {}
@@ -88,15 +98,17 @@ def _start_worker() -> None:
     torch.set_num_threads(1)
 
 
-def _work(source: Source, piece: Path, settings: PieceSettings) -> Video | Rejected:
+def _work(source: Source, piece: Path, settings: PieceSettings) -> Done:
+    watch = Stopwatch()
     try:
-        return extract_piece(source, piece, settings)
+        outcome = extract_piece(source, piece, settings, watch)
     except OSError as error:
-        if error.filename == source.file or error.errno is None:
-            return Rejected(source.path, f"cannot be read ({error.strerror or error})")
-        raise  # the disk is full, the folder is gone: not this video's fault
+        if error.filename != source.file and error.errno is not None:
+            raise  # the disk is full, the folder is gone: not this video's fault
+        outcome = Rejected(source.path, f"cannot be read ({error.strerror or error})")
     except Exception as error:  # whatever a hostile file makes of a decoder costs that file alone
-        return Rejected(source.path, f"failed: {type(error).__name__}: {error}")
+        outcome = Rejected(source.path, f"failed: {type(error).__name__}: {error}")
+    return Done(piece, outcome, watch.seconds)
 
 
 @contextmanager

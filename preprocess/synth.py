@@ -18,9 +18,9 @@ from pathlib import Path
 import av
 import numpy as np
 import tyro
-from tqdm import tqdm
 
 from preprocess.errors import UserError, run_command
+from preprocess.progress import progress
 
 SIZE = 64  # pixels of a side
 FPS = 25
@@ -72,7 +72,8 @@ def synthesise(settings: SynthSettings) -> None:
         jobs.append((settings.out / path, bits, settings.seconds, (settings.seed, number)))
         rows.append({"path": path, "label": label, "split": split})
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        for _ in tqdm(pool.map(_write_video, jobs, chunksize=8), total=len(jobs), unit="video", desc="synthesise"):
+        written = pool.map(_write_video, jobs, chunksize=8)
+        for _ in progress(written, total=len(jobs), unit="video", name="synthesise"):
             pass
     with open(settings.out / "labels.csv", "w", newline="") as file:
         table = csv.DictWriter(file, ["path", "label", "split"])

@@ -38,5 +38,5 @@ class Flow:
         flow = rearrange(batch, "b t h w c -> b c t h w").float()
         if training:
             strength = torch.empty(len(flow), 1, 1, 1, 1, device=flow.device).uniform_(0, NOISE)
-            flow = flow + torch.randn_like(flow) * strength
-        return flow / SCALE
+            flow += torch.randn_like(flow[:, :, :1]) * strength  # alike in all frames of a clip
+        return flow.div_(SCALE)

@@ -34,17 +34,22 @@ class Rgb:
         rgb = rearrange(batch, "b t h w c -> b c t h w").float().div_(255)
         if training:
             rgb = _jitter(rgb)
-        return rgb * 2 - 1
+        return rgb.mul_(2).sub_(1)
 
 
 def _jitter(rgb: torch.Tensor) -> torch.Tensor:
-    """Brightness, contrast and saturation, each drawn once a clip, and noise. rgb: (B, 3, T, H, W) in 0…1."""
+    """Brightness, contrast, saturation and noise, drawn once a clip, alike in all of its frames.
+
+    rgb: (B, 3, T, H, W) in 0…1; changed in place.
+    """
 
     def draw(low: float, high: float) -> torch.Tensor:
         return torch.empty(len(rgb), 1, 1, 1, 1, device=rgb.device).uniform_(low, high)
 
+    contrast, saturation, brightness = draw(0.7, 1.3), draw(0.7, 1.3), draw(-0.15, 0.15)
     luma = torch.einsum("bcthw,c->bthw", rgb, torch.tensor(LUMA, device=rgb.device))[:, None]
-    rgb = torch.lerp(luma, rgb, draw(0.7, 1.3))
     mean = luma.mean(dim=(2, 3, 4), keepdim=True)
-    rgb = torch.lerp(mean, rgb, draw(0.7, 1.3)) + draw(-0.15, 0.15)
-    return (rgb + torch.randn_like(rgb) * draw(0, NOISE)).clamp_(0, 1)
+    grain = torch.randn_like(rgb[:, :, :1]) * draw(0, NOISE)
+    # contrast * (saturation * rgb + (1 - saturation) * luma - mean) + mean + brightness + grain, in few passes
+    rgb.mul_(contrast * saturation).add_(luma.mul_(contrast * (1 - saturation)))
+    return rgb.add_(grain + (1 - contrast) * mean + brightness).clamp_(0, 1)

@@ -79,16 +79,17 @@ def _extract(run: Run, file: Path, folder: Path) -> Store:
     """A store of this one file, with the parameters of the run's own."""
     from preprocess.catalog import Source
     from preprocess.piece import PieceSettings, extract_piece
+    from preprocess.stopwatch import Stopwatch
     from preprocess.writer import StoreWriter
 
     if not file.is_file():
         raise UserError(f"there is no file {file}")
-    settings = PieceSettings(**run.parameters)
+    settings = PieceSettings.like(run.parameters)
     source = Source(file=str(file), path=file.name, label=None, group=None, split=None)
     out = folder / "video.h5"
     with StoreWriter(out, overwrite=False) as writer:
         piece = writer.folder / "piece"
-        outcome = extract_piece(source, piece, settings)
+        outcome = extract_piece(source, piece, settings, Stopwatch())
         if isinstance(outcome, Rejected):
             raise UserError(f"{file} cannot be used: {outcome.reason}")
         writer.add(piece, outcome)
