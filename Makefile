@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 # small clips of small pictures: the demo's videos are 64 × 64 and about a second long
-RECIPE := --epochs 30 --frames 8 --size 56 --audio-seconds 1.28 --width 8
+RECIPE := --epochs 15 --frames 8 --size 56 --audio-seconds 1.28 --width 8
 
 .PHONY: install demo test lint clean
 
@@ -23,7 +23,7 @@ demo: install
 	$(BIN)/python -m preprocess.synth $(DEMO)/videos
 	$(BIN)/python -m preprocess.extract $(DEMO)/videos $(DEMO)/out.h5 --labels $(DEMO)/videos/labels.csv --short-side 64
 	$(BIN)/python -m preprocess.show $(DEMO)/out.h5 orange-up-ah/00000 --out $(DEMO)/video.png
-	$(BIN)/python -m tasks.ablate --data $(DEMO)/out.h5 --out $(DEMO)/ablation --seeds 2 --views 3 \
+	$(BIN)/python -m tasks.ablate --data $(DEMO)/out.h5 --out $(DEMO)/ablation --seeds 3 --views 3 \
 		--ceilings $(DEMO)/videos/ceilings.json $(RECIPE)
 	@echo "the first video as the store holds it: $(DEMO)/video.png"
 

@@ -17,6 +17,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import json
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -31,7 +33,8 @@ from fusion.checkpoint import load_state, save_state, save_weights, write_json
 from fusion.log import Log
 from fusion.model import FusionModel, ModelSettings, Output, build_model, drop_streams
 from fusion.predict import answer, mixed_precision, prepare
-from preprocess.errors import UserError, run_command
+from preprocess.command import parse_command, run_command
+from preprocess.errors import UserError
 from preprocess.store import Store
 from streams import parse_streams, subset_name
 from streams.batch import Batch, ClipDataset, EpochSampler, ViewSampler, make_loader
@@ -109,6 +112,8 @@ def train(settings: TrainSettings) -> Path:
     recipe = settings.recipe
     streams = parse_streams(settings.streams)
     store = Store(settings.data)
+    if len(store.classes) == 1:
+        raise UserError(f"{store.path} has one class, {store.classes[0]}: there is nothing to tell apart")
     split = (
         read_split(run) if settings.resume else split_videos(store.videos, seed=recipe.split_seed, name=str(store.path))
     )
@@ -137,14 +142,15 @@ def train(settings: TrainSettings) -> Path:
         first, best = state["epoch"], tuple(state["best"])
     else:
         write_json(run / "split.json", asdict(split))
-        write_json(run / "settings.json", {"settings": asdict(settings), "streams": streams} | known(store))
+        store_facts = {"classes": store.classes, "parameters": store.parameters}
+        write_json(run / "settings.json", {"settings": asdict(settings)} | store_facts)
     print(f"{run}: {subset_name(streams)}, {len(store.classes)} classes, {parameters / 1e6:.1f} M parameters")
     print(f"split: {len(train_set)} videos train, {len(val_set)} validate; {split.how}")
     precision = "bfloat16" if device.type == "cuda" else "float32"
     print(f"device: {device_name(device)}, {precision}; {workers} reading processes")
     if first >= recipe.epochs:
         print("this run is complete")
-    with Log(run, epochs_done=first) as log:
+    with Log(run, epochs_done=first) as log, resume_hint(run):
         for epoch in range(first, recipe.epochs):
             sampler.epoch = epoch
             row = train_one_epoch(model, train_loader, optimizer, scheduler, device, recipe, epoch)
@@ -161,6 +167,16 @@ def train(settings: TrainSettings) -> Path:
     if first < recipe.epochs:
         print(f"best validation top-1 {best[0]:.1%}; judge it with: python -m tasks.evaluate {run} --data {store.path}")
     return run
+
+
+@contextmanager
+def resume_hint(run: Path) -> Iterator[None]:
+    """Ctrl-C says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"\nstopped; what is done is in {run}, go on with: python train.py --run {run} --resume")
+        raise
 
 
 def train_one_epoch(
@@ -326,11 +342,6 @@ def read_split(run: Path) -> Split:
     return Split(**json.loads((run / "split.json").read_text()))
 
 
-def known(store: Store) -> dict:
-    """What a model trained on a store must know of it."""
-    return {"classes": store.classes, "parameters": store.parameters}
-
-
 def choose_device(name: str) -> torch.device:
     """Raises UserError if there is no such device here."""
     if name == "auto":
@@ -350,7 +361,7 @@ def device_name(device: torch.device) -> str:
 
 
 def main() -> None:
-    train(tyro.cli(TrainSettings, prog="python train.py", description=__doc__))
+    train(parse_command(TrainSettings, prog="python train.py", doc=__doc__))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError
@@ -49,6 +50,8 @@ def load_state(path: Path, device: torch.device) -> dict:
         state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{path} is not there: the run ended within its first epoch; start it anew") from error
+    except (RuntimeError, EOFError, UnpicklingError) as error:
+        raise UserError(f"{path} is damaged: start the run anew under another name") from error
     torch.set_rng_state(state["random"].cpu())
     if "random_cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state_all([numbers.cpu() for numbers in state["random_cuda"]])

@@ -15,7 +15,8 @@ from typing import Annotated
 import tyro
 
 from preprocess import catalog
-from preprocess.errors import UserError, run_command
+from preprocess.command import parse_command, run_command
+from preprocess.errors import UserError
 from preprocess.info import print_rejected, print_summary
 from preprocess.piece import PieceSettings
 from preprocess.pool import run_all
@@ -29,13 +30,12 @@ from preprocess.writer import StoreWriter
 class ExtractSettings:
     """The command line of preprocess.extract."""
 
-    videos: tyro.conf.Positional[Path]
+    videos: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="VIDEOS")]
     """folder of videos: <class>/<video>, at any depth below the class"""
-    out: tyro.conf.Positional[Path]
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """the store to write, for instance out.h5"""
     labels: Path | None = None
-    """CSV file that names the videos: columns path (relative to the folder), label, optionally split (train, val,
-    test) and group (videos of one group are never split)"""
+    """CSV file with columns path (relative to the folder), label, and optionally split (train, val, test) and group"""
     workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     """worker processes, one thread each; the default is one for each core"""
     overwrite: bool = False
@@ -97,7 +97,7 @@ def print_profile(watch: Stopwatch) -> None:
 
 
 def main() -> int:
-    settings = tyro.cli(ExtractSettings, prog="python -m preprocess.extract", description=__doc__)
+    settings = parse_command(ExtractSettings, prog="python -m preprocess.extract", doc=__doc__)
     store = extract(settings)
     if store is None:
         print(f"error: none of the videos in {settings.videos} can be used; no store was written", file=sys.stderr)

@@ -8,10 +8,11 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
-from preprocess.errors import run_command
+from preprocess.command import parse_command, run_command
 from preprocess.store import STREAMS, Rejected, Store
 from preprocess.table import human_bytes, human_seconds, print_table
 
@@ -20,7 +21,7 @@ from preprocess.table import human_bytes, human_seconds, print_table
 class InfoSettings:
     """The command line of preprocess.info."""
 
-    store: tyro.conf.Positional[Path]
+    store: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
     """the store, for instance out.h5"""
     json: bool = False
     """print one JSON document with a row for every video"""
@@ -97,7 +98,7 @@ def _stream_row(store: Store, stream: str) -> list[str]:
 
 
 def main() -> None:
-    settings = tyro.cli(InfoSettings, prog="python -m preprocess.info", description=__doc__)
+    settings = parse_command(InfoSettings, prog="python -m preprocess.info", doc=__doc__)
     store = Store(settings.store)
     if settings.json:
         print(json.dumps(describe(store), indent=1))

@@ -6,12 +6,14 @@ python -m preprocess.show out.h5 v_Archery_g08_c01          # any part of its pa
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import tyro
 
+from preprocess.command import parse_command, run_command
 from preprocess.encode import MEL_RATE, SILENCE, dequantise_flow
-from preprocess.errors import UserError, run_command
+from preprocess.errors import UserError
 from preprocess.store import Store, Video
 
 COLUMNS = 8  # frames and flow fields that are drawn
@@ -22,9 +24,9 @@ FULL_COLOUR = 4.0  # pixels a frame: motion as fast as this, or as the fastest o
 class ShowSettings:
     """The command line of preprocess.show."""
 
-    store: tyro.conf.Positional[Path]
+    store: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
     """the store, for instance out.h5"""
-    video: tyro.conf.Positional[str]
+    video: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="VIDEO")]
     """the video's path in the store, or a part of it that no other has"""
     out: Path | None = None
     """PNG to write; the default is the video's name, in the current folder"""
@@ -113,7 +115,7 @@ def _absent(axes, stream: str, why: str) -> None:
 
 
 def main() -> None:
-    settings = tyro.cli(ShowSettings, prog="python -m preprocess.show", description=__doc__)
+    settings = parse_command(ShowSettings, prog="python -m preprocess.show", doc=__doc__)
     store = Store(settings.store)
     video = find(store, settings.video)
     out = settings.out or Path(Path(video.path).stem + ".png")

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from itertools import combinations, product
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Annotated
 
 import av
 import numpy as np
 import tyro
 
-from preprocess.errors import UserError, run_command
+from preprocess.command import parse_command, run_command
+from preprocess.errors import UserError
 from preprocess.progress import progress
 
 SIZE = 64  # pixels of a side
@@ -38,7 +40,7 @@ QUARTER = 0.25  # of the grating's period that it drifts a frame: two frames on 
 class SynthSettings:
     """The command line of preprocess.synth."""
 
-    out: tyro.conf.Positional[Path]
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """folder to make; it must not be there, or be empty"""
     train: int = 320
     """training videos, in equal numbers for the eight classes"""
@@ -161,7 +163,7 @@ def _write_video(job: tuple) -> None:
 
 
 def main() -> None:
-    settings = tyro.cli(SynthSettings, prog="python -m preprocess.synth", description=__doc__)
+    settings = parse_command(SynthSettings, prog="python -m preprocess.synth", doc=__doc__)
     synthesise(settings)
     print(
         f"{settings.out}: {settings.train} training and {settings.test} test videos, labels.csv, ceilings.json; next:\n"

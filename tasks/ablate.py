@@ -18,7 +18,8 @@ import tyro
 
 from fusion.checkpoint import write_aside, write_json
 from fusion.predict import Answers
-from preprocess.errors import UserError, run_command
+from preprocess.command import parse_command, run_command
+from preprocess.errors import UserError
 from preprocess.store import Store, Video
 from preprocess.table import markdown_table, print_table
 from streams import parse_streams, subset_name, subsets
@@ -213,7 +214,7 @@ def _seeds(count: int) -> str:
 
 
 def main() -> None:
-    settings = tyro.cli(AblateSettings, prog="python -m tasks.ablate", description=__doc__)
+    settings = parse_command(AblateSettings, prog="python -m tasks.ablate", doc=__doc__)
     result = ablate(settings)
     print(f"\ntop-1 on {result['which']}; {_seeds(result['seeds'])}")
     print_table(*table(result))

@@ -8,6 +8,7 @@ Writes report.json and confusion.png into the run's folder and prints the table.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
 import tyro
@@ -15,7 +16,8 @@ from tqdm import tqdm
 
 from fusion.checkpoint import write_aside, write_json
 from fusion.predict import Answers, answer
-from preprocess.errors import UserError, run_command
+from preprocess.command import parse_command, run_command
+from preprocess.errors import UserError
 from preprocess.store import Store, Video
 from preprocess.table import print_table
 from streams import parse_streams, subset_name, subsets
@@ -30,15 +32,14 @@ READERS = 2  # processes that read clips
 class EvaluateSettings:
     """The command line of tasks.evaluate."""
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """folder of the run, for instance runs/rgb+flow+audio"""
     data: Path = Path("out.h5")
     """store to judge it on"""
     views: int = 5
     """clips a video, spread evenly over its time; their probabilities are averaged"""
     split: str = "auto"
-    """test: test videos of the labels' split column; val: the run's validation videos; auto: test videos if there are
-    any, else all that the run was not trained on"""
+    """test videos of the labels' split column, the run's val videos, or auto: test if any, else all it has not seen"""
     streams: str | None = None
     """judge only subsets of these of the run's streams, separated by commas"""
     weights: str = "best"
@@ -156,7 +157,7 @@ def _check_presence(videos: list[Video], streams: tuple[str, ...], store: Store)
 
 
 def main() -> None:
-    settings = tyro.cli(EvaluateSettings, prog="python -m tasks.evaluate", description=__doc__)
+    settings = parse_command(EvaluateSettings, prog="python -m tasks.evaluate", doc=__doc__)
     print_report(evaluate(settings))
 
 

@@ -25,7 +25,8 @@ def plot_ablation(result: dict, methods: dict[str, str], path: Path) -> None:
         centres = np.array(here) + (place - (len(shown) - 1) / 2) * width
         heights = [value.mean() for value in values]
         errors = [value.std(ddof=1) if len(value) > 1 else 0 for value in values]
-        axes.bar(centres, heights, width, yerr=errors, capsize=3, color=COLOURS[method], label=methods[method])
+        bars = {"yerr": errors, "capsize": 3} if any(errors) else {}
+        axes.bar(centres, heights, width, color=COLOURS[method], label=methods[method], **bars)
         for centre, height, error in zip(centres, heights, errors, strict=True):
             axes.text(centre, height + error + 1, f"{height:.0f}", ha="center", fontsize=8)
     for row, name in enumerate(names):
@@ -35,7 +36,7 @@ def plot_ablation(result: dict, methods: dict[str, str], path: Path) -> None:
             axes.hlines(level, row - 0.45, row + 0.45, colors="#c53030", linestyles="--", label=label)
     axes.axhline(100 * result["chance"], color="grey", lw=0.8, ls=":", label="chance")
     axes.set_xticks(range(len(names)), names)
-    axes.set(ylabel="top-1, %", ylim=(0, 109), title=f"{result['which']}, {result['seeds']} seed(s)")
+    axes.set(ylabel="top-1, %", ylim=(0, 109), title=f"{result['which'].split(';')[0]}, {result['seeds']} seeds")
     axes.legend(loc="upper left", fontsize=8)
     write_aside(path, lambda part: figure.savefig(part, dpi=130, format="png"))
 

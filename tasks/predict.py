@@ -11,11 +11,13 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 from tqdm import tqdm
 
-from preprocess.errors import UserError, run_command
+from preprocess.command import parse_command, run_command
+from preprocess.errors import UserError
 from preprocess.store import Rejected, Store
 from preprocess.table import print_table
 from streams import subset_name
@@ -27,9 +29,9 @@ from tasks.run import Run, load_run
 class PredictSettings:
     """The command line of tasks.predict."""
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """folder of the run, for instance runs/rgb+flow+audio"""
-    videos: tyro.conf.Positional[tuple[Path, ...]]
+    videos: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="VIDEOS")]
     """video files"""
     top: int = 5
     """how many classes to name"""
@@ -113,7 +115,7 @@ def print_prediction(prediction: dict, *, top: int) -> None:
 
 
 def main() -> int:
-    settings = tyro.cli(PredictSettings, prog="python -m tasks.predict", description=__doc__)
+    settings = parse_command(PredictSettings, prog="python -m tasks.predict", doc=__doc__)
     if not settings.videos:
         raise UserError("no video named: give one or more files after the run")
     run = load_run(settings.run, device=settings.device)

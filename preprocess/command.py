@@ -1,0 +1,47 @@
+"""A command line: settings from its arguments, one line for wrong input, a status for the shell."""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+import tyro
+
+from preprocess.errors import UserError
+
+Settings = TypeVar("Settings")
+
+
+def parse_command(settings: type[Settings], *, prog: str, doc: str | None) -> Settings:
+    """The settings that the arguments give; `doc` is what --help says first."""
+    return tyro.cli(settings, prog=prog, description=doc, config=(tyro.conf.FlagCreatePairsOff,))
+
+
+def run_command(main: Callable[[], int | None]) -> None:
+    """Run a command line and end the process with its status.
+
+    A UserError, or an error of the operating system about a file, becomes one line on stderr and status 2;
+    Ctrl-C becomes status 130. Anything else is a bug of ours and keeps its traceback.
+    """
+    for stream in (sys.stdout, sys.stderr):  # a file name may hold bytes that the terminal cannot show
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        status = main() or 0
+        sys.stdout.flush()
+    except UserError as error:
+        status = 2
+        print(f"error: {error}", file=sys.stderr)
+    except BrokenPipeError:  # `… | head` has read enough; keep Python from flushing into the pipe again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except OSError as error:
+        status = 2
+        if error.strerror is None:  # h5py puts everything into the message
+            print(f"error: {error}", file=sys.stderr)
+        else:
+            print(f"error: {error.strerror}: {error.filename or 'no file named'}", file=sys.stderr)
+    except KeyboardInterrupt:
+        status = 130
+        print("\nstopped", file=sys.stderr)
+    sys.exit(status)
