@@ -157,7 +157,7 @@ def _describe(source: Source, decoder: Decoder, why: dict[str, str]) -> Video:
         height=decoder.size[0],
         width=decoder.size[1],
         content=_digest(source.file),
-        damaged=decoder.errors,
+        damaged=decoder.errors + decoder.frames.dropped,
         streams={stream: stream not in why for stream in ("rgb", "flow", "audio")},
         why=why,
     )

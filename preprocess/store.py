@@ -42,7 +42,7 @@ class Video:
     height: int
     width: int
     content: str  # a digest of the file: equal for equal files
-    damaged: int  # packets that could not be decoded
+    damaged: int  # packets that could not be decoded, and frames whose time could not be right
     streams: dict[str, bool]  # stream → whether the video has it
     why: dict[str, str] = field(default_factory=dict)  # stream → why it is absent
 
