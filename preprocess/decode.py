@@ -4,6 +4,7 @@ Zero of the clock is the first frame. Times are the decoded frames' timestamps; 
 rate or length is not believed.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -65,6 +66,8 @@ class Decoder:
         Raises Unusable where there is no video in the file.
         """
         try:
+            if not os.path.getsize(self.file):
+                raise Unusable("corrupt: an empty file")
             container = av.open(self.file, metadata_errors="replace")
         except FileNotFoundError as error:
             raise Unusable("no such file") from error

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -89,13 +90,22 @@ def _run(
 
 
 def _start_worker() -> None:
-    """Make this process a worker: it leaves Ctrl-C to its parent and uses one thread."""
+    """Make this process a worker: it leaves Ctrl-C to its parent, dies with it, and uses one thread."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     import cv2
     import torch
 
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
+
+
+def _die_with_parent() -> None:
+    """A parent that was killed cannot stop its workers."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(source: Source, piece: Path, settings: PieceSettings) -> Done:

@@ -9,6 +9,7 @@ the mean of models trained on one stream each; and the best single stream. Inter
 """
 
 import csv
+import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -152,7 +153,6 @@ def _best_single(trained: dict[str, list[float]]) -> str | None:
 
 
 def _read_ceilings(path: Path | None) -> dict[str, float]:
-    import json
 
     if path is None:
         return {}
@@ -170,7 +170,7 @@ def table(result: dict) -> tuple[list[str], list[list[str]]]:
     names = sorted(names, key=lambda name: name.count("+"))  # single streams first, however few were chosen
     rows = [
         [name, *(_cell(tops[method].get(name)) for method in METHODS)]
-        + ([f"{ceilings[name]:.0%}" if name in ceilings else "–"] if ceilings else [])
+        + ([f"{100 * ceilings[name]:.1f}" if name in ceilings else "–"] if ceilings else [])
         for name in names
     ]
     best = result["best_single"]
@@ -183,7 +183,7 @@ def _cell(values: list[float] | None) -> str:
     if not values:
         return "–"
     mean, deviation = mean_and_deviation(values)
-    return f"{mean:.1%}" if len(values) == 1 else f"{100 * mean:.1f} ± {100 * deviation:.1f}%"
+    return f"{100 * mean:.1f}" if len(values) == 1 else f"{100 * mean:.1f} ± {100 * deviation:.1f}"
 
 
 def mean_and_deviation(values: list[float]) -> tuple[float, float]:
@@ -194,7 +194,7 @@ def mean_and_deviation(values: list[float]) -> tuple[float, float]:
 
 def _write_tables(folder: Path, result: dict) -> None:
     head, rows = table(result)
-    note = f"Top-1 on {result['which']}; {_seeds(result['seeds'])}.\n"
+    note = f"Top-1 in % on {result['which']}; {_seeds(result['seeds'])}.\n"
     write_aside(folder / "table.md", lambda part: part.write_text(markdown_table(head, rows) + "\n" + note))
 
     def write_csv(part: Path) -> None:
@@ -216,7 +216,7 @@ def _seeds(count: int) -> str:
 def main() -> None:
     settings = parse_command(AblateSettings, prog="python -m tasks.ablate", doc=__doc__)
     result = ablate(settings)
-    print(f"\ntop-1 on {result['which']}; {_seeds(result['seeds'])}")
+    print(f"\ntop-1 in % on {result['which']}; {_seeds(result['seeds'])}")
     print_table(*table(result))
     names = ("table.md", "table.csv", "ablation.png", "ablation.json")
     print("wrote " + ", ".join(str(settings.out / name) for name in names))

@@ -1,0 +1,1 @@
+"""What is measured, as ratios of two sides that take turns: python -m benchmarks.NAME."""
