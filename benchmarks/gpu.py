@@ -18,6 +18,7 @@ import torch
 from fusion.model import ModelSettings, build_model
 from fusion.predict import mixed_precision
 from preprocess.flow import tvl1
+from preprocess.tvl1 import PRESETS
 from streams import STREAMS
 from streams.clip import ClipSettings
 
@@ -44,18 +45,18 @@ def moving_texture(height: int, width: int, frames: int) -> np.ndarray:
     return np.stack(video).round().astype(np.uint8)
 
 
-def measure_flow(height: int, width: int) -> dict:
+def measure_flow(height: int, width: int, preset: str) -> dict:
     """Speed of both engines in turn, and their difference on the same pairs."""
     video = moving_texture(height, width, FRAMES)
-    tvl1(video[:3], engine="cuda")  # compiles
-    tvl1(video[:3], engine="cpu")
+    tvl1(video[:3], engine="cuda", preset=preset)  # compiles
+    tvl1(video[:3], engine="cpu", preset=preset)
     cuda, cpu = [], []
     for _ in range(TURNS):
         start = time.perf_counter()
-        on_gpu = tvl1(video, engine="cuda")
+        on_gpu = tvl1(video, engine="cuda", preset=preset)
         cuda.append((FRAMES - 1) / (time.perf_counter() - start))
         start = time.perf_counter()
-        on_cpu = tvl1(video[: PAIRS_ON_CPU + 1], engine="cpu")
+        on_cpu = tvl1(video[: PAIRS_ON_CPU + 1], engine="cpu", preset=preset)
         cpu.append(PAIRS_ON_CPU / (time.perf_counter() - start))
     difference = np.linalg.norm(on_gpu[:PAIRS_ON_CPU] - on_cpu, axis=-1).mean()
     return {
@@ -105,7 +106,11 @@ def main() -> None:
     result = {
         "gpu": name,
         "torch": torch.__version__,
-        "flow": {f"{width}x{height}": measure_flow(height, width) for height, width in SIZES},
+        "flow": {
+            f"{width}x{height} {preset}": measure_flow(height, width, preset)
+            for height, width in SIZES
+            for preset in PRESETS
+        },
         "training": {str(batch): measure_training(batch) for batch in BATCHES},
     }
     for size, flow in result["flow"].items():

@@ -11,6 +11,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from preprocess.clock import BrokenTimestamps, FrameClock, SampleClock
 from preprocess.mel import SAMPLE_RATE
@@ -53,6 +54,7 @@ class Decoder:
         self.size: tuple[int, int] | None = None  # (H, W) of the frames given out
         self.audio_absent: str | None = None  # why there is no sound
         self.errors = 0  # packets that could not be decoded
+        self._scaler = VideoReformatter()  # one for all frames: making it costs more than scaling a small frame
         self.source: dict[str, str | int | float] = {}  # what the file is
 
     @property
@@ -187,8 +189,8 @@ class Decoder:
         # AREA averages all pixels that fall into one; enlarging wants a smooth kernel instead
         kernel = "AREA" if height <= frame.height and width <= frame.width else "BICUBIC"
         with self.watch.stage("resize"):
-            rgb = frame.reformat(width=width, height=height, format="rgb24", interpolation=kernel).to_ndarray()
-            return Frame(np.ascontiguousarray(np.rot90(rgb, quarters)), count)
+            rgb = self._scaler.reformat(frame, width=width, height=height, format="rgb24", interpolation=kernel)
+            return Frame(np.ascontiguousarray(np.rot90(rgb.to_ndarray(), quarters)), count)
 
 
 def _message(error: Exception) -> str:

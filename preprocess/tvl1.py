@@ -7,8 +7,8 @@ For a pair of frames I0, I1 (grey, 0 to 255) the flow u = (u, v) minimises
 (Zach, Pock and Bischof, DAGM 2007; Sanchez, Meinhardt-Llopis and Facciolo, IPOL 2013), coarse to fine. At
 every level the residual is made linear at the flow so far ("a warp"), and the convex problem that this
 leaves is iterated with the primal-dual steps of Chambolle and Pock (JMIV 2011), which need no auxiliary
-flow and converge in a third of the iterations of the alternation of 2007. A 5x5 median after each warp
-removes what linearisation leaves behind (Wedel et al. 2009; Sun, Roth and Black, CVPR 2010).
+flow and reach a lower energy than the alternation of 2007 in as many iterations. A 5x5 median after each
+warp removes what linearisation leaves behind (Wedel et al. 2009; Sun, Roth and Black, CVPR 2010).
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Settings:
 
     scale: float  # size of a level over the size of the next finer one
     passes: tuple[tuple[int, int], ...]  # (warps, iterations a warp) from level 0 up; the last one repeats
-    coarsest: int = 32  # pixels: no level's shorter side goes below this
+    coarsest: int = 16  # pixels: no level's shorter side goes below this
     denoise: float = 0.6  # pixels: Gaussian blur of the frames themselves
     antialias: float = 0.9  # pixels: Gaussian blur before each reduction
     attachment: float = 0.35  # weight of one grey level of residual against one pixel of variation

@@ -37,7 +37,7 @@ def solve(
         chosen = np.array(moving[start : start + pairs])
         first, second = (_to_device(frames[chosen + later], device) for later in (0, 1))
         flow = _solve_pairs(first, second, settings, steps)
-        flows[chosen] = flow.permute(1, 2, 3, 0).cpu().numpy()
+        flows[chosen] = flow.permute(1, 2, 3, 0).contiguous().cpu().numpy()
     return flows
 
 

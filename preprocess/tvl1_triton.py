@@ -14,8 +14,8 @@ import triton.language as tl
 from preprocess.tvl1 import FLAT, MEDIAN, Settings
 
 BLOCK = 1024  # pixels a program
-MEDIAN_BLOCK = 128  # pixels a program; each holds SORTED values in registers
-SORTED = 32  # the power of two above 5 x 5, which tl.sort needs
+MEDIAN_BLOCK = 128  # pixels a program, each with its whole window in registers
+WINDOW = 32  # Triton's arrays have powers of two; the one above 5 x 5
 
 
 @triton.jit
@@ -146,20 +146,20 @@ def _median(flow, smooth, total, height, width, size: tl.constexpr, padded: tl.c
     x = at % width
     y = at // width % height
     frame = at - y * width - x
-    k = tl.arange(0, padded)
-    near_x = x[:, None] + (k % size - size // 2)[None, :]
-    near_y = y[:, None] + (k // size - size // 2)[None, :]
-    near_x = tl.minimum(tl.maximum(near_x, 0), width - 1)
-    near_y = tl.minimum(tl.maximum(near_y, 0), height - 1)
-    values = tl.load(flow + frame[:, None] + near_y * width + near_x, here[:, None], 0.0)
-    # Fill up to a power of two with as many small values as large ones, one large one more if odd.
-    count = size * size
-    small = (padded - count) // 2
-    filler = tl.where(k < count + small, -1e30, 1e30)
-    values = tl.where((k < count)[None, :], values, filler[None, :])
-    ordered = tl.sort(values, dim=1)
-    middle = tl.sum(tl.where((k == small + count // 2)[None, :], ordered, 0.0), axis=1)
-    tl.store(smooth + at, middle, here)
+    k = tl.arange(0, padded)[None, :]
+    near_x = tl.minimum(tl.maximum(x[:, None] + k % size - size // 2, 0), width - 1)
+    near_y = tl.minimum(tl.maximum(y[:, None] + k // size - size // 2, 0), height - 1)
+    in_window = here[:, None] & (k < size * size)
+    values = tl.load(flow + frame[:, None] + near_y * width + near_x, in_window, 0.0)
+    # The median is the value that half of the others are below. Equal values count by their place.
+    below = tl.zeros_like(near_x)
+    for j in tl.static_range(size * size):
+        other_x = tl.minimum(tl.maximum(x + j % size - size // 2, 0), width - 1)
+        other_y = tl.minimum(tl.maximum(y + j // size - size // 2, 0), height - 1)
+        other = tl.load(flow + frame + other_y * width + other_x, here, 0.0)[:, None]
+        below += ((other < values) | ((other == values) & (k > j))).to(tl.int32)
+    middle = in_window & (below == size * size // 2)
+    tl.store(smooth + at, tl.sum(tl.where(middle, values, 0.0), axis=1), here)
 
 
 def warp(image: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
@@ -205,6 +205,6 @@ def median(flow: torch.Tensor) -> torch.Tensor:
     smooth = torch.empty_like(flow)
     total = flow.numel()
     _median[(triton.cdiv(total, MEDIAN_BLOCK),)](
-        flow, smooth, total, *flow.shape[2:], size=MEDIAN, padded=SORTED, block=MEDIAN_BLOCK
+        flow, smooth, total, *flow.shape[2:], size=MEDIAN, padded=WINDOW, block=MEDIAN_BLOCK
     )
     return smooth
