@@ -106,9 +106,9 @@ def train(settings: TrainSettings) -> Path:
     run = settings.run or default_run(parse_streams(settings.streams), resume=settings.resume)
     if settings.resume:
         settings = resume_settings(run, settings)
-    elif (run / "settings.json").exists():
+    elif (run / "state.pt").exists():  # without it the run ended within its first epoch, and nothing is lost
         raise UserError(f"{run} holds a run: go on with it with --resume, name another, or delete it")
-    check(settings.recipe)
+    check(settings)
     recipe = settings.recipe
     streams = parse_streams(settings.streams)
     store = Store(settings.data)
@@ -270,6 +270,10 @@ def make_datasets(
 
     Raises UserError if a stream is in no training video.
     """
+    if settings.resume:
+        _, saved = read_settings(settings.run)
+        if saved["classes"] != store.classes:
+            raise UserError(f"{store.path} has other classes than {settings.run} was started with: start a new run")
     by_path = {video.path: video for video in store.videos}
     gone = [path for path in split.train + split.val if path not in by_path]
     if gone:
@@ -287,15 +291,21 @@ def make_datasets(
     return ClipDataset(store, usable, seed=settings.seed, **shared), ClipDataset(store, val_videos, **shared)
 
 
-def check(recipe: Recipe) -> None:
+def check(settings: TrainSettings) -> None:
     """Raises UserError for numbers that make no sense."""
-    for name in ("epochs", "batch", "lr"):
-        if getattr(recipe, name) <= 0:
-            raise UserError(f"--{name} must be positive, not {getattr(recipe, name)}")
-    clip = recipe.clip
+    recipe, clip, model = settings.recipe, settings.recipe.clip, settings.recipe.model
+    positive = {"epochs": recipe.epochs, "batch": recipe.batch, "lr": recipe.lr, "width": model.width}
+    for name, value in (positive | {"feature": model.feature}).items():
+        if not 0 < value < math.inf:
+            raise UserError(f"--{name} must be positive, not {value}")
+    seeds = {"seed": settings.seed, "split-seed": recipe.split_seed, "workers": settings.machine.workers or 0}
+    for name, value in (seeds | {"weight-decay": recipe.weight_decay, "auxiliary": recipe.auxiliary}).items():
+        if not 0 <= value < math.inf:
+            raise UserError(f"--{name} must not be negative, but is {value}")
     if clip.frames < 1 or clip.stride < 1 or clip.size < 32 or clip.audio_seconds < 0.1:
         raise UserError("--frames and --stride must be at least 1, --size at least 32, --audio-seconds at least 0.1")
-    for name, share in (("stream-dropout", recipe.stream_dropout), ("dropout", recipe.model.dropout)):
+    shares = {"stream-dropout": recipe.stream_dropout, "dropout": model.dropout}
+    for name, share in (shares | {"label-smoothing": recipe.label_smoothing}).items():
         if not 0 <= share < 1:
             raise UserError(f"--{name} must lie in 0…1, not {share}")
 
@@ -322,7 +332,7 @@ def read_settings(run: Path) -> tuple[TrainSettings, dict]:
     """A run's settings, and what it knew of its store: classes and parameters."""
     try:
         saved = json.loads((run / "settings.json").read_text())
-        values = saved["settings"]
+        values, _, _ = (saved[name] for name in ("settings", "classes", "parameters"))
         recipe = values["recipe"]
         model = ModelSettings(**recipe["model"] | {"towers": tuple(recipe["model"]["towers"])})
         nested = {
@@ -339,7 +349,10 @@ def read_settings(run: Path) -> tuple[TrainSettings, dict]:
 
 
 def read_split(run: Path) -> Split:
-    return Split(**json.loads((run / "split.json").read_text()))
+    try:
+        return Split(**json.loads((run / "split.json").read_text()))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{run}/split.json is not what this version of train.py writes ({error})") from error
 
 
 def choose_device(name: str) -> torch.device:

@@ -50,7 +50,7 @@ def load_state(path: Path, device: torch.device) -> dict:
         state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{path} is not there: the run ended within its first epoch; start it anew") from error
-    except (RuntimeError, EOFError, UnpicklingError) as error:
+    except (RuntimeError, OSError, EOFError, UnpicklingError, ValueError, LookupError) as error:
         raise UserError(f"{path} is damaged: start the run anew under another name") from error
     torch.set_rng_state(state["random"].cpu())
     if "random_cuda" in state and torch.cuda.is_available():

@@ -84,16 +84,15 @@ def from_csv(root: Path, table: Path) -> Catalog:
 
     Paths are relative to `root`, or absolute.
     """
-    with open(table, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
-        columns = [(name or "").strip().lower() for name in reader.fieldnames or []]
-        if not {"path", "label"} <= set(columns):
-            raise UserError(
-                f"{table}: the first line must name the columns path,label and may name split,group; "
-                f"it says: {','.join(columns)[:80] or 'nothing'}"
-            )
-        reader.fieldnames = columns
-        rows = [(reader.line_num, {k: (v or "").strip() for k, v in row.items() if k}) for row in reader]
+    try:
+        columns, rows = _read_table(table)
+    except csv.Error as error:
+        raise UserError(f"{table} is no CSV file: {error}") from error
+    if not {"path", "label"} <= set(columns):
+        raise UserError(
+            f"{table}: the first line must name the columns path,label and may name split,group; "
+            f"it says: {','.join(columns)[:80] or 'nothing'}"
+        )
     if not rows:
         raise UserError(f"{table} names no videos")
     lines_of: dict[str, int] = {}
@@ -127,6 +126,15 @@ def from_csv(root: Path, table: Path) -> Catalog:
         line = next(lines_of[source.path] for source in sources if source.split is None)
         raise UserError(f"{table} line {line}: the split is empty, though other lines have one; fill in all or none")
     return Catalog(sorted(sources, key=lambda source: source.path), [])
+
+
+def _read_table(table: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """The columns' names, and each row with its line number."""
+    with open(table, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        reader = csv.DictReader(file, skipinitialspace=True)
+        columns = [(name or "").strip().lower() for name in reader.fieldnames or []]
+        reader.fieldnames = columns
+        return columns, [(reader.line_num, {k: (v or "").strip() for k, v in row.items() if k}) for row in reader]
 
 
 def _walk(root: Path) -> list[str]:

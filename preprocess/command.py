@@ -31,7 +31,7 @@ def run_command(main: Callable[[], int | None]) -> None:
         sys.stdout.flush()
     except UserError as error:
         status = 2
-        print(f"error: {error}", file=sys.stderr)
+        print("error: " + "\\n".join(str(error).splitlines()), file=sys.stderr)  # names may hold line breaks
     except BrokenPipeError:  # `… | head` has read enough; keep Python from flushing into the pipe again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0

@@ -70,7 +70,7 @@ class Decoder:
         try:
             if not os.path.getsize(self.file):
                 raise Unusable("corrupt: an empty file")
-            container = av.open(self.file, metadata_errors="replace")
+            container = av.open(os.path.abspath(self.file), metadata_errors="replace")
         except FileNotFoundError as error:
             raise Unusable("no such file") from error
         except PermissionError as error:

@@ -60,7 +60,7 @@ def _jpeg(image: np.ndarray, quality: int) -> np.ndarray:
 def _image(jpeg: np.ndarray, mode: int) -> np.ndarray:
     import cv2
 
-    image = cv2.imdecode(jpeg, mode)
+    image = cv2.imdecode(jpeg, mode) if len(jpeg) else None
     if image is None:
         raise ValueError("a frame of the store is no JPEG: the store is damaged")
     return image

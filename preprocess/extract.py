@@ -81,8 +81,10 @@ def check(settings: ExtractSettings) -> dict:
     """
     if not settings.videos.is_dir():
         raise UserError(f"{settings.videos} is no folder of videos")
-    if settings.workers < 1 or settings.store.fps <= 0 or settings.store.short_side < 8 or settings.store.mel_bands < 1:
-        raise UserError("--workers, --fps and --mel-bands must be positive, --short-side at least 8 pixels")
+    if settings.workers < 1 or settings.store.short_side < 8 or settings.store.mel_bands < 1:
+        raise UserError("--workers and --mel-bands must be positive, --short-side at least 8 pixels")
+    if not 0 < settings.store.fps <= 1000:
+        raise UserError("--fps must be positive, and 1000 at most")
     try:
         return settings.store.parameters()
     except ValueError as error:

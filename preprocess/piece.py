@@ -106,8 +106,8 @@ class _Spool:
     def copy(self, data) -> None:
         """Fill an h5py dataset with the first bytes, block by block."""
         self.file.seek(0)
-        row = data.nbytes // len(data)
-        step = max(1, COPY_BLOCK // row)
+        row = data.nbytes // max(1, len(data))
+        step = max(1, COPY_BLOCK // max(1, row))
         for begin in range(0, len(data), step):
             count = min(step, len(data) - begin)
             block = np.frombuffer(self.file.read(count * row), data.dtype)

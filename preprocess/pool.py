@@ -70,7 +70,8 @@ def _run(
             while True:
                 while not dead and len(running) < 2 * workers and (job := next(jobs, None)) is not None:
                     try:
-                        running[pool.submit(_work, *job, settings)] = job
+                        with _ctrl_c_later():
+                            running[pool.submit(_work, *job, settings)] = job
                     except BrokenProcessPool:
                         dead = True
                         yield job, None
@@ -119,6 +120,21 @@ def _work(source: Source, piece: Path, settings: PieceSettings) -> Done:
     except Exception as error:  # whatever a hostile file makes of a decoder costs that file alone
         outcome = Rejected(source.path, f"failed: {type(error).__name__}: {error}")
     return Done(piece, outcome, watch.seconds)
+
+
+@contextmanager
+def _ctrl_c_later() -> Iterator[None]:
+    """Hold Ctrl-C back while processes start: they must be whole before they are given up, and never get it."""
+    pressed = threading.Event()
+    handler = signal.signal(signal.SIGINT, lambda *_: pressed.set())
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which a new process inherits
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+    if pressed.is_set():
+        raise KeyboardInterrupt
 
 
 @contextmanager

@@ -89,7 +89,9 @@ def draw(store: Store, video: Video, path: Path) -> None:
         _absent(sound, "audio", video.why["audio"])
     sound.set(xlabel="seconds", xlim=(0, video.seconds))
     label = f" · {video.label}" if video.label else ""
-    figure.suptitle(f"{video.path}{label} · {video.seconds:.2f} s, {video.width}×{video.height} at {store.fps:g} fps")
+    title = f"{video.path}{label} · {video.seconds:.2f} s, {video.width}×{video.height} at {store.fps:g} fps"
+    # a name may hold bytes that are no UTF-8, or dollars that are no formula
+    figure.suptitle(title.encode("utf-8", "backslashreplace").decode(), parse_math=False)
     figure.savefig(path, dpi=110, format="png")
 
 

@@ -22,7 +22,7 @@ class Voice:
     def __init__(self) -> None:
         self.start: float | None = None  # time of the first sample, in seconds on the file's clock
         self._time = 0.0  # when the next sample sounds if nothing is missing
-        self._mixer: av.AudioResampler | None = None
+        self._planes: av.AudioResampler | None = None
         self._resampler: av.AudioResampler | None = None
         self._format: tuple | None = None
         self._gathered: list[np.ndarray] = []
@@ -33,12 +33,14 @@ class Voice:
         if form != self._format:  # also in the middle of a stream: broadcasts switch from stereo to 5.1
             yield from self.finish()
             self._format = form
-            self._mixer = av.AudioResampler(format="fltp", layout="mono", rate=frame.sample_rate)
+            self._planes = av.AudioResampler(format="fltp", layout=frame.layout, rate=frame.sample_rate)
             self._resampler = av.AudioResampler(format="fltp", layout="mono", rate=SAMPLE_RATE)
-        assert self._mixer is not None
+        assert self._planes is not None
         time, rate = frame.time, frame.sample_rate
         frame.pts = None  # the timestamps are dealt with here
-        mono = [out.to_ndarray()[0] for out in self._mixer.resample(frame)]
+        # the mean, as librosa mixes: FFmpeg's weights make a mono voice on two channels 3 dB louder than on one.
+        # Float tracks can hold anything; one sample that is no number would spread into whole rows of log-mel
+        mono = [np.nan_to_num(out.to_ndarray().mean(axis=0)).clip(-1, 1) for out in self._planes.resample(frame)]
         if self.start is None:
             self.start = self._time = time or 0.0
         stray = 0.0 if time is None else time - self._time

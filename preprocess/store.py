@@ -113,7 +113,7 @@ class Store:
     def frames(self, video: Video, stream: str, steps: Sequence[int]) -> np.ndarray:
         """Frames of rgb: (T, H, W, 3) uint8; of flow: (T, H, W, 2) uint8, quantised (see preprocess.encode).
 
-        `steps` are indices in rising order, repeats allowed; they are read at one go.
+        `steps` are indices, in any order, repeats allowed; what lies between the first and the last is read at one go.
         """
         data = self.group(video)[stream]
         decode = {"rgb": decode_rgb, "flow": decode_flow}[stream]
@@ -147,8 +147,8 @@ def write_index(file, videos: Sequence[Video], rejected: Sequence[Rejected], *, 
     file.attrs["version"] = VERSION
     file.attrs["written_by"] = f"tristream {release}"
     file.attrs["parameters"] = json.dumps(parameters, sort_keys=True)
-    file.attrs.create("classes", classes, dtype=_string())
-    file.attrs.create("notes", notes, dtype=_string())
+    file.attrs.create("classes", [_encode(name) for name in classes], dtype=_string())
+    file.attrs.create("notes", [_encode(note) for note in notes], dtype=_string())
     index = file.create_group("index")
     for column in TEXT_COLUMNS:
         index[column] = _bytes([getattr(video, column) or "" for video in videos])
@@ -187,7 +187,12 @@ def _read_index(index, classes: list[str]) -> list[Video]:
 
 def _bytes(texts: list[str]) -> np.ndarray:
     """Fixed-length UTF-8: read back in one go, where variable-length strings cost one allocation each."""
-    return np.array([text.encode("utf-8", "surrogateescape") for text in texts], dtype=np.bytes_)
+    return np.array([_encode(text) for text in texts], dtype=np.bytes_)
+
+
+def _encode(text: str) -> bytes:
+    """Names of files may hold bytes that are no UTF-8; they are kept as they are."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _texts(column) -> list[str]:

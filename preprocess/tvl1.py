@@ -24,9 +24,9 @@ class Settings:
 
     scale: float  # size of a level over the size of the next finer one
     passes: tuple[tuple[int, int], ...]  # (warps, iterations a warp) from level 0 up; the last one repeats
-    coarsest: int = 16  # pixels: no level's shorter side goes below this
+    coarsest: int = 24  # pixels of the smallest level: below, fine texture aliases into false motion
     denoise: float = 0.6  # pixels: Gaussian blur of the frames themselves
-    antialias: float = 0.9  # pixels: Gaussian blur before each reduction
+    antialias: float = 1.1  # pixels: Gaussian blur before each reduction
     attachment: float = 0.35  # weight of one grey level of residual against one pixel of variation
     step: float = 0.35  # pixels: primal step; the dual step is 1 / (8 step), the largest that converges
     blend: float = 0.6  # share of I0's gradient in the linearisation where the frames agree
@@ -53,5 +53,5 @@ class Settings:
 
 PRESETS = {
     "default": Settings(scale=0.5, passes=((3, 10), (4, 20), (5, 20))),
-    "quality": Settings(scale=0.7, passes=((5, 30),), antialias=0.8),
+    "quality": Settings(scale=0.7, passes=((5, 30),)),
 }

@@ -59,6 +59,6 @@ def _mask(mel: torch.Tensor, dim: int, longest: float) -> torch.Tensor:
     size = mel.shape[dim]
     length = torch.rand(len(mel), 1, device=mel.device) * longest * size
     begin = torch.rand(len(mel), 1, device=mel.device) * (size - length)
-    place = torch.arange(size, device=mel.device)
+    place = torch.arange(size, device=mel.device) + 0.5
     hidden = (place >= begin) & (place < begin + length)  # (B, size)
     return mel.masked_fill(hidden.unsqueeze(2 if dim == 1 else 1), 0.0)

@@ -136,6 +136,8 @@ class ViewSampler(Sampler):
 
 def make_loader(dataset: ClipDataset, sampler: Sampler, *, batch: int, workers: int, pin: bool) -> DataLoader:
     """Batches in the sampler's order, read ahead by `workers` processes."""
+    if workers:
+        _one_thread(0)  # here, before the fork: a child that stops threads which it did not inherit waits for ever
     return DataLoader(
         dataset,
         batch_size=batch,
@@ -146,10 +148,12 @@ def make_loader(dataset: ClipDataset, sampler: Sampler, *, batch: int, workers: 
         persistent_workers=workers > 0,
         worker_init_fn=_one_thread,
         prefetch_factor=2 if workers else None,
+        generator=torch.Generator(),  # its own: else each new iterator draws from the program's random numbers
     )
 
 
 def _one_thread(_: int) -> None:
     import cv2
 
-    cv2.setNumThreads(1)
+    if cv2.getNumThreads() != 1:
+        cv2.setNumThreads(1)

@@ -26,7 +26,8 @@ class Flow:
     ) -> np.ndarray | None:
         if not video.streams["flow"]:
             return None
-        flow = dequantise_flow(store.frames(video, "flow", steps(start, clip, video.frames - 1)))
+        beside = np.minimum(steps(start, clip, video.frames), video.frames - 2)  # the pictures; the last has no flow
+        flow = dequantise_flow(store.frames(video, "flow", beside))
         shape = (video.height, video.width, clip.size)
         matrix = centre_crop(*shape) if rng is None else random_crop(*shape, rng)
         return warp_flow(flow, matrix, clip.size).astype(np.float16)

@@ -23,6 +23,8 @@ class Rgb:
     def read(
         self, store: Store, video: Video, start: int, clip: ClipSettings, rng: np.random.Generator | None
     ) -> np.ndarray | None:
+        if not video.streams["rgb"]:
+            return None
         frames = store.frames(video, "rgb", steps(start, clip, video.frames))
         shape = (video.height, video.width, clip.size)
         return warp(frames, centre_crop(*shape) if rng is None else random_crop(*shape, rng), clip.size)

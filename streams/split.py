@@ -1,7 +1,7 @@
 """Which videos train and which validate: whole groups, never clips of one group on both sides."""
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,13 +41,14 @@ def split_videos(videos: Sequence[Video], *, seed: int, name: str = "the store")
             return _split(train, val, "by the split column of the labels")
         if not train:
             raise UserError(f"the split column of {name} names no training videos: give some the split train")
-        given = "test videos of the split column left alone; "
+        given = "training videos of the split column, divided "
     else:
         train, given = labelled, ""
-    train, val, count = _by_group(train, seed, name)
+    train, val = _by_group(train, seed, name)
     grouped = sum(video.group is not None for video in train + val)
     if grouped:
-        how = f"by group ({count} groups from the group column or from names like v_Archery_g08_c01)"
+        named = len({video.group for video in train + val if video.group})
+        how = f"by group ({named} groups from the group column or from names like v_Archery_g08_c01)"
         if grouped < len(train) + len(val):
             how += f", {len(train) + len(val) - grouped} videos without one by video"
     else:
@@ -55,7 +56,7 @@ def split_videos(videos: Sequence[Video], *, seed: int, name: str = "the store")
     return _split(train, val, given + how)
 
 
-def _by_group(videos: list[Video], seed: int, name: str) -> tuple[list[Video], list[Video], int]:
+def _by_group(videos: list[Video], seed: int, name: str) -> tuple[list[Video], list[Video]]:
     """Move whole groups to validation until each class has its share there, but never a class's last group."""
     groups = _groups(videos)
     order = np.random.default_rng(seed).permutation(len(groups))
@@ -66,24 +67,34 @@ def _by_group(videos: list[Video], seed: int, name: str) -> tuple[list[Video], l
             left[label] += 1
         for video in group:
             wanted[video.label] += VALIDATION_SHARE
-    train, val = [], []
-    for number in order:
-        group = groups[number]
-        labels = {video.label for video in group}
-        if all(left[label] > 1 for label in labels) and any(wanted[label] >= 0.5 for label in labels):
-            val += group
-            for label in labels:
-                left[label] -= 1
-            for video in group:
-                wanted[video.label] -= 1
-        else:
-            train += group
+    train, val, validated = [groups[number] for number in order], [], set()
+
+    def move(wants: Callable[[str, int], bool]) -> None:
+        nonlocal train
+        stay = []
+        for group in train:
+            counts = Counter(video.label for video in group)
+            if all(left[label] > 1 for label in counts) and any(wants(*item) for item in counts.items()):
+                val.append(group)
+                validated.update(counts)
+                for label, count in counts.items():
+                    left[label] -= 1
+                    wanted[label] -= count
+            else:
+                stay.append(group)
+        train = stay
+
+    move(lambda label, count: wanted[label] >= count / 2)  # which brings the class nearer to its share
+    train.sort(key=len)
+    move(lambda label, _: wanted[label] >= 0.5 and label not in validated)  # a class of large groups: its smallest
+    if not val:
+        move(lambda label, _: label not in validated)  # classes of two videos
     if not val:
         raise UserError(
             f"{name} cannot be split: every class has one group of videos only; add videos, or name the split of "
             f"each in a labels file (columns path,label,split)"
         )
-    return train, val, len(groups)
+    return [v for group in train for v in group], [v for group in val for v in group]
 
 
 def _groups(videos: list[Video]) -> list[list[Video]]:

@@ -27,7 +27,10 @@ def r2plus1d(channels: int, out: int, kernel: tuple[int, int, int], stride: tupl
 
 
 class VisualTower(nn.Module):
-    """Four stages of convolution, batch norm, ReLU and max pooling; time shrinks four times, space 32 times."""
+    """Four stages of convolution, batch norm and ReLU, three of them with max pooling.
+
+    Time shrinks 4 times, space 16 times.
+    """
 
     def __init__(self, *, channels: int, width: int, convolution=conv3d) -> None:
         super().__init__()
@@ -37,7 +40,7 @@ class VisualTower(nn.Module):
             _stage3d(convolution(channels, one, (3, 5, 5), (1, 2, 2)), one, (1, 2, 2)),
             _stage3d(convolution(one, two, (3, 3, 3), (1, 1, 1)), two, (2, 2, 2)),
             _stage3d(convolution(two, three, (3, 3, 3), (1, 1, 1)), three, (2, 2, 2)),
-            _stage3d(convolution(three, four, (3, 3, 3), (1, 1, 1)), four, (1, 1, 1)),
+            _stage3d(convolution(three, four, (3, 3, 3), (1, 1, 1)), four),
         )
 
     def forward(self, clip: Tensor) -> Tensor:
@@ -76,13 +79,10 @@ def create_tower(name: str, *, channels: int, width: int) -> nn.Module:
     return TOWERS[name](channels=channels, width=width)
 
 
-def _stage3d(convolution: nn.Module, channels: int, pool: tuple[int, int, int]) -> nn.Module:
-    return nn.Sequential(
-        convolution,
-        nn.BatchNorm3d(channels),
-        nn.ReLU(inplace=True),
-        nn.MaxPool3d(pool, ceil_mode=True),  # a stride: nothing is lost at the edge of an odd size
-    )
+def _stage3d(convolution: nn.Module, channels: int, pool: tuple[int, int, int] | None = None) -> nn.Module:
+    """`pool` is size and stride at once; at the edge of an odd size nothing is lost."""
+    pooling = [nn.MaxPool3d(pool, ceil_mode=True)] if pool else []
+    return nn.Sequential(convolution, nn.BatchNorm3d(channels), nn.ReLU(inplace=True), *pooling)
 
 
 def _stage1d(channels: int, out: int) -> nn.Module:

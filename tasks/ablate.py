@@ -69,9 +69,10 @@ def ablate(settings: AblateSettings) -> dict:
         raise UserError("--seeds and --views must be positive")
     streams = parse_streams(settings.streams)
     chosen = [parse_streams(text) for text in settings.subsets] or subsets(streams)
+    for subset in chosen:
+        if not {*subset} <= {*streams}:
+            raise UserError(f"--subsets names {subset_name(subset)}, which is no subset of {settings.streams}")
     chosen = [subset for subset in subsets(streams) if subset in chosen]
-    if not chosen:
-        raise UserError(f"--subsets names no subset of {settings.streams}")
     ceilings = _read_ceilings(settings.ceilings)
     store = Store(settings.data)
     tops: dict[str, dict[str, list[float]]] = {method: {} for method in METHODS}
@@ -124,10 +125,7 @@ def _trained(
         there, _ = read_settings(path)
         if replace(there, machine=wanted.machine, resume=False) != wanted:
             raise UserError(f"{path} was trained with other settings: name another folder with --out, or delete it")
-        # a run that ended within its first epoch has nothing to go on from
         wanted = replace(wanted, resume=(path / "state.pt").exists())
-        if not wanted.resume:
-            (path / "settings.json").unlink()
     train(wanted)
     any_test = any(video.split == "test" and video.label is not None for video in store.videos)
     run = load_run(path, weights="best" if any_test else "last", device=settings.machine.device)
@@ -158,7 +156,7 @@ def _read_ceilings(path: Path | None) -> dict[str, float]:
         return {}
     try:
         return {str(name): float(value) for name, value in json.loads(path.read_text()).items()}
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, TypeError) as error:
         raise UserError(f'{path} is no JSON object like {{"rgb": 0.25, "rgb+flow": 0.5}}') from error
 
 

@@ -29,14 +29,13 @@ def plot_ablation(result: dict, methods: dict[str, str], path: Path) -> None:
         axes.bar(centres, heights, width, color=COLOURS[method], label=methods[method], **bars)
         for centre, height, error in zip(centres, heights, errors, strict=True):
             axes.text(centre, height + error + 1, f"{height:.0f}", ha="center", fontsize=8)
-    for row, name in enumerate(names):
-        if name in result["ceilings"]:
-            level = 100 * result["ceilings"][name]
-            label = "best possible" if row == 0 else None
-            axes.hlines(level, row - 0.45, row + 0.45, colors="#c53030", linestyles="--", label=label)
+    known = [row for row, name in enumerate(names) if name in result["ceilings"]]
+    if known:
+        rows, levels = np.array(known), [100 * result["ceilings"][names[row]] for row in known]
+        axes.hlines(levels, rows - 0.45, rows + 0.45, colors="#c53030", linestyles="--", label="best possible")
     axes.axhline(100 * result["chance"], color="grey", lw=0.8, ls=":", label="chance")
     axes.set_xticks(range(len(names)), names)
-    axes.set(ylabel="top-1, %", ylim=(0, 109), title=f"{result['which'].split(';')[0]}, {result['seeds']} seeds")
+    axes.set(ylabel="top-1, %", ylim=(0, 109), title=f"{result['which']}, {result['seeds']} seeds")
     axes.legend(loc="upper left", fontsize=8)
     write_aside(path, lambda part: figure.savefig(part, dpi=130, format="png"))
 

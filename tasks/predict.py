@@ -52,6 +52,8 @@ def predict(run: Run, file: Path, *, views: int = 5) -> dict:
 
     Raises UserError if the file is no usable video, or has none of the run's streams.
     """
+    if views < 1:
+        raise UserError("--views must be positive")
     with tempfile.TemporaryDirectory() as folder:
         store = _extract(run, file, Path(folder))
         video = store.videos[0]
@@ -114,6 +116,16 @@ def print_prediction(prediction: dict, *, top: int) -> None:
         print(f"  {name} is missing: {why}; answered without it")
 
 
+def _shortened(prediction: dict, top: int) -> dict:
+    """Only the likeliest classes."""
+
+    def first(classes: dict[str, float]) -> dict[str, float]:
+        return dict(list(classes.items())[:top])
+
+    streams = {name: first(classes) for name, classes in prediction["streams"].items()}
+    return prediction | {"classes": first(prediction["classes"]), "streams": streams}
+
+
 def main() -> int:
     settings = parse_command(PredictSettings, prog="python -m tasks.predict", doc=__doc__)
     if not settings.videos:
@@ -131,9 +143,7 @@ def main() -> int:
         if not settings.json:
             print_prediction(prediction, top=settings.top)
     if settings.json:
-        for prediction in predictions:
-            prediction["classes"] = dict(list(prediction["classes"].items())[: settings.top])
-        print(json.dumps(predictions, indent=1))
+        print(json.dumps([_shortened(prediction, settings.top) for prediction in predictions], indent=1))
     return 1 if failures == len(settings.videos) else 0
 
 

@@ -90,7 +90,7 @@ def choose_videos(run: Run, store: Store, which: str) -> tuple[list[Video], str]
         chosen, name = [video for video in unseen if video.split == "test"], "test videos"
     elif which == "val":
         paths = set(run.split.val)
-        chosen, name = [video for video in unseen if video.path in paths], "the run's validation videos"
+        chosen, name = [video for video in unseen if video.path in paths], "validation videos"
     elif which == "auto":
         chosen, name = unseen, "videos"
     else:
@@ -100,9 +100,7 @@ def choose_videos(run: Run, store: Store, which: str) -> tuple[list[Video], str]
             f"{store.path} has no labelled {name} that {run.path} was not trained on ({seen} it was): give another "
             f"store with --data, or another --split"
         )
-    return chosen, f"{len(chosen)} {name} of {store.path}" + (
-        f"; {seen} videos that the run was trained on left out" if seen else ""
-    )
+    return chosen, f"{len(chosen)} {name} of {store.path}" + (f" ({seen} training videos left out)" if seen else "")
 
 
 def _some(names: list[str]) -> str:

@@ -1,0 +1,21 @@
+"""What the tests of all rooms share."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"  # real videos, not part of the repository
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """A function that gives the path of a file or folder of the real data; the test is skipped without it."""
+
+    def find(name: str) -> Path:
+        path = SHARED_DATA / name
+        if not path.exists():
+            pytest.skip(f"the real data are not here: no {name} in ../shared/data beside the repository")
+        return path
+
+    return find

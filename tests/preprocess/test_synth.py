@@ -1,0 +1,206 @@
+"""The three-bit videos: each bit is plain to its own stream and hidden from the two others."""
+
+import csv
+import json
+from collections import Counter
+from itertools import product
+
+import cv2
+import librosa
+import numpy as np
+import pytest
+
+from preprocess.errors import UserError
+from preprocess.flow import tvl1
+from preprocess.synth import BITS, SIZE, SynthSettings, ceilings, picture_sequence, synthesise, voice
+from tests.preprocess.commands import assert_one_line_error, run
+from tests.preprocess.decoding import decode
+
+PAIRS = list(product(BITS["rgb"], BITS["flow"]))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Two videos a class, as the command line makes them."""
+    folder = tmp_path_factory.mktemp("synth") / "videos"
+    result = run("preprocess.synth", folder, "--train", 8, "--test", 8, "--seconds", 0.4, 0.6)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def decoded(made):
+    """Label → decoded videos."""
+    with open(made / "labels.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = {row["label"]: [] for row in rows}
+    for row in rows:
+        found[row["label"]].append(decode(made / row["path"], short_side=SIZE))
+    return found
+
+
+def pictures(hue: str, direction: str, seed: int, frames: int = 12) -> np.ndarray:
+    return picture_sequence(hue, direction, frames, np.random.default_rng(seed))
+
+
+def luma(frames: np.ndarray) -> np.ndarray:
+    return frames[:, :SIZE].astype(float)
+
+
+def test_there_are_as_many_videos_of_each_class_in_each_split(made):
+    with open(made / "labels.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    counts = Counter((row["label"], row["split"]) for row in rows)
+    labels = {"-".join(bits) for bits in product(*BITS.values())}
+    assert counts == dict.fromkeys(product(labels, ("train", "test")), 1)
+    assert all((made / row["path"]).is_file() for row in rows)
+    assert json.loads((made / "ceilings.json").read_text()) == ceilings()
+
+
+def test_the_ceilings_double_with_every_stream():
+    expected = {"rgb": 0.25, "flow": 0.25, "audio": 0.25, "rgb+flow": 0.5, "rgb+audio": 0.5, "flow+audio": 0.5}
+    assert ceilings() == expected | {"rgb+flow+audio": 1.0}
+
+
+def test_every_video_has_pictures_and_sound_of_one_length(decoded):
+    for clip in (clip for clips in decoded.values() for clip in clips):
+        assert clip.frames.shape[1:] == (SIZE, SIZE, 3)
+        assert 10 <= len(clip.frames) <= 15
+        assert clip.decoder.audio_absent is None
+        assert clip.decoder.sound.covered[1] >= clip.decoder.seconds - 0.01
+
+
+@pytest.mark.parametrize("direction", BITS["flow"])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_hue_leaves_no_trace_in_the_luma(direction, seed):
+    orange, blue = (pictures(hue, direction, seed) for hue in BITS["rgb"])
+    np.testing.assert_array_equal(luma(orange), luma(blue))
+    assert (orange[:, SIZE:] != blue[:, SIZE:]).any()
+
+
+def test_the_hue_leaves_no_trace_in_the_grey_frames_that_flow_is_computed_on(decoded):
+    """After H.264 and the way to RGB and back to grey the patch is as bright in either hue."""
+    patches = {hue: [] for hue in BITS["rgb"]}
+    for label, clips in decoded.items():
+        for clip in clips:
+            coloured = np.ptp(clip.frames.mean(axis=0), axis=2) > 50
+            assert 200 < coloured.sum() < 1000
+            grey = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in clip.frames])
+            patches[label.split("-")[0]].append(
+                grey[:, cv2.erode(coloured.astype(np.uint8), np.ones((5, 5))) > 0].mean()
+            )
+    orange, blue = (np.array(patches[hue]) for hue in BITS["rgb"])
+    assert abs(orange.mean() - blue.mean()) < 1.5
+    assert max(orange.std(), blue.std()) < 1.5
+
+
+def test_one_frame_tells_the_hue(decoded):
+    for label, clips in decoded.items():
+        for clip in clips:
+            red, _, blue = clip.frames[0].astype(float).mean(axis=(0, 1))
+            assert (red > blue) == label.startswith("orange")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_frames_two_apart_are_alike_for_both_directions(seed):
+    """Up by half a period is down by half a period: but for noise, every second frame of both is the same."""
+    up, down = (luma(pictures("orange", direction, seed)) for direction in BITS["flow"])
+    noise = 2 * 4 * np.sqrt(2)  # twice the largest standard deviation of a difference
+    assert np.abs(up[::2] - down[::2]).mean() < noise
+    assert np.abs(up[1::2] - down[1::2]).mean() > 10
+
+
+def test_even_steps_in_time_do_not_tell_the_direction():
+    """The mean over videos of each frame's product with the one two before, shifted up and down, is symmetric."""
+    difference = {2: [], 1: []}
+    for stride, seed in product(difference, range(40)):
+        frames = luma(pictures("orange", BITS["flow"][seed % 2], seed))
+        frames -= frames.mean(axis=(1, 2), keepdims=True)
+        now, later = frames[:-stride], frames[stride:]
+        up = (now[:, 2:] * later[:, :-2]).mean() - (now[:, :-2] * later[:, 2:]).mean()
+        difference[stride].append(up / (frames**2).mean() * (1 if seed % 2 == 0 else -1))
+    two, one = np.array(difference[2]), np.array(difference[1])
+    assert (one > 0.3).all()  # neighbours tell it every time: the measure measures
+    assert np.abs(two).max() < 0.1
+
+
+def vertical_flow(clip, engine: str) -> float:
+    """The median over the grating of the first flow steps, in pixels a frame; down is positive."""
+    grey = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in clip.frames[:3]])
+    grating = np.ptp(clip.frames.mean(axis=0), axis=2) < 50
+    return float(np.median(tvl1(grey, engine=engine)[:, grating, 1]))
+
+
+def test_the_sign_of_opencvs_vertical_flow_tells_the_direction(decoded):
+    for label, clips in decoded.items():
+        speed = vertical_flow(clips[0], "opencv")
+        assert speed > 0.5 if label.split("-")[1] == "down" else speed < -0.5, label
+
+
+def test_the_flow_that_is_stored_takes_the_grating_for_no_other_that_drifts_a_period_further(decoded):
+    """It drifts a quarter of 8 to 14 pixels a frame; a period further would be 6 pixels or more."""
+    for label, clips in decoded.items():
+        sign = 1 if label.split("-")[1] == "down" else -1
+        for clip in clips:
+            assert 1.0 < sign * vertical_flow(clip, "auto") < 5.0, label
+
+
+def test_both_vowels_are_equally_loud_and_differ_in_timbre():
+    loudness = {vowel: [] for vowel in BITS["audio"]}
+    centroid = {vowel: [] for vowel in BITS["audio"]}
+    for vowel, seed in product(loudness, range(30)):
+        samples = voice(vowel, 1.0, np.random.default_rng(seed))
+        assert np.abs(samples).max() <= 1.0
+        loudness[vowel].append(20 * np.log10(np.sqrt(np.mean(samples**2))))
+        centroid[vowel].append(librosa.feature.spectral_centroid(y=samples, sr=16_000).mean())
+    ah, ee = (np.array(loudness[vowel]) for vowel in BITS["audio"])
+    np.testing.assert_allclose(ah, ee, atol=0.1)  # decibels, for one seed
+    assert ah.std() > 2  # loudness itself is random
+    assert np.mean(np.array(centroid["ee"]) > np.array(centroid["ah"])) == 1.0
+
+
+def test_the_pitch_does_not_tell_the_vowel():
+    voices = {vowel: [voice(vowel, 1.0, np.random.default_rng(seed)) for seed in range(6)] for vowel in BITS["audio"]}
+    pitches = {
+        vowel: np.array([np.median(librosa.yin(samples, fmin=90, fmax=300, sr=16_000)) for samples in clips])
+        for vowel, clips in voices.items()
+    }
+    np.testing.assert_allclose(pitches["ah"], pitches["ee"], rtol=0.05)
+    assert np.ptp(pitches["ah"]) > 30
+
+
+def test_a_seed_makes_the_same_videos_again_and_another_makes_others(made, tmp_path):
+    settings = {"train": 8, "test": 0, "seconds": (0.4, 0.6)}
+    synthesise(SynthSettings(tmp_path / "same", seed=0, **settings))
+    synthesise(SynthSettings(tmp_path / "other", seed=1, **settings))
+    for path in sorted((tmp_path / "same").rglob("*.mp4")):
+        name = path.relative_to(tmp_path / "same")
+        assert path.read_bytes() == (made / name).read_bytes()
+        assert path.read_bytes() != (tmp_path / "other" / name).read_bytes()
+
+
+def test_no_two_videos_of_a_run_are_alike(made):
+    files = [path.read_bytes() for path in made.rglob("*.mp4")]
+    assert len(set(files)) == len(files) == 16
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"train": 7}, "multiples of eight"),
+        ({"train": 0, "test": 0}, "multiples of eight"),
+        ({"train": -8, "test": 16}, "multiples of eight"),
+        ({"train": 16, "test": -8}, "multiples of eight"),
+        ({"seconds": (2.0, 1.0)}, "--seconds"),
+        ({"seconds": (0.0, 1.0)}, "--seconds"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused_before_anything_is_written(tmp_path, changes, says):
+    with pytest.raises(UserError, match=says):
+        synthesise(SynthSettings(tmp_path / "new", **changes))
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_holds_anything_is_refused(tmp_path):
+    (tmp_path / "mine.txt").touch()
+    assert_one_line_error(run("preprocess.synth", tmp_path), "is not empty")

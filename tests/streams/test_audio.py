@@ -1,0 +1,118 @@
+"""Clips of sound."""
+
+import numpy as np
+import pytest
+import torch
+
+from preprocess.encode import MEL_RATE, SILENCE
+from streams import STREAMS
+from streams.audio import BAND_MASK, GAIN, MASKS, SPREAD, TIME_MASK
+from streams.clip import ClipSettings
+from tests.stores import BANDS, FPS, Spec, make_store
+
+AUDIO = STREAMS["audio"]
+CLIP = ClipSettings(frames=16, stride=2, audio_seconds=2.56)
+
+
+def click_store(tmp_path, *, frames: int, at: float, **spec):
+    """A silent video with one loud row of log-mel `at` seconds."""
+    mel = np.full((frames * 4, BANDS), SILENCE)
+    mel[round(at * MEL_RATE)] = 3.0
+    return make_store(tmp_path / "s.h5", [Spec("v.mp4", frames=frames, mel=mel, **spec)])
+
+
+def click_column(clip: np.ndarray) -> int:
+    (columns,) = np.nonzero(clip[0] > 0)
+    assert len(columns) == 1
+    return int(columns[0])
+
+
+@pytest.mark.parametrize("start", [40, 60, 77, 100])
+def test_the_window_has_the_same_middle_as_the_pictures(tmp_path, start):
+    middle = (start + CLIP.span / 2) / FPS  # seconds
+    store = click_store(tmp_path, frames=250, at=middle)
+    clip = AUDIO.read(store, store.videos[0], start, CLIP, None)
+    assert clip.shape == (BANDS, 256) and clip.dtype == np.float32
+    assert click_column(clip) == 128
+
+
+@pytest.mark.parametrize("at", [1.2, 2.34, 3.5])
+def test_a_click_lands_at_its_own_time(tmp_path, at):
+    store = click_store(tmp_path, frames=250, at=at)
+    start = 45
+    clip = AUDIO.read(store, store.videos[0], start, CLIP, None)
+    first = (start + CLIP.span / 2) / FPS - CLIP.audio_seconds / 2
+    assert click_column(clip) == round((at - first) * MEL_RATE)
+
+
+def test_at_the_start_and_the_end_the_window_stays_inside_the_video(tmp_path):
+    store = click_store(tmp_path, frames=250, at=0.5)
+    assert click_column(AUDIO.read(store, store.videos[0], 0, CLIP, None)) == 50
+    other = tmp_path / "end"
+    other.mkdir()
+    store = click_store(other, frames=250, at=9.5)
+    assert click_column(AUDIO.read(store, store.videos[0], 250 - CLIP.span, CLIP, None)) == 256 - 50
+
+
+@pytest.mark.parametrize("frames", [1, 5, 30, 63])
+def test_a_shorter_video_stands_in_the_middle_of_silence(tmp_path, frames):
+    mel = np.full((frames * 4, BANDS), 2.0)
+    store = make_store(tmp_path / "s.h5", [Spec("v.mp4", frames=frames, mel=mel, streams=("rgb", "audio"))])
+    clip = AUDIO.read(store, store.videos[0], 0, CLIP, None)
+    heard = np.nonzero(clip[0] > 0)[0]
+    assert len(heard) == frames * 4 and (np.diff(heard) == 1).all()
+    assert abs(heard[0] - (255 - heard[-1])) <= 1
+    np.testing.assert_allclose(np.delete(clip, heard, axis=1), SILENCE, rtol=1e-3)
+
+
+def test_the_whole_video_is_heard_where_it_is_as_long_as_the_window(tmp_path):
+    rows = np.random.default_rng(0).normal(-5, 2, (256, BANDS)).astype(np.float16)
+    store = make_store(tmp_path / "s.h5", [Spec("v.mp4", frames=64, mel=rows)])
+    np.testing.assert_array_equal(AUDIO.read(store, store.videos[0], 20, CLIP, None), rows.T.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("covered", "there"),
+    [
+        ((0.0, 10.0), True),
+        ((0.0, 3.0), False),  # ended before the window of 3.52 s to 6.08 s
+        ((6.1, 10.0), False),  # begins after it
+        ((0.0, 4.0), True),
+        ((6.0, 10.0), True),
+    ],
+)
+def test_sound_is_absent_where_the_track_covers_nothing_of_the_window(tmp_path, covered, there):
+    store = make_store(tmp_path / "s.h5", [Spec("v.mp4", frames=250, covered=covered)])
+    clip = AUDIO.read(store, store.videos[0], 104, CLIP, None)
+    assert (clip is not None) == there
+
+
+def test_everyday_sound_has_about_zero_mean_and_unit_variance():
+    mel = torch.from_numpy(np.random.default_rng(0).normal(-6, 4, (4, BANDS, 256)).astype(np.float32))
+    prepared = AUDIO.prepare(mel, training=False)
+    assert prepared.mean().abs() < 0.05 and (prepared.std() - 1).abs() < 0.05
+    assert (AUDIO.prepare(mel + 1, training=False) > prepared).all()
+
+
+def test_training_makes_a_clip_louder_or_quieter_as_a_whole_and_hides_stretches():
+    torch.manual_seed(0)
+    mel = torch.randn(64, BANDS, 100)
+    plain = AUDIO.prepare(mel, training=False)
+    drawn = AUDIO.prepare(mel, training=True)
+    hidden = drawn == 0
+    gain = torch.where(hidden, torch.nan, drawn - plain).flatten(1).nanmedian(dim=1).values
+    torch.testing.assert_close(drawn, torch.where(hidden, 0.0, plain + gain[:, None, None]))
+    assert gain.abs().max() <= GAIN / SPREAD + 1e-6 and gain.std() > 0.3 * GAIN / SPREAD
+    # what is hidden is whole rows and whole columns, no more of them than the longest masks make
+    columns, bands = hidden.all(dim=1), hidden.all(dim=2)
+    assert torch.equal(hidden, columns[:, None, :] | bands[:, :, None])
+    assert columns.sum(dim=1).max() <= MASKS * (TIME_MASK * 100 + 1)
+    assert bands.sum(dim=1).max() <= MASKS * (BAND_MASK * BANDS + 1)
+    assert 0.1 < hidden.float().mean() < 0.5
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_each_end_of_a_clip_is_hidden_now_and_then(dim):
+    torch.manual_seed(0)
+    hidden = (AUDIO.prepare(torch.randn(400, BANDS, 40), training=True) == 0).all(dim=3 - dim)
+    assert hidden[:, 0].any() and hidden[:, -1].any()

@@ -1,0 +1,102 @@
+"""Clips of optical flow."""
+
+import numpy as np
+import pytest
+import torch
+
+from preprocess.encode import FLOW_BOUND, FLOW_STEPS
+from streams import STREAMS
+from streams.clip import ClipSettings
+from streams.flow import NOISE, SCALE
+from tests.stores import HEIGHT, WIDTH, Spec, make_store
+
+FLOW, RGB = STREAMS["flow"], STREAMS["rgb"]
+CLIP = ClipSettings(frames=4, stride=2, size=32)
+STEP = FLOW_BOUND / FLOW_STEPS  # pixels a frame from one stored byte to the next
+
+
+def field(*vectors: tuple[float, float], size: tuple[int, int] = (HEIGHT, WIDTH)) -> np.ndarray:
+    """(T, H, W, 2): one vector for all pixels of each step."""
+    return np.tile(np.float32(vectors)[:, None, None], (1, *size, 1))
+
+
+def store_of(tmp_path, flow: np.ndarray, **spec):
+    return make_store(tmp_path / "s.h5", [Spec("v.mp4", frames=len(flow) + 1, flow=flow, **spec)])
+
+
+def numbered(tmp_path, frames: int):
+    """A video whose frame k has brightness 8 k, and whose flow from frame k to k + 1 is k steps of the store."""
+    levels = np.tile(np.arange(0, 8 * frames, 8, dtype=np.uint8)[:, None, None, None], (1, HEIGHT, WIDTH, 3))
+    return store_of(tmp_path, field(*[(0, k * STEP) for k in range(frames - 1)]), rgb=levels)
+
+
+@pytest.mark.parametrize("rng", [None, 0, 1, 2])
+def test_no_motion_is_exactly_zero_in_the_towers_input(tmp_path, rng):
+    store = store_of(tmp_path, np.zeros((19, HEIGHT, WIDTH, 2), np.float32))
+    clip = FLOW.read(store, store.videos[0], 0, CLIP, None if rng is None else np.random.default_rng(rng))
+    assert not clip.any()
+    assert not FLOW.prepare(torch.from_numpy(clip)[None], training=False).any()
+
+
+def test_flow_comes_in_pixels_of_the_crop_a_frame(tmp_path):
+    store = store_of(tmp_path, field(*[(3.0, -1.5)] * 19))
+    clip = FLOW.read(store, store.videos[0], 0, CLIP, None)
+    zoom = 32 / (HEIGHT * 7 / 8)
+    assert clip.shape == (4, 32, 32, 2)
+    np.testing.assert_allclose(clip.mean(axis=(0, 1, 2)), [3.0 * zoom, -1.5 * zoom], atol=STEP)
+    prepared = FLOW.prepare(torch.from_numpy(clip)[None], training=False)
+    assert prepared.shape == (1, 2, 4, 32, 32)
+    np.testing.assert_allclose(prepared.numpy()[0].transpose(1, 2, 3, 0), clip.astype(np.float32) / SCALE, rtol=1e-6)
+
+
+def test_a_random_crop_that_is_flipped_negates_what_moves_sideways(tmp_path):
+    store = store_of(tmp_path, field(*[(5.0, 0.0)] * 19))
+    means = [
+        FLOW.read(store, store.videos[0], 0, CLIP, np.random.default_rng(seed)).mean(axis=(0, 1, 2))
+        for seed in range(60)
+    ]
+    sideways = np.array(means)[:, 0]
+    assert 15 < (sideways < 0).sum() < 45  # half of sixty, five deviations to either side
+    assert (np.abs(sideways) > 4).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_steady_motion_stays_steady_when_augmented(tmp_path, seed):
+    store = store_of(tmp_path, field(*[(2.0, 1.0)] * 19))
+    clip = FLOW.read(store, store.videos[0], 0, CLIP, np.random.default_rng(seed))
+    np.testing.assert_array_equal(clip, np.broadcast_to(clip[:1], clip.shape))
+
+
+def test_noise_in_training_is_small_and_without_direction(tmp_path):
+    torch.manual_seed(0)
+    prepared = FLOW.prepare(torch.zeros(8, 4, 32, 32, 2, dtype=torch.float16), training=True)
+    deviation = prepared.std(dim=(1, 2, 3, 4))
+    assert deviation.max() <= 1.1 * NOISE / SCALE and deviation.max() > 0.3 * NOISE / SCALE
+    assert prepared.mean().abs() < 1e-3
+
+
+@pytest.mark.parametrize(("frames", "stride", "start"), [(20, 2, 0), (20, 2, 12), (20, 1, 16), (6, 2, 0), (5, 3, 0)])
+def test_each_flow_field_begins_at_the_picture_beside_it(tmp_path, frames, stride, start):
+    """Also where the clip reaches the video's end, or begins again. The last frame has no flow: its neighbour's."""
+    store = numbered(tmp_path, frames)
+    clip = ClipSettings(frames=4, stride=stride, size=32)
+    shown = RGB.read(store, store.videos[0], start, clip, None).mean(axis=(1, 2, 3)) / 8
+    moving = FLOW.read(store, store.videos[0], start, clip, None)[..., 1].mean(axis=(1, 2)) * (HEIGHT * 7 / 8) / 32
+    np.testing.assert_allclose(moving / STEP, np.minimum(np.rint(shown), frames - 2), atol=0.3)
+
+
+def test_pictures_and_flow_of_a_middle_crop_lie_pixel_on_pixel(tmp_path):
+    height, width = 48, 64
+    where = np.zeros((height, width), bool)
+    where[16:32, 24:48] = True  # whole JPEG blocks: no ringing
+    rgb = np.tile(np.where(where, 220, 30).astype(np.uint8)[None, :, :, None], (20, 1, 1, 3))
+    flow = np.tile(np.where(where, 6.0, 0.0).astype(np.float32)[None, :, :, None], (19, 1, 1, 2))
+    store = store_of(tmp_path, flow, rgb=rgb)
+    for size in (32, 42, 60):
+        clip = ClipSettings(frames=4, stride=2, size=size)
+        seen = RGB.read(store, store.videos[0], 3, clip, None)[..., 0].astype(float)
+        moves = FLOW.read(store, store.videos[0], 3, clip, None)[..., 0].astype(float)
+        share_seen = (seen - 30) / 190
+        share_moves = moves / (6.0 * size / 42)
+        assert share_seen.max() > 0.9 and share_seen.min() < 0.1
+        np.testing.assert_allclose(share_moves, share_seen, atol=0.06)

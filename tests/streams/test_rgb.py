@@ -1,0 +1,96 @@
+"""Clips of pictures."""
+
+import numpy as np
+import pytest
+import torch
+
+from streams import STREAMS
+from streams.clip import ClipSettings
+from tests.stores import HEIGHT, WIDTH, Spec, make_store
+
+RGB = STREAMS["rgb"]
+CLIP = ClipSettings(frames=4, stride=2, size=32)
+
+
+@pytest.fixture
+def numbered(tmp_path):
+    """A video whose frame k has brightness 10 k."""
+    levels = (10 * np.arange(20)).astype(np.uint8)
+    return make_store(
+        tmp_path / "s.h5", [Spec("v.mp4", rgb=np.tile(levels[:, None, None, None], (1, HEIGHT, WIDTH, 3)))]
+    )
+
+
+def test_a_clip_holds_every_stride_th_frame_from_its_start(numbered):
+    clip = RGB.read(numbered, numbered.videos[0], 5, CLIP, None)
+    assert clip.shape == (4, 32, 32, 3) and clip.dtype == np.uint8
+    np.testing.assert_allclose(clip.mean(axis=(1, 2, 3)), [50, 70, 90, 110], atol=1)
+
+
+def test_a_short_video_begins_again(numbered):
+    clip = RGB.read(numbered, numbered.videos[0], 0, ClipSettings(frames=12, stride=2, size=32), None)
+    np.testing.assert_allclose(clip.mean(axis=(1, 2, 3)), [*range(0, 200, 20), 0, 20], atol=1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_still_video_stays_still_when_augmented(tmp_path, seed):
+    still = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    store = make_store(tmp_path / "s.h5", [Spec("v.mp4", rgb=np.stack([still] * 20))])
+    clip = RGB.read(store, store.videos[0], 0, CLIP, np.random.default_rng(seed))
+    np.testing.assert_array_equal(clip, np.broadcast_to(clip[:1], clip.shape))
+
+
+def test_bytes_become_minus_one_to_one():
+    batch = torch.tensor([0, 51, 255], dtype=torch.uint8).expand(1, 4, 32, 32, 3)
+    prepared = RGB.prepare(batch, training=False)
+    assert prepared.shape == (1, 3, 4, 32, 32)
+    torch.testing.assert_close(prepared[0, :, 1, 5, 7], torch.tensor([-1.0, -0.6, 1.0]))
+
+
+def test_pictures_keep_their_place_in_time_and_space():
+    batch = torch.zeros(2, 4, 32, 32, 3, dtype=torch.uint8)
+    batch[1, 2, 20, 7, 0] = 255
+    prepared = RGB.prepare(batch, training=False)
+    assert (prepared == 1).nonzero().tolist() == [[1, 0, 2, 20, 7]]
+
+
+def test_saturation_leaves_grey_grey_and_contrast_leaves_the_mean(monkeypatch):
+    monkeypatch.setattr("streams.rgb.NOISE", 0.0)
+    torch.manual_seed(0)
+    levels = torch.linspace(80, 170, 32).to(torch.uint8)  # no value leaves the range
+    batch = levels[None, None, None, :, None].expand(6, 2, 32, 32, 3).contiguous()
+    plain, prepared = (RGB.prepare(batch, training=training) for training in (False, True))
+    torch.testing.assert_close(prepared[:, 0], prepared[:, 1])
+    torch.testing.assert_close(prepared[:, 0], prepared[:, 2])
+    change = prepared.mean(dim=(1, 2, 3, 4)) - plain.mean(dim=(1, 2, 3, 4))  # of the brightness alone
+    assert change.abs().max() <= 0.3 and change.std() > 0.03
+    contrast = (prepared - change[:, None, None, None, None]).std(dim=(1, 2, 3, 4)) / plain.std(dim=(1, 2, 3, 4))
+    assert (contrast > 0.69).all() and (contrast < 1.31).all() and contrast.std() > 0.05
+
+
+def test_colour_changes_alike_in_all_frames_and_pixels_of_a_clip_but_for_noise():
+    torch.manual_seed(0)
+    batch = torch.tensor([120, 100, 140], dtype=torch.uint8).expand(6, 4, 32, 32, 3)
+    prepared = RGB.prepare(batch, training=True)
+    means = prepared.mean(dim=(3, 4))  # (B, 3, T)
+    deviation = prepared.std(dim=(3, 4))
+    assert ((means - means.mean(dim=2, keepdim=True)).abs() < 0.01).all()  # 1,024 pixels of noise up to 0.04
+    assert (deviation < 0.05).all()
+    assert means.mean(dim=2).std(dim=0).min() > 0.02
+
+
+def test_augmented_pictures_stay_within_range_and_near_the_originals():
+    torch.manual_seed(0)
+    batch = torch.randint(0, 256, (16, 2, 32, 32, 3), dtype=torch.uint8)
+    prepared = RGB.prepare(batch, training=True)
+    assert prepared.min() >= -1 and prepared.max() <= 1
+    original = RGB.prepare(batch, training=False)
+    for clip, other in zip(prepared, original, strict=True):
+        assert torch.corrcoef(torch.stack([clip.flatten(), other.flatten()]))[0, 1] > 0.8
+
+
+def test_a_still_clip_stays_still_in_the_towers_input():
+    torch.manual_seed(0)
+    picture = torch.randint(0, 256, (4, 1, 32, 32, 3), dtype=torch.uint8)
+    prepared = RGB.prepare(picture.expand(-1, 6, -1, -1, -1).contiguous(), training=True)
+    assert torch.equal(prepared, prepared[:, :, :1].expand_as(prepared))

@@ -1,0 +1,129 @@
+"""The towers."""
+
+from math import ceil
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from fusion.model import ModelSettings, build_model
+from streams import STREAMS
+from streams.batch import ClipDataset
+from streams.clip import ClipSettings
+from streams.towers import TOWERS, create_tower
+from tests.stores import Spec, make_store
+
+VISUAL = ("conv3d", "r2plus1d")
+LIMIT = 5e9  # multiply-accumulates of the three default towers together
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_every_tower_is_tried_here():
+    assert set(TOWERS) == {*VISUAL, "conv1d"}
+
+
+@pytest.mark.parametrize("name", VISUAL)
+@pytest.mark.parametrize(
+    ("frames", "height", "width"), [(16, 112, 112), (1, 32, 32), (3, 33, 47), (5, 50, 38), (2, 32, 99)]
+)
+@torch.no_grad()
+def test_a_visual_tower_takes_any_length_and_size(name, frames, height, width):
+    tower = create_tower(name, channels=2, width=4).eval()
+    sequence = tower(torch.randn(2, 2, frames, height, width))
+    assert sequence.shape == (2, ceil(frames / 4), tower.features)
+    assert sequence.isfinite().all()
+
+
+@pytest.mark.parametrize("rows", [1, 7, 8, 9, 255, 256])
+@torch.no_grad()
+def test_the_audio_tower_takes_any_length(rows):
+    tower = create_tower("conv1d", channels=16, width=4).eval()
+    assert tower(torch.randn(2, 16, rows)).shape == (2, ceil(rows / 8), tower.features)
+
+
+@pytest.mark.parametrize("name", TOWERS)
+@torch.no_grad()
+def test_clips_of_a_batch_do_not_mix(name):
+    torch.manual_seed(0)
+    tower = create_tower(name, channels=6, width=4).eval()
+    batch = torch.randn(3, 6, 40) if name == "conv1d" else torch.randn(3, 6, 8, 32, 32)
+    together = tower(batch)
+    for row in range(3):
+        torch.testing.assert_close(together[row : row + 1], tower(batch[row : row + 1]), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_every_edge_of_an_odd_clip_reaches_the_features(name):
+    torch.manual_seed(0)
+    tower = create_tower(name, channels=4, width=4).eval()
+    clip = torch.randn(1, 4, 37) if name == "conv1d" else torch.randn(1, 4, 5, 35, 41)
+    clip.requires_grad_()
+    tower(clip).sum().backward()
+    for dim in range(2, clip.ndim):
+        for edge in (0, -1):
+            assert clip.grad.select(dim, edge).abs().max() > 0
+
+
+def test_the_default_towers_and_lstms_together_cost_at_most_five_billion_multiply_accumulates(tmp_path):
+    store = make_store(tmp_path / "s.h5", [Spec("v.mp4", frames=40)], mel_bands=64)
+    model = build_model(ModelSettings(), streams=tuple(STREAMS), classes=10, parameters=store.parameters).eval()
+    clip = ClipSettings()
+    assert (clip.frames, clip.stride, clip.size) == (16, 2, 112)
+    clips = {
+        name: stream.prepare(torch.from_numpy(stream.empty(store, clip)[None]), training=False)
+        for name, stream in STREAMS.items()
+    }
+    assert clips["rgb"].shape == (1, 3, 16, 112, 112) and clips["flow"].shape == (1, 2, 16, 112, 112)
+    assert clips["audio"].shape[1] == 64
+    present = {name: torch.ones(1, dtype=torch.bool) for name in clips}
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(clips, present)
+    steps = {name: encoder.tower(clips[name]).shape[1] for name, encoder in model.encoders.items()}
+    recurrent = sum(  # which PyTorch's counter passes over
+        steps[name] * (encoder.lstm.weight_ih_l0.numel() + encoder.lstm.weight_hh_l0.numel())
+        for name, encoder in model.encoders.items()
+    )
+    assert 1e8 < counter.get_total_flops() / 2 + recurrent <= LIMIT
+
+
+@pytest.mark.parametrize("channels", [2, 3])
+def test_the_split_convolution_has_about_as_many_parameters_as_the_plain_one(channels):
+    plain, split = (create_tower(name, channels=channels, width=32) for name in VISUAL)
+    assert parameters(split) == pytest.approx(parameters(plain), rel=0.03)
+
+
+def test_each_convolution_of_the_split_tower_looks_along_time_or_over_space_never_both():
+    kernels = [
+        m.kernel_size for m in create_tower("r2plus1d", channels=3, width=8).modules() if isinstance(m, nn.Conv3d)
+    ]
+    assert len(kernels) == 8
+    assert all(time == 1 or (height, width) == (1, 1) for time, height, width in kernels)
+    plain = [m.kernel_size for m in create_tower("conv3d", channels=3, width=8).modules() if isinstance(m, nn.Conv3d)]
+    assert len(plain) == 4 and all(min(kernel) > 1 for kernel in plain)
+
+
+@pytest.mark.parametrize(("stream", "channels"), [("rgb", 3), ("flow", 2), ("audio", 16)])
+def test_a_default_tower_is_built_for_its_streams_channels(tmp_path, stream, channels):
+    store = make_store(tmp_path / "s.h5", [Spec("v.mp4")])
+    model = build_model(ModelSettings(), streams=(stream,), classes=2, parameters=store.parameters)
+    first = next(m for m in model.encoders[stream].tower.modules() if isinstance(m, (nn.Conv3d, nn.Conv1d)))
+    assert first.in_channels == channels
+
+
+@pytest.mark.parametrize("frames", [1, 2, 16])
+@pytest.mark.parametrize("name", VISUAL)
+def test_the_smallest_clip_of_a_single_video_can_be_trained_on(tmp_path, name, frames):
+    """Batch norm needs more than one value a channel, also in the last stage."""
+    store = make_store(tmp_path / "s.h5", [Spec("v.mp4", label="a")])
+    clip = ClipSettings(frames=frames, stride=1, size=32, audio_seconds=0.1)
+    dataset = ClipDataset(store, store.videos, streams=tuple(STREAMS), classes=["a"], clip=clip, seed=0)
+    batch = dataset.collate([dataset[0, 0]])
+    for stream, settings in {"rgb": name, "flow": name, "audio": "conv1d"}.items():
+        prepared = STREAMS[stream].prepare(batch.clips[stream], training=True)
+        tower = create_tower(settings, channels=prepared.shape[1], width=4)
+        tower(prepared).sum().backward()
+        assert all(parameter.grad.isfinite().all() for parameter in tower.parameters())

@@ -1,0 +1,139 @@
+"""python -m tasks.evaluate"""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from preprocess.errors import UserError
+from streams import STREAMS, subset_name, subsets
+from tasks.evaluate import EvaluateSettings, ask, evaluate, print_report
+from tasks.run import load_run
+from tests.preprocess.commands import assert_one_line_error, run
+from tests.stores import make_store, three_bit
+from tests.tasks.conftest import CPU, TINY
+from train import TrainSettings, train
+
+PNG = b"\x89PNG\r\n\x1a\n"
+NAMES = [subset_name(subset) for subset in subsets(tuple(STREAMS))]
+
+
+@pytest.fixture(scope="module")
+def unseen(tmp_path_factory):
+    """Sixteen new videos; half have no sound, a quarter no flow."""
+    specs = three_bit(16, prefix="new", frames=10)
+    specs = [replace(spec, streams=spec.streams[: (3, 2, 3, 1)[k % 4]]) for k, spec in enumerate(specs)]
+    return make_store(tmp_path_factory.mktemp("unseen") / "unseen.h5", specs, seed=7)
+
+
+@pytest.fixture(scope="module")
+def report(run_folder, unseen, tmp_path_factory):
+    out = tmp_path_factory.mktemp("report")
+    return evaluate(EvaluateSettings(run_folder, data=unseen.path, out=out, views=2, device="cpu"))
+
+
+def rates(value) -> list[float]:
+    keys = ("top1", "top5", "macro_f1", "top1_answered", "calibration_error")
+    return [result[key] for result in value["subsets"].values() for key in keys] + [
+        one["top1"] for result in value["subsets"].values() for one in result["per_class"].values()
+    ]
+
+
+def test_the_report_has_every_subset_and_rates_between_zero_and_one(report):
+    (json_file, figure) = report["files"]
+    with open(json_file) as file:
+        written = json.load(file)
+    assert list(written["subsets"]) == NAMES
+    assert written["subsets"]["rgb+flow+audio"]["top1"] == report["subsets"]["rgb+flow+audio"]["top1"]
+    assert all(0 <= rate <= 1 for rate in rates(written))
+    assert written["videos"] == 16 and written["views"] == 2 and written["classes"] == sorted(written["classes"])
+    with open(figure, "rb") as file:
+        assert file.read(8) == PNG
+
+
+def test_a_subset_answers_the_videos_that_have_one_of_its_streams(report, unseen):
+    for subset in subsets(tuple(STREAMS)):
+        expected = sum(any(video.streams[name] for name in subset) for video in unseen.videos)
+        result = report["subsets"][subset_name(subset)]
+        assert result["answered"] == expected and result["videos"] == 16
+        assert result["top1"] == pytest.approx(result["top1_answered"] * expected / 16)
+
+
+def test_top1_is_what_the_answers_give_counted_one_by_one(report, run_folder, unseen):
+    loaded = load_run(run_folder, device="cpu")
+    answers = ask(loaded, unseen, unseen.videos, subsets(tuple(STREAMS)), views=2, batch=3)
+    for name in NAMES:
+        right = [
+            bool(given) and loaded.classes[int(shares.argmax())] == video.label
+            for video, shares, given in zip(
+                unseen.videos, answers.probabilities(name), answers.answered(name), strict=True
+            )
+        ]
+        assert report["subsets"][name]["top1"] == pytest.approx(sum(right) / 16)
+
+
+def test_the_answers_do_not_depend_on_how_clips_are_batched_and_read(run_folder, unseen):
+    loaded = load_run(run_folder, device="cpu")
+    whole = ask(loaded, unseen, unseen.videos, [("rgb", "audio")], views=2, batch=32)
+    by_workers = ask(loaded, unseen, unseen.videos, [("rgb", "audio")], views=2, batch=5)
+    torch.testing.assert_close(
+        whole.probabilities("rgb+audio"), by_workers.probabilities("rgb+audio"), atol=1e-6, rtol=1e-4
+    )
+
+
+def test_on_its_own_store_a_run_is_judged_on_its_validation_videos_alone(run_folder, toy, tmp_path):
+    loaded = load_run(run_folder, device="cpu")
+    result = evaluate(EvaluateSettings(run_folder, data=toy.path, out=tmp_path, views=1, device="cpu"))
+    assert result["videos"] == len(loaded.split.val)
+    assert "left out" in result["which"]
+
+
+def test_the_table_names_every_subset_and_the_files(report, capsys):
+    print_report(report)
+    shown = capsys.readouterr().out
+    assert all(f"  {name}  " in shown for name in NAMES)
+    assert all(file in shown for file in report["files"])
+    assert "gets no answer and counts as wrong" in shown
+
+
+def test_only_the_streams_asked_for_are_judged(run_folder, unseen, tmp_path):
+    settings = EvaluateSettings(run_folder, data=unseen.path, out=tmp_path, streams="audio,rgb", views=1, device="cpu")
+    assert list(evaluate(settings)["subsets"]) == ["rgb", "audio", "rgb+audio"]
+
+
+def test_a_stream_that_the_store_lacks_is_named(run_folder, tmp_path):
+    store = make_store(tmp_path / "mute.h5", three_bit(8, prefix="mute", streams=("rgb", "flow")))
+    with pytest.raises(UserError, match=r"no video of .*mute\.h5 to judge has audio.*--streams rgb,flow"):
+        evaluate(EvaluateSettings(run_folder, data=store.path, out=tmp_path, device="cpu"))
+    settings = EvaluateSettings(run_folder, data=store.path, out=tmp_path, streams="rgb,flow", views=1, device="cpu")
+    assert list(evaluate(settings)["subsets"]) == ["rgb", "flow", "rgb+flow"]
+
+
+def test_a_stream_that_the_run_lacks_is_named(toy, tmp_path):
+    folder = train(
+        TrainSettings(streams="audio", data=toy.path, run=tmp_path / "run", recipe=replace(TINY, epochs=1), machine=CPU)
+    )
+    with pytest.raises(UserError, match="not trained on rgb: its streams are audio"):
+        evaluate(EvaluateSettings(folder, data=toy.path, streams="rgb,audio", device="cpu"))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"views": 0}, {"batch": 0}, {"split": "all"}, {"weights": "worst"}, {"streams": "x"}]
+)
+def test_a_setting_that_makes_no_sense_is_an_error(run_folder, unseen, tmp_path, wrong):
+    with pytest.raises(UserError):
+        evaluate(EvaluateSettings(run_folder, data=unseen.path, out=tmp_path, device="cpu", **wrong))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_line_prints_the_table(run_folder, unseen, tmp_path):
+    result = run("tasks.evaluate", run_folder, "--data", unseen.path, "--out", tmp_path, "--views", 1)
+    assert result.returncode == 0, result.stderr
+    assert "rgb+flow+audio" in result.stdout and (tmp_path / "report.json").exists()
+
+
+def test_the_command_line_answers_wrong_input_with_one_line(run_folder, unseen, tmp_path):
+    other = make_store(tmp_path / "other.h5", [replace(spec, label="dance") for spec in three_bit(4)])
+    assert_one_line_error(run("tasks.evaluate", run_folder, "--data", other.path), "dance", "other.h5")
+    assert_one_line_error(run("tasks.evaluate", tmp_path, "--data", unseen.path), "is no run of train.py")

@@ -1,0 +1,121 @@
+"""python -m tasks.predict, on real small videos."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from preprocess.errors import UserError
+from preprocess.extract import ExtractSettings, extract
+from preprocess.piece import PieceSettings
+from streams import subset_name
+from tasks.evaluate import ask
+from tasks.predict import predict, print_prediction
+from tasks.run import load_run
+from tests.preprocess.commands import assert_one_line_error, run
+from tests.stores import BANDS, HEIGHT
+from tests.tasks.conftest import CPU, TINY
+from tests.videos import drift, sound, tone, write_video
+from train import TrainSettings, train
+
+SUMS = 1e-6
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """A video with sound, one without, one of a single frame, and a file that is none."""
+    folder = tmp_path_factory.mktemp("clips")
+    write_video(folder / "whole.mp4", drift(12), track=sound(tone(0.48), codec="aac"))
+    write_video(folder / "mute.mp4", drift(8, step=-1))
+    write_video(folder / "still.mp4", drift(1))
+    (folder / "text.mp4").write_text("dear diary\n" * 50)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(run_folder):
+    return load_run(run_folder, device="cpu")
+
+
+def assert_ranked(shares: dict, classes) -> None:
+    values = list(shares.values())
+    assert sorted(shares) == sorted(classes)
+    assert values == sorted(values, reverse=True)
+    assert sum(values) == pytest.approx(1.0, abs=SUMS)
+
+
+def test_a_whole_video_is_answered_by_every_stream(model, clips):
+    answer = predict(model, clips / "whole.mp4", views=2)
+    assert answer["seconds"] == pytest.approx(0.48, abs=0.05) and answer["missing"] == {}
+    assert list(answer["streams"]) == ["rgb", "flow", "audio"]
+    for shares in (answer["classes"], *answer["streams"].values()):
+        assert_ranked(shares, model.classes)
+
+
+def test_without_sound_the_others_answer_and_it_says_why(model, clips, capsys):
+    answer = predict(model, clips / "mute.mp4", views=2)
+    assert list(answer["streams"]) == ["rgb", "flow"] and answer["missing"] == {"audio": "no audio track"}
+    assert_ranked(answer["classes"], model.classes)
+    print_prediction(answer, top=3)
+    shown = capsys.readouterr().out
+    assert "audio is missing: no audio track; answered without it" in shown
+    assert "rgb alone says" in shown and "audio alone says" not in shown
+    assert [line.split()[0] for line in shown.splitlines()[3:6]] == list(answer["classes"])[:3]
+
+
+def test_a_single_picture_has_neither_motion_nor_sound(model, clips):
+    answer = predict(model, clips / "still.mp4")
+    assert list(answer["streams"]) == ["rgb"] and set(answer["missing"]) == {"flow", "audio"}
+    assert answer["classes"] == answer["streams"]["rgb"]
+
+
+def test_it_answers_as_the_extracted_store_would(model, clips, tmp_path):
+    (tmp_path / "videos").mkdir()
+    for name in ("whole.mp4", "mute.mp4"):
+        (tmp_path / "videos" / name).write_bytes((clips / name).read_bytes())
+    piece = PieceSettings(short_side=HEIGHT, mel_bands=BANDS)
+    store = extract(ExtractSettings(tmp_path / "videos", tmp_path / "s.h5", workers=1, store=piece))
+    for row, video in enumerate(store.videos):
+        there = tuple(name for name in model.streams if video.streams[name])
+        expected = ask(model, store, store.videos, [there], views=2).probabilities(subset_name(there))[row]
+        shares = predict(model, clips / video.path, views=2)["classes"]
+        found = torch.tensor([shares[name] for name in model.classes], dtype=torch.float64)
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
+
+
+def test_a_video_with_none_of_the_runs_streams_is_an_error(toy, clips, tmp_path):
+    recipe = replace(TINY, epochs=1)
+    folder = train(TrainSettings(streams="audio", data=toy.path, run=tmp_path / "ears", recipe=recipe, machine=CPU))
+    with pytest.raises(UserError, match=r"mute\.mp4 has no stream that .*ears can use \(audio: no audio track\)"):
+        predict(load_run(folder, device="cpu"), clips / "mute.mp4")
+
+
+def test_a_file_that_is_no_video_or_is_not_there_is_named(model, clips):
+    with pytest.raises(UserError, match=r"text\.mp4 cannot be used: "):
+        predict(model, clips / "text.mp4")
+    with pytest.raises(UserError, match=r"there is no file .*gone\.mp4"):
+        predict(model, clips / "gone.mp4")
+
+
+def test_views_that_make_no_sense_are_an_error(model, clips):
+    with pytest.raises(UserError, match="--views"):
+        predict(model, clips / "mute.mp4", views=0)
+
+
+def test_the_command_line_gives_json_and_goes_on_after_a_file_that_is_no_video(run_folder, clips):
+    files = [clips / name for name in ("text.mp4", "mute.mp4", "whole.mp4")]
+    result = run("tasks.predict", run_folder, *files, "--json", "--top", 2, "--views", 1, "--device", "cpu")
+    assert result.returncode == 0
+    answers = json.loads(result.stdout)
+    assert [answer["video"] for answer in answers] == [str(file) for file in files[1:]]
+    assert answers[0]["missing"] == {"audio": "no audio track"} and answers[1]["missing"] == {}
+    for answer in answers:
+        assert len(answer["classes"]) == 2 and 0 <= min(answer["classes"].values()) <= 1
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith("error:") and "text.mp4" in line
+
+
+def test_the_command_line_answers_wrong_input_with_one_line(run_folder, clips, tmp_path):
+    assert_one_line_error(run("tasks.predict", tmp_path, clips / "whole.mp4"), "is no run of train.py")
+    assert_one_line_error(run("tasks.predict", run_folder, clips / "gone.mp4"), "gone.mp4", status=1)

@@ -1,0 +1,54 @@
+"""A training machine may lack what only extraction needs."""
+
+import subprocess
+import sys
+
+from tests.preprocess.commands import ROOT, environment
+from tests.stores import make_store, three_bit
+
+BLOCK = """
+import sys
+BLOCKED = ("av", "librosa", "cv2.optflow")
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name in BLOCKED or name.startswith(tuple(f"{blocked}." for blocked in BLOCKED)):
+            raise ImportError(f"{name} is not on this machine")
+sys.meta_path.insert(0, Block())
+import cv2
+if hasattr(cv2, "optflow"):
+    del cv2.optflow
+    sys.modules.pop("cv2.optflow", None)
+"""
+
+
+def run_without(code: str, *arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", BLOCK + code, *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=170)
+
+
+def test_the_block_blocks():
+    for name in ("av", "librosa", "cv2.optflow"):
+        assert "is not on this machine" in run_without(f"import {name}").stderr
+
+
+def test_training_needs_neither_pyav_nor_librosa_nor_the_flow_of_opencv(tmp_path):
+    store = make_store(tmp_path / "s.h5", three_bit(24))
+    code = """
+import fusion, train
+from pathlib import Path
+from streams.clip import ClipSettings
+clip = ClipSettings(frames=2, stride=2, size=32, audio_seconds=0.32)
+recipe = train.Recipe(epochs=1, clip=clip, model=train.ModelSettings(width=2, feature=4))
+data, run = map(Path, sys.argv[1:])
+train.train(train.TrainSettings(data=data, run=run, recipe=recipe, machine=train.Machine(workers=0)))
+"""
+    result = run_without(code, store.path, tmp_path / "run")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "run" / "best.safetensors").exists()
+
+
+def test_importing_the_rooms_prints_nothing_and_writes_nothing(tmp_path):
+    code = "import os; os.chdir(sys.argv[1]); import streams, fusion.model, fusion.log, train, tasks.run"
+    result = run_without(code, tmp_path)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    assert not list(tmp_path.iterdir())

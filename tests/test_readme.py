@@ -1,0 +1,28 @@
+"""What the README shows must run as it stands."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from tests.stores import Spec, make_store
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def test_the_readmes_five_lines_of_h5py_read_the_first_clip_of_a_video(tmp_path, monkeypatch):
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert len([line for line in code.splitlines() if line]) == 5
+    store = make_store(tmp_path / "out.h5", [Spec("Archery/v_Archery_g08_c01.mp4", label="Archery", frames=30)])
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(code, names)
+    expected = store.frames(store.videos[0], "rgb", range(16))
+    np.testing.assert_array_equal(np.stack(names["clip"])[..., ::-1], expected)  # OpenCV gives BGR
+
+
+def test_every_module_that_the_readme_tells_to_run_is_there():
+    modules = set(re.findall(r"python -m ([\w.]+)", README))
+    assert {"preprocess.extract", "tasks.ablate"} <= modules
+    root = Path(__file__).parent.parent
+    assert [name for name in modules if not (root / (name.replace(".", "/") + ".py")).exists()] == []
