@@ -31,7 +31,7 @@ SIZES = {"340x256": (340, 256), "171x128": (171, 128)}
 STORED = "171x128"  # what a store holds by default: the encoding is judged on it
 UNKNOWN = 1e9  # Middlebury marks pixels without true flow by larger values
 BOUNDS = (20.0, 15.0)  # pixels: flow that 8 bits span on either side of zero; the first is the store's
-JPEG_QUALITIES = (75, 85, 90, 95, 100)
+JPEG_QUALITIES = (75, 85, 90, 95, 97, 98, 100)
 
 Flow = Callable[[np.ndarray], np.ndarray]  # (T, H, W) uint8 -> (T - 1, H, W, 2) float32
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 RGB_QUALITY = 90
-FLOW_QUALITY = 95
+FLOW_QUALITY = 97
 FLOW_BOUND = 20.0  # pixels a frame; faster motion is clipped
 FLOW_ZERO = 128  # the byte that means no motion
 FLOW_STEPS = 127  # bytes from no motion to the bound
