@@ -16,10 +16,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import json
 import math
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -30,11 +31,13 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from fusion.checkpoint import load_state, save_state, save_weights, write_json
+from fusion.device import choose_device, device_name, mixed_precision
 from fusion.log import Log
 from fusion.model import FusionModel, ModelSettings, Output, build_model, drop_streams
-from fusion.predict import answer, mixed_precision, prepare
+from fusion.predict import answer, prepare
 from preprocess.command import parse_command, run_command
-from preprocess.errors import UserError
+from preprocess.errors import UserError, at_least
+from preprocess.lock import only_one
 from preprocess.store import Store
 from streams import parse_streams, subset_name
 from streams.batch import Batch, ClipDataset, EpochSampler, ViewSampler, make_loader
@@ -43,6 +46,7 @@ from streams.split import Split, split_videos
 
 WARMUP = 0.05  # share of all steps in which the learning rate rises
 LAST_RATE = 0.01  # share of the learning rate that is left at the end
+NESTED = ("recipe", "machine", "clip", "model")  # settings within settings
 CLIP_NORM = 5.0  # longest gradient: LSTMs now and then explode
 
 
@@ -104,6 +108,8 @@ def train(settings: TrainSettings) -> Path:
     Raises UserError for input that cannot be trained on.
     """
     run = settings.run or default_run(parse_streams(settings.streams), resume=settings.resume)
+    if settings.run is None and not settings.resume and run.name != subset_name(parse_streams(settings.streams)):
+        print(f"note: there are earlier runs of these streams; this one is {run}")
     if settings.resume:
         settings = resume_settings(run, settings)
     elif (run / "state.pt").exists():  # without it the run ended within its first epoch, and nothing is lost
@@ -150,7 +156,8 @@ def train(settings: TrainSettings) -> Path:
     print(f"device: {device_name(device)}, {precision}; {workers} reading processes")
     if first >= recipe.epochs:
         print("this run is complete")
-    with Log(run, epochs_done=first) as log, resume_hint(run):
+    busy = f"{run} is being trained by another process: wait for it, or name another run"
+    with only_one(run / "lock", busy=busy), Log(run, epochs_done=first) as log, resume_hint(run):
         for epoch in range(first, recipe.epochs):
             sampler.epoch = epoch
             row = train_one_epoch(model, train_loader, optimizer, scheduler, device, recipe, epoch)
@@ -165,7 +172,8 @@ def train(settings: TrainSettings) -> Path:
             states = {name: part.state_dict() for name, part in trained.items()}
             save_state(run / "state.pt", epoch=epoch + 1, best=best, **states)
     if first < recipe.epochs:
-        print(f"best validation top-1 {best[0]:.1%}; judge it with: python -m tasks.evaluate {run} --data {store.path}")
+        judge = shlex.join(["python", "-m", "tasks.evaluate", str(run), "--data", str(store.path)])
+        print(f"best validation top-1 {best[0]:.1%}; judge it with: {judge}")
     return run
 
 
@@ -175,7 +183,10 @@ def resume_hint(run: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print(f"\nstopped; what is done is in {run}, go on with: python train.py --run {run} --resume")
+        if (run / "state.pt").exists():
+            print(f"\ngo on with: python train.py --run {shlex.quote(str(run))} --resume")
+        else:
+            print("\nno epoch was finished: start the run again")
         raise
 
 
@@ -294,20 +305,18 @@ def make_datasets(
 def check(settings: TrainSettings) -> None:
     """Raises UserError for numbers that make no sense."""
     recipe, clip, model = settings.recipe, settings.recipe.clip, settings.recipe.model
-    positive = {"epochs": recipe.epochs, "batch": recipe.batch, "lr": recipe.lr, "width": model.width}
-    for name, value in (positive | {"feature": model.feature}).items():
-        if not 0 < value < math.inf:
-            raise UserError(f"--{name} must be positive, not {value}")
-    seeds = {"seed": settings.seed, "split-seed": recipe.split_seed, "workers": settings.machine.workers or 0}
-    for name, value in (seeds | {"weight-decay": recipe.weight_decay, "auxiliary": recipe.auxiliary}).items():
-        if not 0 <= value < math.inf:
-            raise UserError(f"--{name} must not be negative, but is {value}")
-    if clip.frames < 1 or clip.stride < 1 or clip.size < 32 or clip.audio_seconds < 0.1:
-        raise UserError("--frames and --stride must be at least 1, --size at least 32, --audio-seconds at least 0.1")
+    at_least(1, epochs=recipe.epochs, batch=recipe.batch, width=model.width, feature=model.feature)
+    at_least(1, frames=clip.frames, stride=clip.stride)
+    at_least(32, size=clip.size)
+    at_least(0.1, audio_seconds=clip.audio_seconds)
+    at_least(0, seed=settings.seed, split_seed=recipe.split_seed, workers=settings.machine.workers or 0)
+    at_least(0, weight_decay=recipe.weight_decay, auxiliary=recipe.auxiliary)
+    if not 0 < recipe.lr < math.inf:
+        raise UserError(f"--lr must be positive, not {recipe.lr}")
     shares = {"stream-dropout": recipe.stream_dropout, "dropout": model.dropout}
     for name, share in (shares | {"label-smoothing": recipe.label_smoothing}).items():
         if not 0 <= share < 1:
-            raise UserError(f"--{name} must lie in 0…1, not {share}")
+            raise UserError(f"--{name} must be at least 0 and below 1, not {share}")
 
 
 def default_run(streams: tuple[str, ...], *, resume: bool) -> Path:
@@ -324,8 +333,25 @@ def default_run(streams: tuple[str, ...], *, resume: bool) -> Path:
 def resume_settings(run: Path, given: TrainSettings) -> TrainSettings:
     """The settings that `run` was started with; only the machine, and where the data lie, may have changed."""
     saved, _ = read_settings(run)
+    for name, value in differences(given, TrainSettings()).items():
+        if name in differences(given, saved) and name not in ("data", "run", "resume"):
+            raise UserError(
+                f"--resume goes on with the settings of {run}; leave out --{name.replace('_', '-')} {value}"
+            )
     data = saved.data if given.data == TrainSettings.data else given.data
     return replace(saved, resume=True, data=data, machine=given.machine)
+
+
+def differences(given: TrainSettings, other: TrainSettings) -> dict[str, object]:
+    """The options, but for the machine's, in which `given` is not like `other`, with its values."""
+
+    def flat(settings: TrainSettings) -> dict[str, object]:
+        recipe = settings.recipe
+        parts = (settings, recipe, recipe.clip, recipe.model)
+        return {f.name: getattr(part, f.name) for part in parts for f in fields(part) if f.name not in NESTED}
+
+    theirs = flat(other)
+    return {name: value for name, value in flat(given).items() if value != theirs[name]}
 
 
 def read_settings(run: Path) -> tuple[TrainSettings, dict]:
@@ -353,24 +379,6 @@ def read_split(run: Path) -> Split:
         return Split(**json.loads((run / "split.json").read_text()))
     except (ValueError, TypeError) as error:
         raise UserError(f"{run}/split.json is not what this version of train.py writes ({error})") from error
-
-
-def choose_device(name: str) -> torch.device:
-    """Raises UserError if there is no such device here."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # AssertionError: this PyTorch is built without CUDA
-        raise UserError(f"no device '{name}' here: use --device cpu, or auto to take what there is") from error
-    return device
-
-
-def device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device}, {torch.get_num_threads()} threads"
 
 
 def main() -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fusion.device import mixed_precision
 from fusion.model import ModelSettings, build_model
-from fusion.predict import mixed_precision
 from preprocess.flow import tvl1
 from preprocess.tvl1 import PRESETS
 from streams import STREAMS

@@ -56,6 +56,7 @@ def plot_curves(rows: list[dict], path: Path) -> None:
         right.plot(epochs, [100 * row[key] for row in rows], label=name, lw=2.5 if name == "fused" else 1)
     right.set(xlabel="epoch", ylabel="validation top-1, %", ylim=(0, 100))
     for axes in (left, right):
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
         axes.grid(alpha=0.3)
     write_aside(path, lambda part: figure.savefig(part, dpi=110, format="png"))

@@ -1,10 +1,10 @@
 """Asking a model about whole videos: several clips each, every subset of the streams from one encoding."""
 
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from fusion.device import mixed_precision
 from fusion.model import FusionModel
 from streams import STREAMS, subset_name
 from streams.batch import Batch
@@ -61,8 +61,3 @@ def answer(
 def prepare(batch: Batch, *, training: bool) -> dict[str, torch.Tensor]:
     """The towers' inputs of a batch that is on the device."""
     return {name: STREAMS[name].prepare(clips, training=training) for name, clips in batch.clips.items()}
-
-
-def mixed_precision(device: torch.device) -> AbstractContextManager:
-    """bfloat16 where the hardware is made for it; elsewhere float32."""
-    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()

@@ -1,6 +1,7 @@
 """A command line: settings from its arguments, one line for wrong input, a status for the shell."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import TypeVar
@@ -21,11 +22,12 @@ def run_command(main: Callable[[], int | None]) -> None:
     """Run a command line and end the process with its status.
 
     A UserError, or an error of the operating system about a file, becomes one line on stderr and status 2;
-    Ctrl-C becomes status 130. Anything else is a bug of ours and keeps its traceback.
+    Ctrl-C and SIGTERM become status 130. Anything else is a bug of ours and keeps its traceback.
     """
     for stream in (sys.stdout, sys.stderr):  # a file name may hold bytes that the terminal cannot show
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clusters send it: clean up as after Ctrl-C
     try:
         status = main() or 0
         sys.stdout.flush()

@@ -16,7 +16,7 @@ import tyro
 
 from preprocess import catalog
 from preprocess.command import parse_command, run_command
-from preprocess.errors import UserError
+from preprocess.errors import UserError, at_least
 from preprocess.info import print_rejected, print_summary
 from preprocess.piece import PieceSettings
 from preprocess.pool import run_all
@@ -81,10 +81,10 @@ def check(settings: ExtractSettings) -> dict:
     """
     if not settings.videos.is_dir():
         raise UserError(f"{settings.videos} is no folder of videos")
-    if settings.workers < 1 or settings.store.short_side < 8 or settings.store.mel_bands < 1:
-        raise UserError("--workers and --mel-bands must be positive, --short-side at least 8 pixels")
+    at_least(1, workers=settings.workers, mel_bands=settings.store.mel_bands)
+    at_least(8, short_side=settings.store.short_side)
     if not 0 < settings.store.fps <= 1000:
-        raise UserError("--fps must be positive, and 1000 at most")
+        raise UserError(f"--fps must be positive, and 1000 at most, not {settings.store.fps}")
     try:
         return settings.store.parameters()
     except ValueError as error:

@@ -1,7 +1,9 @@
 """What is in a store.
 
-python -m preprocess.info out.h5
-python -m preprocess.info out.h5 --json
+    python -m preprocess.info out.h5            # a summary
+    python -m preprocess.info out.h5 --json     # a row for every video
+
+Nothing in the store is changed.
 """
 
 import json
@@ -14,7 +16,7 @@ import tyro
 
 from preprocess.command import parse_command, run_command
 from preprocess.store import STREAMS, Rejected, Store
-from preprocess.table import human_bytes, human_seconds, print_table
+from preprocess.table import human_bytes, human_seconds, plural, print_table
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,8 @@ def print_summary(store: Store) -> None:
     """What the store holds, stream by stream."""
     hours = human_seconds(sum(video.seconds for video in store.videos))
     print(
-        f"{store.path}: {len(store)} videos, {hours}, {len(store.classes)} classes, "
-        f"{human_bytes(store.path.stat().st_size)}; {len(store.rejected)} files not used"
+        f"{store.path}: {plural(len(store), 'video')}, {hours}, {plural(len(store.classes), 'class')}, "
+        f"{human_bytes(store.path.stat().st_size)}; {plural(len(store.rejected), 'file')} not used"
     )
     print_table(["stream", "present", "missing", "why", "size"], [_stream_row(store, name) for name in STREAMS])
     damaged = [video for video in store.videos if video.damaged]
@@ -106,7 +108,10 @@ def main() -> None:
     print_rejected(store.rejected)
     print_summary(store)
     print_classes(store)
-    print("parameters: " + ", ".join(f"{name} {value}" for name, value in store.parameters.items()))
+    flow = store.parameters["flow"]
+    same = {name: value for name, value in store.parameters.items() if name != "flow"}
+    same["flow"] = f"{flow['method']} by {flow['engine']}, preset {flow['preset']}"
+    print("parameters: " + ", ".join(f"{name} {value}" for name, value in same.items()))
 
 
 if __name__ == "__main__":

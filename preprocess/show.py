@@ -1,6 +1,8 @@
 """Draw one video of a store: its frames, its flow and its sound on one time axis, as a PNG.
 
-python -m preprocess.show out.h5 v_Archery_g08_c01          # any part of its path that is its own
+    python -m preprocess.show out.h5 v_Archery_g08_c01          # any part of its path that is its own
+
+A stream that the video lacks says why.
 """
 
 import difflib
@@ -66,8 +68,9 @@ def draw(store: Store, video: Video, path: Path) -> None:
     row = width / COLUMNS * min(1.8, video.height / video.width)
     figure = Figure(figsize=(width, 2 * row + 3.0), layout="constrained")
     pictures, motion, sound = figure.subplots(3, 1, sharex=True, height_ratios=[row, row, 2.2])
-    step = video.seconds / COLUMNS
-    times = (np.arange(COLUMNS) + 0.5) * step
+    columns = min(COLUMNS, video.frames)
+    step = video.seconds / columns
+    times = (np.arange(columns) + 0.5) * step
     at = np.minimum((times * store.fps).astype(int), video.frames - 1)
     frames = store.frames(video, "rgb", at)
     _strip(pictures, frames, times, step, "frames")
@@ -99,7 +102,7 @@ def _strip(axes, images: np.ndarray, times: np.ndarray, step: float, title: str)
     """Images side by side, each in the middle of the stretch of time that it stands for."""
     for image, time in zip(images, times, strict=True):
         axes.imshow(image, extent=(time - 0.48 * step, time + 0.48 * step, 0, 1), aspect="auto")
-    axes.set(ylim=(0, 1), yticks=[], title=title)
+    axes.set(ylim=(0, 1), yticks=[], title=title, facecolor="0.6")  # grey between pictures: still flow is white
 
 
 def _wheel(axes) -> None:

@@ -67,6 +67,8 @@ class Store:
 
         self.path = Path(path)
         self._file: tuple[int, h5py.File] | None = None  # the process that opened it, and the file
+        if self.path.is_dir():
+            raise UserError(f"{self.path} is a folder, not a store: name the file that preprocess.extract wrote")
         if not self.path.is_file():
             raise UserError(
                 f"there is no store {self.path}: make one with python -m preprocess.extract videos/ {self.path}"

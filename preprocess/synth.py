@@ -4,7 +4,7 @@
     python -m preprocess.extract videos/ out.h5 --labels videos/labels.csv
 
 The best accuracy that any model can reach is therefore known for every subset of the streams: 25 % with one, 50 % with
-two, 100 % with three (ceilings.json). More than that proves a leak, much less a weak model.
+two, 100 % with three (ceilings.json). Clearly more than that proves a leak, much less a weak model.
 """
 
 import csv

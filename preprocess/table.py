@@ -34,3 +34,8 @@ def human_seconds(seconds: float) -> str:
     if seconds >= 3600:
         return f"{seconds / 3600:.2f} h"
     return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.1f} s"
+
+
+def plural(count: int, noun: str) -> str:
+    """1 → '1 class'; 3 → '3 classes'."""
+    return f"{count} {noun}{'' if count == 1 else 'es' if noun.endswith('s') else 's'}"

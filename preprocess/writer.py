@@ -1,6 +1,5 @@
 """Writing a store: aside, piece by piece, and published by one rename."""
 
-import fcntl
 import os
 import shutil
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import h5py
 
 from preprocess.errors import UserError
+from preprocess.lock import only_one
 from preprocess.store import Rejected, Video, write_index
 
 
@@ -20,10 +20,10 @@ class StoreWriter:
 
     def __init__(self, out: Path, *, overwrite: bool) -> None:
         """Raises UserError if `out` is there already, its folder is not, or somebody else is writing it."""
-        if out.exists() and not overwrite:
-            raise UserError(f"{out} exists: give another name, or --overwrite to replace it")
         if out.is_dir() or not out.parent.is_dir():
             raise UserError(f"cannot write {out}: {'it is a folder' if out.is_dir() else 'its folder does not exist'}")
+        if out.exists() and not overwrite:
+            raise UserError(f"{out} exists: give another name, or --overwrite to replace it")
         self.out = out
         self.folder = out.with_name(out.name + ".partial")  # for pieces, on the same file system
         self.videos: list[Video] = []
@@ -31,12 +31,9 @@ class StoreWriter:
 
     def __enter__(self) -> "StoreWriter":
         self.folder.mkdir(exist_ok=True)
-        self._lock = open(self.folder / "lock", "w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._lock.close()
-            raise UserError(f"another extraction is writing {self.out}: wait for it, or give another name") from error
+        busy = f"another extraction is writing {self.out}: wait for it, or give another name"
+        self._lock = only_one(self.folder / "lock", busy=busy)
+        self._lock.__enter__()
         for leftover in self.folder.iterdir():  # of a run that was killed
             if leftover.name != "lock":
                 leftover.unlink()
@@ -47,7 +44,7 @@ class StoreWriter:
     def __exit__(self, *_: object) -> None:
         self._file.close()
         shutil.rmtree(self.folder)
-        self._lock.close()
+        self._lock.__exit__(None, None, None)
 
     def add(self, piece: Path, outcome: Video | Rejected) -> None:
         """Take one video's outcome; its piece, if there is one, becomes a part of the store."""

@@ -15,6 +15,8 @@ def parse_streams(text: str) -> tuple[str, ...]:
     for name in names:
         if name not in STREAMS:
             raise UserError(f"unknown stream '{name}': known are {', '.join(STREAMS)}")
+        if names.count(name) > 1:
+            raise UserError(f"stream {name} is named twice in '{text}'")
     if not names:
         raise UserError(f"no stream named: choose from {', '.join(STREAMS)}, separated by commas")
     return tuple(name for name in STREAMS if name in names)

@@ -20,7 +20,7 @@ import tyro
 from fusion.checkpoint import write_aside, write_json
 from fusion.predict import Answers
 from preprocess.command import parse_command, run_command
-from preprocess.errors import UserError
+from preprocess.errors import UserError, at_least
 from preprocess.store import Store, Video
 from preprocess.table import markdown_table, print_table
 from streams import parse_streams, subset_name, subsets
@@ -28,7 +28,7 @@ from tasks.evaluate import ask
 from tasks.figures import plot_ablation
 from tasks.metrics import score
 from tasks.run import Run, choose_videos, load_run
-from train import Machine, Recipe, TrainSettings, read_settings, train
+from train import Machine, Recipe, TrainSettings, differences, read_settings, train
 
 METHODS = {
     "trained": "trained on these",
@@ -65,8 +65,7 @@ def ablate(settings: AblateSettings) -> dict:
     The videos are the store's test videos if the labels named some. Otherwise they are the validation videos, and
     then the last weights are judged, not those that did best on these very videos.
     """
-    if settings.seeds < 1 or settings.views < 1:
-        raise UserError("--seeds and --views must be positive")
+    at_least(1, seeds=settings.seeds, views=settings.views)
     streams = parse_streams(settings.streams)
     chosen = [parse_streams(text) for text in settings.subsets] or subsets(streams)
     for subset in chosen:
@@ -96,7 +95,7 @@ def ablate(settings: AblateSettings) -> dict:
     result = {
         "data": str(store.path),
         "which": which,
-        "seeds": settings.seeds,
+        "seeds": _seeds(settings.seeds),
         "chance": 1 / len(store.classes),
         "ceilings": ceilings,
         "top1": tops,
@@ -123,8 +122,10 @@ def _trained(
     )
     if (path / "settings.json").exists():
         there, _ = read_settings(path)
-        if replace(there, machine=wanted.machine, resume=False) != wanted:
-            raise UserError(f"{path} was trained with other settings: name another folder with --out, or delete it")
+        other = differences(there, replace(wanted, resume=there.resume))
+        if other:
+            was = ", ".join(f"--{name.replace('_', '-')} {value}" for name, value in other.items())
+            raise UserError(f"{path} was trained with {was}: name another folder with --out, or delete it")
         wanted = replace(wanted, resume=(path / "state.pt").exists())
     train(wanted)
     any_test = any(video.split == "test" and video.label is not None for video in store.videos)
@@ -192,7 +193,7 @@ def mean_and_deviation(values: list[float]) -> tuple[float, float]:
 
 def _write_tables(folder: Path, result: dict) -> None:
     head, rows = table(result)
-    note = f"Top-1 in % on {result['which']}; {_seeds(result['seeds'])}.\n"
+    note = f"Top-1 in % on {result['which']}; {result['seeds']}.\n"
     write_aside(folder / "table.md", lambda part: part.write_text(markdown_table(head, rows) + "\n" + note))
 
     def write_csv(part: Path) -> None:
@@ -213,8 +214,12 @@ def _seeds(count: int) -> str:
 
 def main() -> None:
     settings = parse_command(AblateSettings, prog="python -m tasks.ablate", doc=__doc__)
-    result = ablate(settings)
-    print(f"\ntop-1 in % on {result['which']}; {_seeds(result['seeds'])}")
+    try:
+        result = ablate(settings)
+    except KeyboardInterrupt:
+        print("repeat the same ablation command to go on with all of it")
+        raise
+    print(f"\ntop-1 in % on {result['which']}; {result['seeds']}")
     print_table(*table(result))
     names = ("table.md", "table.csv", "ablation.png", "ablation.json")
     print("wrote " + ", ".join(str(settings.out / name) for name in names))

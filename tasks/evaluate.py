@@ -17,7 +17,7 @@ from tqdm import tqdm
 from fusion.checkpoint import write_aside, write_json
 from fusion.predict import Answers, answer
 from preprocess.command import parse_command, run_command
-from preprocess.errors import UserError
+from preprocess.errors import UserError, at_least
 from preprocess.store import Store, Video
 from preprocess.table import print_table
 from streams import parse_streams, subset_name, subsets
@@ -60,8 +60,9 @@ def evaluate(settings: EvaluateSettings) -> dict:
     run = load_run(settings.run, weights=settings.weights, device=settings.device)
     store = Store(settings.data)
     check_store(run, store)
-    if settings.views < 1 or settings.batch < 1:
-        raise UserError("--views and --batch must be positive")
+    at_least(1, views=settings.views, batch=settings.batch)
+    out = settings.out or run.path
+    out.mkdir(parents=True, exist_ok=True)
     streams = _streams(run, settings.streams)
     videos, which = choose_videos(run, store, settings.split)
     _check_presence(videos, streams, store)
@@ -82,8 +83,6 @@ def evaluate(settings: EvaluateSettings) -> dict:
             for name in map(subset_name, names)
         },
     }
-    out = settings.out or run.path
-    out.mkdir(parents=True, exist_ok=True)
     write_json(out / "report.json", report)
     whole = subset_name(streams)
     counts = confusion(answers.probabilities(whole), labels, answers.answered(whole))

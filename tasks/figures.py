@@ -15,7 +15,7 @@ def plot_ablation(result: dict, methods: dict[str, str], path: Path) -> None:
 
     tops = result["top1"]
     names = sorted({name for values in tops.values() for name in values}, key=lambda n: (n.count("+"), _order(n)))
-    figure = Figure(figsize=(max(6, 1.4 * len(names)), 4.2), layout="constrained")
+    figure = Figure(figsize=(max(8, 1.4 * len(names)), 4.2), layout="constrained")
     axes = figure.subplots()
     shown = [method for method in methods if tops[method]]
     width = 0.8 / len(shown)
@@ -35,7 +35,8 @@ def plot_ablation(result: dict, methods: dict[str, str], path: Path) -> None:
         axes.hlines(levels, rows - 0.45, rows + 0.45, colors="#c53030", linestyles="--", label="best possible")
     axes.axhline(100 * result["chance"], color="grey", lw=0.8, ls=":", label="chance")
     axes.set_xticks(range(len(names)), names)
-    axes.set(ylabel="top-1, %", ylim=(0, 109), title=f"{result['which']}, {result['seeds']} seeds")
+    axes.set(ylabel="top-1, %", ylim=(0, 109), xlim=(-0.6, len(names) - 0.4))
+    axes.set_title(f"{result['which']}; {result['seeds']}", fontsize=9, wrap=True)
     axes.legend(loc="upper left", fontsize=8)
     write_aside(path, lambda part: figure.savefig(part, dpi=130, format="png"))
 

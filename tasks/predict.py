@@ -1,7 +1,7 @@
 """Ask a run about video files: the classes, what each stream alone would say, and what was missing.
 
     python -m tasks.predict runs/NAME video.mp4 other.avi
-    python -m tasks.predict runs/NAME video.mp4 --json
+    python -m tasks.predict runs/NAME video.mp4 --json      # one document; a file that cannot be used has an "error"
 
 Flow and log-mel are computed as preprocess.extract does.
 """
@@ -17,7 +17,7 @@ import tyro
 from tqdm import tqdm
 
 from preprocess.command import parse_command, run_command
-from preprocess.errors import UserError
+from preprocess.errors import UserError, at_least
 from preprocess.store import Rejected, Store
 from preprocess.table import print_table
 from streams import subset_name
@@ -52,8 +52,7 @@ def predict(run: Run, file: Path, *, views: int = 5) -> dict:
 
     Raises UserError if the file is no usable video, or has none of the run's streams.
     """
-    if views < 1:
-        raise UserError("--views must be positive")
+    at_least(1, views=views)
     with tempfile.TemporaryDirectory() as folder:
         store = _extract(run, file, Path(folder))
         video = store.videos[0]
@@ -86,6 +85,8 @@ def _extract(run: Run, file: Path, folder: Path) -> Store:
     from preprocess.stopwatch import Stopwatch
     from preprocess.writer import StoreWriter
 
+    if file.is_dir():
+        raise UserError(f"{file} is a folder: name the videos in it")
     if not file.is_file():
         raise UserError(f"there is no file {file}")
     settings = PieceSettings.like(run.parameters)
@@ -130,21 +131,22 @@ def main() -> int:
     settings = parse_command(PredictSettings, prog="python -m tasks.predict", doc=__doc__)
     if not settings.videos:
         raise UserError("no video named: give one or more files after the run")
+    at_least(1, top=settings.top, views=settings.views)
     run = load_run(settings.run, device=settings.device)
-    predictions, failures = [], 0
+    predictions, failures = [], []
     for file in tqdm(settings.videos, unit="video", leave=False, disable=None if len(settings.videos) > 1 else True):
         try:
             prediction = predict(run, file, views=settings.views)
         except UserError as error:
-            failures += 1
+            failures.append({"video": str(file), "error": str(error)})
             print(f"error: {error}", file=sys.stderr)
             continue
         predictions.append(prediction)
         if not settings.json:
             print_prediction(prediction, top=settings.top)
     if settings.json:
-        print(json.dumps([_shortened(prediction, settings.top) for prediction in predictions], indent=1))
-    return 1 if failures == len(settings.videos) else 0
+        print(json.dumps([_shortened(answer, settings.top) for answer in predictions] + failures, indent=1))
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

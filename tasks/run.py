@@ -6,12 +6,13 @@ from pathlib import Path
 import torch
 
 from fusion.checkpoint import load_weights
+from fusion.device import choose_device
 from fusion.model import FusionModel, build_model
 from preprocess.errors import UserError
 from preprocess.store import Store, Video
 from streams import parse_streams
 from streams.split import Split
-from train import TrainSettings, choose_device, read_settings, read_split
+from train import TrainSettings, read_settings, read_split
 
 WEIGHTS = ("best", "last")
 MUST_MATCH = ("fps", "mel_bands")  # frames of another size are scaled to the clip's

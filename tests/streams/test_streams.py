@@ -85,13 +85,18 @@ def test_clips_of_one_batch_are_augmented_each_in_its_own_way(tmp_path, name):
 
 def test_streams_are_named_in_any_order_and_kept_in_one():
     assert parse_streams("audio, rgb") == ("rgb", "audio")
-    assert parse_streams("flow+rgb+flow") == ("rgb", "flow")
+    assert parse_streams("flow+rgb") == ("rgb", "flow")
     assert parse_streams(",".join(STREAMS)) == tuple(STREAMS)
 
 
 def test_an_unknown_stream_is_named_beside_the_known_ones():
     with pytest.raises(UserError, match="unknown stream 'smell'.*" + ", ".join(STREAMS)):
         parse_streams("rgb,smell")
+
+
+def test_a_stream_named_twice_is_an_error():
+    with pytest.raises(UserError, match="rgb is named twice"):
+        parse_streams("rgb,rgb")
 
 
 @pytest.mark.parametrize("text", ["", " , "])

@@ -148,7 +148,7 @@ def test_the_same_command_again_trains_nothing_and_finds_the_same(result, settin
 
 
 def test_another_recipe_is_refused(result, settings):
-    with pytest.raises(UserError, match=r"rgb-seed0 was trained with other settings.*--out"):
+    with pytest.raises(UserError, match=r"rgb-seed0 was trained with --lr \S+: .*--out"):
         ablate(replace(settings, recipe=replace(ONCE, lr=0.01)))
 
 

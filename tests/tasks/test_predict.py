@@ -106,8 +106,9 @@ def test_views_that_make_no_sense_are_an_error(model, clips):
 def test_the_command_line_gives_json_and_goes_on_after_a_file_that_is_no_video(run_folder, clips):
     files = [clips / name for name in ("text.mp4", "mute.mp4", "whole.mp4")]
     result = run("tasks.predict", run_folder, *files, "--json", "--top", 2, "--views", 1, "--device", "cpu")
-    assert result.returncode == 0
-    answers = json.loads(result.stdout)
+    assert result.returncode == 1  # one of the files was no video
+    *answers, failed = json.loads(result.stdout)
+    assert failed["video"] == str(files[0]) and "cannot be used" in failed["error"]
     assert [answer["video"] for answer in answers] == [str(file) for file in files[1:]]
     assert answers[0]["missing"] == {"audio": "no audio track"} and answers[1]["missing"] == {}
     for answer in answers:

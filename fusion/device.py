@@ -1,0 +1,30 @@
+"""Where a model runs, and in what precision."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from preprocess.errors import UserError
+
+
+def choose_device(name: str) -> torch.device:
+    """Raises UserError if there is no such device here."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: this PyTorch is built without CUDA
+        raise UserError(f"no device '{name}' here: use --device cpu, or auto to take what there is") from error
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device}, {torch.get_num_threads()} threads"
+
+
+def mixed_precision(device: torch.device) -> AbstractContextManager:
+    """bfloat16 where the hardware is made for it; elsewhere float32."""
+    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
