@@ -22,8 +22,8 @@ class BrokenTimestamps(Exception):
 class FrameClock(Generic[Image]):
     """Turns frames at arbitrary times into a constant rate.
 
-    Output frame k is the one on display at k / fps: every frame goes to the nearest slot, the last one of a
-    slot wins, an empty slot repeats the frame before it. Frames a few places out of order are put in order.
+    Output frame k stands for the time k / fps, to within half a frame: every frame goes to the nearest slot, the last
+    one of a slot wins, an empty slot repeats the frame before it. Frames a few places out of order are put in order.
     """
 
     def __init__(self, *, fps: float) -> None:

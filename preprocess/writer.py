@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 import h5py
@@ -32,8 +33,8 @@ class StoreWriter:
     def __enter__(self) -> "StoreWriter":
         self.folder.mkdir(exist_ok=True)
         busy = f"another extraction is writing {self.out}: wait for it, or give another name"
-        self._lock = only_one(self.folder / "lock", busy=busy)
-        self._lock.__enter__()
+        self._held = ExitStack()
+        self._held.enter_context(only_one(self.folder / "lock", busy=busy))
         for leftover in self.folder.iterdir():  # of a run that was killed
             if leftover.name != "lock":
                 leftover.unlink()
@@ -44,7 +45,7 @@ class StoreWriter:
     def __exit__(self, *_: object) -> None:
         self._file.close()
         shutil.rmtree(self.folder)
-        self._lock.__exit__(None, None, None)
+        self._held.close()
 
     def add(self, piece: Path, outcome: Video | Rejected) -> None:
         """Take one video's outcome; its piece, if there is one, becomes a part of the store."""

@@ -1,6 +1,5 @@
 """The towers: a clip of one stream in, a sequence of features out."""
 
-import torch
 from einops import reduce
 from torch import Tensor, nn
 
@@ -96,12 +95,3 @@ def _stage1d(channels: int, out: int) -> nn.Module:
 
 def _same(kernel: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(size // 2 for size in kernel)
-
-
-def macs(module: nn.Module, *inputs: Tensor) -> int:
-    """Multiply-accumulates of a forward pass, as PyTorch counts them."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        module(*inputs)
-    return counter.get_total_flops() // 2
