@@ -14,6 +14,7 @@ VIDEO_SUFFIXES = {
     *(".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
 }
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+LEADS_OUT = "link: leads out of the videos' folder (--follow-links takes it)"
 UCF_NAME = re.compile(r"(v_.+_g\d+)_c\d+$")  # v_Archery_g08_c01: clips of one group are cut from one video
 
 
@@ -26,6 +27,7 @@ class Source:
     label: str | None
     group: str | None  # videos of one group never lie on both sides of a split
     split: str | None  # train, val, test
+    refused: str | None = None  # why it must not be opened
 
 
 @dataclass(frozen=True)
@@ -42,21 +44,26 @@ def group_from_name(path: str) -> str | None:
     return match and match[1]
 
 
-def from_folder(root: Path) -> Catalog:
+def from_folder(root: Path, *, follow_links: bool = False) -> Catalog:
     """Every video below `root`; the first folder of its path is its class.
 
     Videos that lie directly in `root` have no label. Hidden files and files without a video's suffix are
-    passed over, the latter with a note.
+    passed over, the latter with a note. A link that leads out of `root` is not followed without `follow_links`:
+    a linked file is listed as refused, a linked folder is passed over with a note.
     """
     found, passed = [], Counter()
-    for path in _walk(root):
+    paths, folders_out = _walk(root, follow_links=follow_links)
+    for path in paths:
         if Path(path).suffix.lower() in VIDEO_SUFFIXES:
             found.append(path)
         else:
             passed[Path(path).suffix.lower() or "no suffix"] += 1
-    if not found:
-        raise UserError(f"no videos in {root}: put them at {root}/<class>/<video>, or name them with --labels")
     notes = []
+    if folders_out:
+        notes.append(f"passed over {folders_out} linked folders that lead out of {root} (--follow-links takes them)")
+    if not found:
+        more = f" ({notes[0]})" if notes else ""
+        raise UserError(f"no videos in {root}: put them at {root}/<class>/<video>, or name them with --labels{more}")
     if passed:
         kinds = ", ".join(f"{kind} ×{count}" for kind, count in passed.most_common(5))
         notes.append(f"passed over {sum(passed.values())} files that are no videos by their names ({kinds})")
@@ -73,16 +80,18 @@ def from_folder(root: Path) -> Catalog:
             label=path.split("/")[0] if "/" in path else None,
             group=group_from_name(path),
             split=None,
+            refused=_refusal(root, path) if not follow_links and os.path.islink(os.path.join(root, path)) else None,
         )
         for path in sorted(found)
     ]
     return Catalog(sources, notes)
 
 
-def from_csv(root: Path, table: Path) -> Catalog:
+def from_csv(root: Path, table: Path, *, follow_links: bool = False) -> Catalog:
     """The videos that a CSV file names: columns path and label, and optionally split and group.
 
-    Paths are relative to `root`, or absolute.
+    Paths are relative to `root`, or absolute, and may lead out of it, for the user wrote them. A link on the way may
+    not without `follow_links`: that video is listed as refused.
     """
     try:
         columns, rows = _read_table(table)
@@ -100,6 +109,8 @@ def from_csv(root: Path, table: Path) -> Catalog:
     missing = []
     for line, row in rows:
         where = f"{table} line {line}"
+        if "\0" in "".join(row.values()):
+            raise UserError(f"{where}: a NUL byte; save the table as plain text in UTF-8")
         if not row["path"]:
             raise UserError(f"{where}: the path is empty")
         file = os.path.join(root, row["path"])
@@ -117,7 +128,8 @@ def from_csv(root: Path, table: Path) -> Catalog:
         if not os.path.isfile(file):
             missing.append((where, row["path"]))
         group = row.get("group") or group_from_name(path)
-        sources.append(Source(file, path, row["label"], group, SPLITS.get(split)))
+        refused = None if follow_links else _refusal(root, row["path"])
+        sources.append(Source(file, path, row["label"], group, SPLITS.get(split), refused))
     if missing:
         where, path = missing[0]
         more = f" ({len(missing)} lines name files that do not exist)" if len(missing) > 1 else ""
@@ -137,9 +149,13 @@ def _read_table(table: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]
         return columns, [(reader.line_num, {k: (v or "").strip() for k, v in row.items() if k}) for row in reader]
 
 
-def _walk(root: Path) -> list[str]:
-    """Relative paths of the visible files below `root`, through links to folders, each folder once."""
+def _walk(root: Path, *, follow_links: bool) -> tuple[list[str], int]:
+    """Relative paths of the visible files below `root`, through links to folders, each folder once.
+
+    Also the number of links to folders outside that were not followed.
+    """
     files = []
+    folders_out = 0
     seen: set[str] = set()
     for folder, folders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
@@ -147,10 +163,25 @@ def _walk(root: Path) -> list[str]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
         relative = os.path.relpath(folder, root)
+        visible = sorted(name for name in folders if not name.startswith("."))
+        inside = [name for name in visible if follow_links or not _refusal(root, os.path.join(relative, name))]
+        folders_out += len(visible) - len(inside)
+        folders[:] = inside
         for name in names:
             file = os.path.join(folder, name)
             if not name.startswith(".") and (os.path.isfile(file) or os.path.islink(file)):  # dead links are listed
                 files.append(name if relative == "." else f"{relative}/{name}")
-    return files
+    return files, folders_out
+
+
+def _refusal(root: Path, path: str) -> str | None:
+    """Why `path`, relative to `root` or absolute, must not be opened: a link on its way leads elsewhere.
+
+    It may not leave `root`, or where its user placed it outside of `root`, that folder.
+    """
+    top = os.path.abspath(root)
+    file = os.path.join(top, path)
+    if not Path(os.path.normpath(file)).is_relative_to(top):
+        top = os.path.dirname(file)
+    return None if Path(os.path.realpath(file)).is_relative_to(os.path.realpath(top)) else LEADS_OUT

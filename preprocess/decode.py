@@ -4,8 +4,7 @@ Zero of the clock is the first frame. Times are the decoded frames' timestamps; 
 rate or length is not believed.
 """
 
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -14,17 +13,16 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from preprocess.clock import BrokenTimestamps, FrameClock, SampleClock
+from preprocess.expected import Promise
+from preprocess.limits import Limits, Unusable
 from preprocess.mel import SAMPLE_RATE
+from preprocess.opening import AV_ERRORS, codec_pixels, is_encrypted, open_media
 from preprocess.sound import Voice
 from preprocess.stopwatch import Stopwatch
 
 QUIETEST = 1 / 32768  # one step of 16 bits; a track that never reaches it is silence
 WIDEST_ASPECT = 16  # frames thinner than 16:1 are no picture that a crop could show
-AV_ERRORS = (av.error.FFmpegError, ValueError)  # PyAV raises ValueError for parameters that cannot be
-
-
-class Unusable(Exception):
-    """A file that cannot be used as a video. The message is the reason that the store lists."""
+HIGHEST_RATE = 768_000  # Hz; sound with more is broken, and silence in its gaps would fill the memory
 
 
 @dataclass(frozen=True)
@@ -45,39 +43,45 @@ class Samples:
 class Decoder:
     """Decodes one file. Iterate it once for its Frames and Samples; then the attributes tell what there was."""
 
-    def __init__(self, file: str, *, fps: float, short_side: int, watch: Stopwatch) -> None:
+    def __init__(
+        self,
+        file: str,
+        *,
+        fps: float,
+        short_side: int,
+        watch: Stopwatch,
+        limits: Limits = Limits(),  # noqa: B008 – frozen
+        pulse: Callable[[float], None] | None = None,
+    ) -> None:
+        """`pulse` is called after every packet with the seconds decoded by then: slow is told from stuck by it."""
         self.file = file
         self.watch = watch
         self.short_side = short_side
+        self.limits = limits
+        self.pulse = pulse
         self.frames = FrameClock[av.VideoFrame](fps=fps)
         self.sound = SampleClock(rate=SAMPLE_RATE)
         self.size: tuple[int, int] | None = None  # (H, W) of the frames given out
         self.audio_absent: str | None = None  # why there is no sound
-        self.errors = 0  # packets that could not be decoded
+        self.errors = 0  # packets that are damaged or could not be decoded
+        self.expected: float | None = None  # seconds of pictures that the file promises, as far as it does
+        self.truncated = False  # whether `seconds` is clearly less
         self._scaler = VideoReformatter()  # one for all frames: making it costs more than scaling a small frame
+        self._decoded = 0  # frames
+        self._too_large = False  # whether a decoder refused a frame for its size
         self.source: dict[str, str | int | float] = {}  # what the file is
 
     @property
     def seconds(self) -> float:
         """How long the video is."""
-        return self.frames.emitted / self.frames.fps
+        return self.frames.seconds
 
     def __iter__(self) -> Iterator[Frame | Samples]:
         """Decode.
 
-        Raises Unusable where there is no video in the file.
+        Raises Unusable where there is no video in the file, or one that crosses a limit.
         """
-        try:
-            if not os.path.getsize(self.file):
-                raise Unusable("corrupt: an empty file")
-            container = av.open(os.path.abspath(self.file), metadata_errors="replace")
-        except FileNotFoundError as error:
-            raise Unusable("no such file") from error
-        except PermissionError as error:
-            raise Unusable("no permission to read it") from error
-        except (OSError, *AV_ERRORS) as error:
-            raise Unusable(f"corrupt: cannot be opened ({_message(error)})") from error
-        with container:
+        with open_media(self.file, max_pixels=self.limits.max_pixels) as container:
             video, audio = self._choose(container)
             try:
                 yield from self._decode(container, video, audio)
@@ -85,22 +89,30 @@ class Decoder:
                 raise Unusable(f"corrupt: {error}") from error
 
     def _choose(self, container) -> tuple["av.video.VideoStream", "av.AudioStream | None"]:
+        if any(is_encrypted(stream) for stream in container.streams.video):
+            raise Unusable("encrypted: its pictures cannot be read without a key")
         pictures = [stream for stream in container.streams.video if stream.codec_context is not None]
         moving = [s for s in pictures if not s.disposition & av.stream.Disposition.attached_pic]
         if not moving:
             if pictures:
                 raise Unusable("no video: its only picture is a cover")
+            if container.streams.video:
+                raise Unusable("no video: pictures of an unknown codec, or encrypted ones")
             raise Unusable(f"no video: {'only sound' if container.streams.audio else 'no streams in the file'}")
         best = container.streams.best("video")
         video = best if best in moving else moving[0]
         audio = container.streams.best("audio")
-        if audio is not None and audio.codec_context is None:
-            audio, self.audio_absent = None, "unknown codec"
-        elif audio is None:
+        if audio is None:
             self.audio_absent = "no audio track"
+        elif audio.codec_context is None:
+            audio, self.audio_absent = None, "unknown codec"
+        elif is_encrypted(audio):
+            audio, self.audio_absent = None, "encrypted"
         for stream in filter(None, (video, audio)):  # the worker process is the unit of parallelism
             stream.codec_context.thread_count = 1
             stream.thread_type = "NONE"
+        self.limits.check_frame(video.codec_context.width, video.codec_context.height)
+        video.codec_context.options = {"max_pixels": str(codec_pixels(self.limits.max_pixels))}
         self.source["container"] = container.format.name
         self.source["video_codec"] = video.codec_context.name
         if audio is not None:
@@ -110,52 +122,88 @@ class Decoder:
     def _decode(self, container, video, audio) -> Iterator[Frame | Samples]:
         step = float(1 / video.average_rate) if video.average_rate else 1 / self.frames.fps
         voice = Voice()
-        for packet in self._packets(container, [stream for stream in (video, audio) if stream is not None]):
-            for decoded in self._decode_packet(packet):
-                if packet.stream is video:
-                    if self.size is None:
-                        self._describe(video, decoded)
-                    for frame, count in self.frames.push(decoded.time, decoded, step=step):
-                        yield self._picture(frame, count)
-                else:
-                    for samples in voice.push(decoded):
-                        self.sound.push(samples)
+        promise = Promise(self.file, container, video)
+        for packet in self._packets(container):
+            promise.packet(packet)
+            if packet.stream is video:
+                for decoded in self._decode_packet(packet):
+                    promise.frame(decoded)
+                    yield from self._take(video, decoded, step)
+            elif packet.stream is audio and self.audio_absent is None:
+                for decoded in self._decode_packet(packet):
+                    if decoded.sample_rate <= HIGHEST_RATE:
+                        for samples in voice.push(decoded):
+                            self.sound.push(samples)
             yield from self._sound_until(self.frames.last, voice)
+            if self.pulse is not None:
+                self.pulse(self.seconds)
         for samples in voice.finish():
             self.sound.push(samples)
-        for frame, count in self.frames.finish(step=step):
-            yield self._picture(frame, count)
+        yield from self._show(self.frames.finish(step=step))
+        self.expected, self.truncated = promise.settle(self.frames, step=step)
         if self.frames.start is None:
-            raise Unusable("corrupt: no frame can be decoded")
+            raise Unusable(self._why_no_frame())
+        self.limits.check_whole(seconds=self.seconds, cut_from=self.expected if self.truncated else None)
         yield from self._sound_until(self.frames.start + self.seconds, voice)
-        if audio is not None and self.sound.covered is None:
-            self.audio_absent = "not decodable" if voice.start is None else "not while there are pictures"
-        elif audio is not None and self.sound.peak < QUIETEST:
-            self.audio_absent = "silent"
+        if audio is not None and self.audio_absent is None:
+            if self.sound.covered is None:
+                self.audio_absent = "not decodable" if voice.start is None else "not while there are pictures"
+            elif self.sound.peak < QUIETEST:
+                self.audio_absent = "silent"
         if self.audio_absent is None:
             for samples in self.sound.pad(round(self.seconds * SAMPLE_RATE)):
                 yield Samples(samples)
 
-    def _packets(self, container, streams: list) -> Iterator:
-        """The packets up to the end of the file, or to where it can be read no further."""
-        packets = container.demux(streams)
+    def _take(self, video, decoded, step: float) -> Iterator[Frame]:
+        """Put a decoded frame on the clock; give out those that are settled by now."""
+        self._decoded += 1
+        self.limits.check_frame(decoded.width, decoded.height)  # again: it may change in the middle
+        if self.size is None:
+            self._describe(video, decoded)
+        self.limits.check_length(seconds=self.seconds, frames=self._decoded)
+        yield from self._show(self.frames.push(decoded.time, decoded, step=step))
+
+    def _show(self, settled: Iterator[tuple[av.VideoFrame, int]]) -> Iterator[Frame]:
+        for frame, count in settled:
+            self.limits.check_length(seconds=self.seconds, frames=self._decoded)
+            yield self._picture(frame, count)
+
+    def _packets(self, container) -> Iterator:
+        """The packets of all streams up to the end of the file, or to where it can be read no further."""
+        packets = container.demux()
         while True:
             try:
                 yield next(packets)
             except (StopIteration, av.error.EOFError):
+                return
+            except IndexError:  # PyAV's, behind the last packet, where a stream has appeared in the middle
                 return
             except (OSError, *AV_ERRORS):
                 self.errors += 1
                 return
 
     def _decode_packet(self, packet) -> list:
+        if packet.has_sidedata("encryption_info"):
+            if packet.stream.type == "video":
+                raise Unusable("encrypted: its pictures cannot be read without a key")
+            self.audio_absent = "encrypted"
+            return []
+        self.errors += packet.is_corrupt
         try:
             return packet.decode()
         except av.error.EOFError:
             return []
-        except AV_ERRORS:  # a damaged packet costs itself; what follows may be whole
-            self.errors += 1
+        except AV_ERRORS as error:  # a damaged packet costs itself; what follows may be whole
+            self.errors += not packet.is_corrupt
+            context = packet.stream.codec_context
+            self._too_large |= isinstance(error, av.error.ArgumentError) and not getattr(context, "width", 1)
             return []
+
+    def _why_no_frame(self) -> str:
+        if self._too_large:  # FFmpeg forgets the size of a frame that it refuses
+            return f"too large: its frames have more than --max-pixels {self.limits.max_pixels}"
+        promised = f", though {self.expected:.2f} s are promised" if self.expected else ""
+        return f"corrupt: no frame can be decoded{promised}"
 
     def _sound_until(self, time: float, voice: Voice) -> Iterator[Samples]:
         """The samples that belong to pictures seen so far: later ones may lie behind the video's end."""
@@ -174,7 +222,7 @@ class Decoder:
         if turned:
             width, height = height, width
         if max(width, height) > WIDEST_ASPECT * min(width, height):
-            raise Unusable(f"unusable frame size: {round(width)}×{round(height)}")
+            raise Unusable(f"no video: a strip of {round(width)}×{round(height)} pixels")
         scale = self.short_side / min(width, height)
         self.size = (max(1, round(height * scale)), max(1, round(width * scale)))
         self.source |= {"width": round(width), "height": round(height), "rotation": int(frame.rotation or 0)}
@@ -191,7 +239,3 @@ class Decoder:
         with self.watch.stage("resize"):
             rgb = self._scaler.reformat(frame, width=width, height=height, format="rgb24", interpolation=kernel)
             return Frame(np.ascontiguousarray(np.rot90(rgb.to_ndarray(), quarters)), count)
-
-
-def _message(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)

@@ -39,30 +39,40 @@ def write_video(
     pixel_aspect: Fraction | int = 1,
     pixels: str | None = None,
     container: str | None = None,
+    muxing: dict[str, str] | None = None,
+    b_frames: int = 0,
 ) -> Path:
     """Write pictures, (H, W, 3) uint8 RGB, at `times` (seconds, in any order; default k / fps), and a sound track.
 
     The container follows from the suffix: .mp4 (with libx264 and "aac") or .mkv (which takes any codec). `rotation`
     is what a phone writes: degrees counterclockwise by which a player turns the pictures before it shows them.
-    Without pictures the file has sound alone.
+    Without pictures the file has sound alone. `muxing` are the options of the container's writer. With `b_frames`,
+    packets are not in the order of their pictures, a key frame comes every 12, and `times` are not taken.
     """
+    assert times is None or not b_frames
     times = [k / fps for k in range(len(pictures))] if times is None else times
-    with av.open(str(path), "w", format=container) as file:
+    with av.open(str(path), "w", format=container, options=muxing or {}) as file:
         if pictures:
             video = file.add_stream(codec, rate=fps)
             video.height, video.width = pictures[0].shape[:2]
             video.pix_fmt = pixels or {"mjpeg": "yuvj420p", "ffv1": "bgr0"}.get(codec, "yuv420p")
-            video.codec_context.max_b_frames = 0  # a packet is a picture, in order
+            video.codec_context.max_b_frames = b_frames  # without them a packet is a picture, in order
             video.codec_context.sample_aspect_ratio = Fraction(pixel_aspect)
             if codec == "libx264":
-                video.options = {"crf": "4", "preset": "ultrafast", "threads": "1"}
+                video.options = {"crf": "4", "preset": "ultrafast", "threads": "1", "bf": str(b_frames)}
+            if codec == "libx265":
+                video.options = {"preset": "ultrafast", "x265-params": "log-level=none:pools=none:frame-threads=1"}
+            if b_frames:
+                video.codec_context.gop_size = 12
             if rotation:
                 video.set_display_rotation(rotation)
         packets = []
         if track is not None:  # all streams are there before the first is encoded
             audio = file.add_stream(track.codec, rate=track.rate, layout=track.layout)
         if pictures:
-            packets += _at_times(_picture_packets(video, pictures), [round(time / TICK) for time in times])
+            packets += _picture_packets(video, pictures)
+            if not b_frames:
+                _at_times(packets, [round(time / TICK) for time in times])
         if track is not None:
             packets += _sound_packets(audio, track)
         for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
@@ -115,13 +125,12 @@ def _picture_packets(stream, pictures: Sequence[np.ndarray]) -> list[av.Packet]:
     return [packet for packet in [*packets, *stream.encode()] if packet.size]
 
 
-def _at_times(packets: list[av.Packet], ticks: list[int]) -> list[av.Packet]:
+def _at_times(packets: list[av.Packet], ticks: list[int]) -> None:
     """Stamp packet k with tick k. Decoding times rise, as muxers demand, and are never later than that."""
     before = None
     for k, packet in enumerate(packets):
         before = min(ticks[k:]) if before is None else max(before + 1, min(ticks[k:]))
         packet.time_base, packet.pts, packet.dts = TICK, ticks[k], min(before, ticks[k])
-    return packets
 
 
 def _sound_packets(stream, track: Sound):
@@ -141,9 +150,10 @@ def _encode_sound(stream, frame: av.AudioFrame, track: Sound):
     wanted = stream.codec_context.format.name
     if wanted == "fltp":
         return stream.encode(frame)
-    form = {"s16": np.int16, "s16p": np.int16, "flt": np.float32}[wanted]
+    form = {"s16": np.int16, "s16p": np.int16, "s32p": np.int32, "flt": np.float32}[wanted]
     samples = frame.to_ndarray()
-    samples = np.rint(samples * 32767).astype(np.int16) if form is np.int16 else samples
+    if form is not np.float32:
+        samples = np.rint(samples.astype(np.float64) * np.iinfo(form).max).astype(form)
     packed = samples if wanted.endswith("p") else samples.T.reshape(1, -1)
     converted = av.AudioFrame.from_ndarray(np.ascontiguousarray(packed), format=wanted, layout=track.layout)
     converted.sample_rate, converted.time_base, converted.pts = frame.sample_rate, frame.time_base, frame.pts

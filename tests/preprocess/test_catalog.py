@@ -76,14 +76,96 @@ def test_a_folder_without_videos_is_an_error_that_says_where_to_put_them(folder,
         from_folder(root)
 
 
-def test_links_to_folders_are_followed_once_and_never_in_circles(folder, tmp_path):
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A folder beside videos/ with one file."""
+    path = tmp_path / "elsewhere"
+    path.mkdir()
+    (path / "b.mp4").touch()
+    return path
+
+
+def refusals(catalog) -> dict[str, str | None]:
+    return {source.path: source.refused for source in catalog.sources}
+
+
+def test_links_to_folders_are_followed_once_and_never_in_circles(folder, elsewhere):
     root = folder("run/a.mp4")
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    (elsewhere / "b.mp4").touch()
     (root / "jump").symlink_to(elsewhere)
     (root / "run" / "up").symlink_to(root)
-    assert labels(from_folder(root)) == {"jump/b.mp4": "jump", "run/a.mp4": "run"}
+    (elsewhere / "back").symlink_to(root)
+    found = from_folder(root, follow_links=True)
+    assert labels(found) == {"jump/b.mp4": "jump", "run/a.mp4": "run"}
+    assert set(refusals(found).values()) == {None}
+
+
+def test_a_linked_folder_outside_is_passed_over_with_a_note(folder, elsewhere):
+    root = folder("run/a.mp4")
+    (root / "jump").symlink_to(elsewhere)
+    found = from_folder(root)
+    assert labels(found) == {"run/a.mp4": "run"}
+    (note,) = found.notes
+    assert "1 linked folders that lead out" in note and "--follow-links" in note
+    (root / "run" / "a.mp4").unlink()
+    with pytest.raises(UserError, match=r"no videos in .*1 linked folders.*--follow-links"):
+        from_folder(root)
+
+
+def test_a_linked_file_outside_is_refused_and_one_inside_is_not(folder, elsewhere):
+    root = folder("run/a.mp4", "run/deep/c.mp4")
+    (root / "run" / "out.mp4").symlink_to(elsewhere / "b.mp4")
+    (root / "run" / "dead.mp4").symlink_to(elsewhere / "nothing.mp4")
+    (root / "run" / "chain.mp4").symlink_to("out.mp4")
+    (root / "jump").symlink_to(root / "run" / "deep")
+    (root / "run" / "in.mp4").symlink_to(root / "run" / "deep" / "c.mp4")
+    found = refusals(from_folder(root))
+    assert {path for path, refused in found.items() if refused} == {"run/out.mp4", "run/dead.mp4", "run/chain.mp4"}
+    assert found["run/out.mp4"] == "link: leads out of the videos' folder (--follow-links takes it)"
+    assert "run/in.mp4" in found and ("jump/c.mp4" in found) != ("run/deep/c.mp4" in found)
+    assert set(refusals(from_folder(root, follow_links=True)).values()) == {None}
+
+
+def test_a_folder_that_is_itself_reached_through_a_link_is_inside(folder, tmp_path):
+    folder("run/a.mp4")
+    (tmp_path / "alias").symlink_to(tmp_path / "videos")
+    assert refusals(from_folder(tmp_path / "alias")) == {"run/a.mp4": None}
+
+
+def test_links_that_the_label_file_names_are_refused_as_well(folder, elsewhere, table):
+    root = folder("a.mp4")
+    (root / "out.mp4").symlink_to(elsewhere / "b.mp4")
+    (root / "way").symlink_to(elsewhere)
+    (elsewhere / "further.mp4").symlink_to(root / "a.mp4")
+    paths = ["a.mp4", "out.mp4", "way/b.mp4", "way/../videos/a.mp4", "../elsewhere/b.mp4", elsewhere / "further.mp4"]
+    text = "path,label\n" + "".join(f"{path},run\n" for path in paths[:3] + paths[4:])
+    refused = {path for path, why in refusals(from_csv(root, table(text))).items() if why}
+    assert refused == {"out.mp4", "way/b.mp4", str(elsewhere / "further.mp4").lstrip("/")}
+    assert set(refusals(from_csv(root, table(text), follow_links=True)).values()) == {None}
+
+
+def test_two_points_after_a_link_do_not_hide_where_it_leads(folder, elsewhere, table):
+    """The system goes through the link first and up from there: not to the file that the path seems to name."""
+    root = folder("secret.mp4")
+    (elsewhere / "deep").mkdir()
+    (elsewhere / "secret.mp4").touch()
+    (root / "way").symlink_to(elsewhere / "deep")
+    (source,) = from_csv(root, table("path,label\nway/../secret.mp4,run\n")).sources
+    assert source.refused
+
+
+def test_pipes_and_sockets_are_no_videos(folder):
+    root = folder("run/a.mp4")
+    os.mkfifo(root / "run" / "pipe.mp4")
+    assert labels(from_folder(root)) == {"run/a.mp4": "run"}
+
+
+@pytest.mark.parametrize(
+    "text", ["path,label\na.mp4,r\0un\n", "path,label\na\0.mp4,run\n", "path,label,group\na.mp4,run,\0\n"]
+)
+def test_a_nul_byte_in_the_label_file_is_one_clear_line(folder, table, text):
+    with pytest.raises(UserError, match=r"labels\.csv.*NUL") as caught:
+        from_csv(folder("a.mp4"), table(text))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_dead_link_is_listed_so_that_its_loss_is_seen(folder):
@@ -99,6 +181,9 @@ def test_names_may_hold_anything_that_a_file_system_allows(folder):
         "caf\u00e9/\u7535\u5f71.mp4",
         os.fsdecode(b"run/\xff\xfe.mp4"),
         "run/a,b'\"$.mp4",
+        "run/-i.mp4",
+        "run/concat:x.mp4",
+        "http:/example.mp4",
     ]
     assert set(labels(from_folder(folder(*names)))) == set(names)
 

@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocess.decode import Unusable
+from preprocess.decode import Decoder, Unusable
+from preprocess.stopwatch import Stopwatch
 from tests.preprocess.decoding import decode, open_decoder
 from tests.videos import Sound, click, drift, flash, grey, sound, tone, write_video
 
@@ -205,7 +206,11 @@ def test_damaged_packets_are_counted_and_what_is_whole_survives(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", "corrupt: an empty file"), (b"dear diary\n" * 100, "cannot be opened"), (bytes(5000), "cannot be opened")],
+    [
+        (b"", "^corrupt: an empty file$"),
+        (b"dear diary\n" * 100, "^not media: a text$"),
+        (bytes(5000), "^corrupt: cannot be opened"),
+    ],
 )
 def test_a_file_that_is_no_video_is_unusable_and_says_why(tmp_path, content, reason):
     path = tmp_path / "a.mp4"
@@ -215,13 +220,13 @@ def test_a_file_that_is_no_video_is_unusable_and_says_why(tmp_path, content, rea
 
 
 def test_a_file_that_is_not_there_is_unusable(tmp_path):
-    with pytest.raises(Unusable, match="no such file"):
+    with pytest.raises(Unusable, match=r"^unreadable: no such file$"):
         list(open_decoder(tmp_path / "gone.mp4"))
 
 
 def test_a_picture_too_thin_to_crop_is_unusable(tmp_path):
     path = write_video(tmp_path / "a.mp4", [grey(50, (16, 320))] * 3)
-    with pytest.raises(Unusable, match="frame size: 320×16"):
+    with pytest.raises(Unusable, match=r"^no video: a strip of 320×16 pixels$"):
         list(open_decoder(path))
 
 
@@ -239,3 +244,28 @@ def test_a_file_name_may_hold_bytes_that_are_no_utf8(tmp_path):
     name = os.fsdecode(b"caf\xe9.mp4")
     write_video(tmp_path / "plain.mp4", flash(5, 2)).rename(tmp_path / name)
     assert len(decode(str(tmp_path / name)).frames) == 5
+
+
+def test_after_every_packet_it_is_told_how_far_decoding_is(tmp_path):
+    path = write_video(tmp_path / "a.mp4", drift(20), track=sound(tone(0.8), codec="aac"))
+    with av.open(str(path)) as file:
+        packets = sum(1 for _ in file.demux())
+    told: list[float] = []
+    decoder = Decoder(str(path), fps=25, short_side=32, watch=Stopwatch(), pulse=told.append)
+    list(decoder)
+    assert len(told) == packets
+    assert told == sorted(told)
+    assert 0.5 < told[-1] <= decoder.seconds
+
+
+def test_packets_that_give_nothing_are_told_of_too(tmp_path):
+    path = write_video(tmp_path / "a.mp4", drift(20), codec="mjpeg")
+    with av.open(str(path)) as file:
+        places = [(packet.pos, packet.size) for packet in file.demux(video=0) if packet.size]
+    content = bytearray(path.read_bytes())
+    for position, size in places[1:]:
+        content[position : position + size] = bytes(size)
+    path.write_bytes(content)
+    told: list[float] = []
+    list(Decoder(str(path), fps=25, short_side=32, watch=Stopwatch(), pulse=told.append))
+    assert len(told) >= 20
