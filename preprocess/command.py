@@ -18,6 +18,11 @@ def parse_command(settings: type[Settings], *, prog: str, doc: str | None) -> Se
     return tyro.cli(settings, prog=prog, description=doc, config=(tyro.conf.FlagCreatePairsOff,))
 
 
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def run_command(main: Callable[[], int | None]) -> None:
     """Run a command line and end the process with its status.
 
@@ -43,7 +48,7 @@ def run_command(main: Callable[[], int | None]) -> None:
             print(f"error: {error}", file=sys.stderr)
         else:
             print(f"error: {error.strerror}: {error.filename or 'no file named'}", file=sys.stderr)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         status = 130
-        print("\nstopped", file=sys.stderr)
+        print(f"\nstopped{': ' if stop.args else ''}{stop}", file=sys.stderr)
     sys.exit(status)

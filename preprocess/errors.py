@@ -10,3 +10,8 @@ def at_least(least: float, **values: float) -> None:
     for name, value in values.items():
         if not least <= value < float("inf"):
             raise UserError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
+
+
+def one_line(text: str) -> str:
+    """Names of files may hold line breaks; what is printed of them may not."""
+    return "\\n".join(text.splitlines())

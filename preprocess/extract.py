@@ -2,28 +2,29 @@
 
     python -m preprocess.extract videos/ out.h5                       # videos/<class>/<video>, at any depth
     python -m preprocess.extract videos/ out.h5 --labels labels.csv   # columns: path,label[,split][,group]
+    python -m preprocess.extract videos/ out.h5 --part 3/64           # one part of a job array; the last joins all
 
+Run it again after it was interrupted, or after videos were added or changed: only what is missing is done.
 Look at the result with python -m preprocess.info out.h5 and python -m preprocess.show out.h5 VIDEO.
 """
 
-import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from preprocess import catalog
-from preprocess.command import parse_command, run_command
-from preprocess.errors import UserError, at_least
-from preprocess.info import print_rejected, print_summary
+from preprocess.catalog import Catalog
+from preprocess.command import available_cores, parse_command, run_command
+from preprocess.errors import UserError, at_least, one_line
+from preprocess.extraction import Extraction, part_of
+from preprocess.info import print_summary
 from preprocess.piece import PieceSettings
-from preprocess.pool import run_all
-from preprocess.stopwatch import Stopwatch
+from preprocess.report import print_run, print_stages
 from preprocess.store import Store
-from preprocess.table import print_table
-from preprocess.writer import StoreWriter
+from preprocess.supervise import Containment
 
 
 @dataclass(frozen=True)
@@ -36,42 +37,73 @@ class ExtractSettings:
     """the store to write, for instance out.h5"""
     labels: Path | None = None
     """CSV file with columns path (relative to the folder), label, and optionally split (train, val, test) and group"""
-    workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    follow_links: bool = False
+    """also take files and folders that links in VIDEOS lead to outside of it"""
+    workers: int = field(default_factory=available_cores)
     """worker processes, one thread each; the default is one for each core"""
+    part: str = "1/1"
+    """do one part of the job, for instance 3/64; parts on a shared file system are joined by the one that ends last"""
+    separate: bool = False
+    """write the part as a store of its own, for machines without a common file system; join with preprocess.merge"""
+    engine: Literal["local", "ray"] = "local"
+    """where the work is done: on this machine, or on a Ray cluster that shares its file system"""
+    ray_address: str | None = None
+    """the Ray cluster, for instance auto or ray://head:10001; without it one is started on this machine"""
     overwrite: bool = False
-    """replace the store if there is one"""
+    """start over, and replace the store if there is one"""
+    retry_rejected: bool = False
+    """try files again that an earlier run rejected; those that could not be read are always tried again"""
+    dry_run: bool = False
+    """say what would be done, how long it will take and how large it will be; nothing is written"""
     profile: bool = False
-    """print how much of the time each stage took"""
+    """print how much of the CPU time each stage took"""
     strict: bool = False
     """end with status 1 if any video could not be used"""
+    shard_size: float = 2.0
+    """GB of a file of the store; what is more goes to others in OUT.shards"""
     store: Annotated[PieceSettings, tyro.conf.arg(name="")] = field(default_factory=PieceSettings)
+    containment: Annotated[Containment, tyro.conf.arg(name="")] = field(default_factory=Containment)
 
 
-def extract(settings: ExtractSettings) -> Store | None:
-    """Extract every video and write the store; None if no video could be used, and then nothing is written.
+def plan(settings: ExtractSettings) -> Extraction:
+    """The run that the settings ask for.
 
     Raises UserError for input that cannot be worked on.
     """
     parameters = check(settings)
-    found = (
-        catalog.from_csv(settings.videos, settings.labels) if settings.labels else catalog.from_folder(settings.videos)
-    )
+    found = find(settings)
     for note in found.notes:
-        print(f"note: {note}")
-    watch = Stopwatch()
-    with StoreWriter(settings.out, overwrite=settings.overwrite) as writer:
-        for done in run_all(found.sources, writer.folder, settings.store, workers=settings.workers):
-            with watch.stage("store"):
-                writer.add(done.piece, done.outcome)
-            watch.seconds += done.seconds
-        if not writer.videos:
-            print_rejected(sorted(writer.rejected, key=lambda reject: reject.path))
-            return None
-        with watch.stage("store"):
-            writer.publish(parameters=parameters, notes=found.notes)
+        print(f"note: {one_line(note)}")
+    if settings.separate:
+        mine = [source for source in found.sources if part_of(source.path, settings.part)]
+        found, settings = replace(found, sources=mine), replace(settings, part="1/1")
+    return Extraction(settings, parameters, found)
+
+
+def extract(settings: ExtractSettings) -> Store | None:
+    """Extract every video and write the store; None if it is not complete yet, or no video can be used.
+
+    Raises UserError for input that cannot be worked on.
+    """
+    extraction = plan(settings)
+    try:
+        store = extraction.run()
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(extraction.what_is_kept()) from stop
+    except OSError as error:  # not a video's fault: the disk is full, the target is read-only
+        where = error.filename or settings.out
+        raise UserError(f"{error.strerror or error}: {where}; {extraction.what_is_kept()}") from error
+    print_run(extraction.progress, len(extraction.outcomes) - extraction.progress.done)
     if settings.profile:
-        print_profile(watch)
-    return Store(settings.out)
+        print_stages(extraction.progress.cpu)
+    return store
+
+
+def find(settings: ExtractSettings) -> Catalog:
+    """The videos that the settings name."""
+    if settings.labels:
+        return catalog.from_csv(settings.videos, settings.labels, follow_links=settings.follow_links)
+    return catalog.from_folder(settings.videos, follow_links=settings.follow_links)
 
 
 def check(settings: ExtractSettings) -> dict:
@@ -81,31 +113,38 @@ def check(settings: ExtractSettings) -> dict:
     """
     if not settings.videos.is_dir():
         raise UserError(f"{settings.videos} is no folder of videos")
+    out = settings.out
+    if out.is_dir() or not out.parent.is_dir():
+        raise UserError(f"cannot write {out}: {'it is a folder' if out.is_dir() else 'its folder does not exist'}")
     at_least(1, workers=settings.workers, mel_bands=settings.store.mel_bands)
     at_least(8, short_side=settings.store.short_side)
+    at_least(0.001, shard_size=settings.shard_size)
     if not 0 < settings.store.fps <= 1000:
         raise UserError(f"--fps must be positive, and 1000 at most, not {settings.store.fps}")
+    number, slash, count = settings.part.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise UserError(f"--part is a number and a count like 3/64, not {settings.part}")
     try:
         return settings.store.parameters()
     except ValueError as error:
         raise UserError(str(error)) from error
 
 
-def print_profile(watch: Stopwatch) -> None:
-    """The share of each stage in the seconds of all processes."""
-    total = watch.seconds.total()
-    rows = [[name, f"{seconds:.1f} s", f"{seconds / total:.1%}"] for name, seconds in watch.seconds.most_common()]
-    print_table(["stage", "time", "share"], rows)
-
-
 def main() -> int:
     settings = parse_command(ExtractSettings, prog="python -m preprocess.extract", doc=__doc__)
+    if settings.dry_run:
+        from preprocess.plan import print_plan
+
+        extraction = plan(settings)
+        extraction.look()
+        print_plan(extraction)
+        return 0
     store = extract(settings)
     if store is None:
-        print(f"error: none of the videos in {settings.videos} can be used; no store was written", file=sys.stderr)
-        return 1
-    print_rejected(store.rejected)
-    print()
+        if settings.part == "1/1":
+            print(f"error: none of the videos in {settings.videos} can be used; no store was written", file=sys.stderr)
+            return 1
+        return 0
     print_summary(store)
     return 1 if settings.strict and store.rejected else 0
 

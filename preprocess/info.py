@@ -8,14 +8,18 @@ Nothing in the store is changed.
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import tyro
 
 from preprocess.command import parse_command, run_command
-from preprocess.store import STREAMS, Rejected, Store
+from preprocess.errors import one_line
+from preprocess.index import STREAMS, Rejected, category
+from preprocess.store import Store
 from preprocess.table import human_bytes, human_seconds, plural, print_table
 
 
@@ -33,7 +37,8 @@ def describe(store: Store) -> dict:
     """Everything about a store that fits into JSON."""
     return {
         "store": str(store.path),
-        "bytes": store.path.stat().st_size,
+        "bytes": total_bytes(store),
+        "files": [str(path) for path in store.files()],
         "classes": store.classes,
         "parameters": store.parameters,
         "videos": [
@@ -47,6 +52,7 @@ def describe(store: Store) -> dict:
                 "height": video.height,
                 "width": video.width,
                 "content": video.content,
+                "expected": video.expected,
                 "damaged": video.damaged,
                 "streams": video.streams,
                 "why": video.why,
@@ -58,23 +64,33 @@ def describe(store: Store) -> dict:
     }
 
 
-def print_rejected(rejected: list[Rejected]) -> None:
+def total_bytes(store: Store) -> int:
+    """What all files of a store take."""
+    return sum(path.stat().st_size for path in store.files() if path.exists())
+
+
+def print_rejected(rejected: Sequence[Rejected]) -> None:
     """One line for each file that could not be used."""
     for reject in rejected:
-        print(f"not used: {reject.path}: {reject.reason}")
+        print(f"not used: {one_line(reject.path)}: {one_line(reject.reason)}")
 
 
 def print_summary(store: Store) -> None:
     """What the store holds, stream by stream."""
-    hours = human_seconds(sum(video.seconds for video in store.videos))
+    columns = store.columns
+    shards = f" in {len(store.files())} files" if store.shards else ""
     print(
-        f"{store.path}: {plural(len(store), 'video')}, {hours}, {plural(len(store.classes), 'class')}, "
-        f"{human_bytes(store.path.stat().st_size)}; {plural(len(store.rejected), 'file')} not used"
+        f"{store.path}: {plural(len(store), 'video')}, {human_seconds(float(columns['seconds'].sum()))}, "
+        f"{plural(len(store.classes), 'class')}, {human_bytes(total_bytes(store))}{shards}; "
+        f"{plural(len(store.rejected), 'file')} not used{_reasons(store.rejected)}"
     )
     print_table(["stream", "present", "missing", "why", "size"], [_stream_row(store, name) for name in STREAMS])
-    damaged = [video for video in store.videos if video.damaged]
-    if damaged:
-        print(f"videos with damaged parts, which were passed over: {len(damaged)}, the first: {damaged[0].path}")
+    for name, rows in (
+        ("that end before their container or timestamps say", np.flatnonzero(~np.isnan(columns["expected"]))),
+        ("with damaged parts, which were passed over", np.flatnonzero(columns["damaged"])),
+    ):
+        if len(rows):
+            print(f"videos {name}: {len(rows)}, the first: {one_line(columns['path'][int(rows[0])])}")
 
 
 def print_classes(store: Store) -> None:
@@ -92,11 +108,16 @@ def print_classes(store: Store) -> None:
 
 
 def _stream_row(store: Store, stream: str) -> list[str]:
-    why = Counter(video.why[stream] for video in store.videos if stream in video.why)
-    size = sum(store.stream_bytes(video, stream) for video in store.videos)
-    present = sum(video.streams[stream] for video in store.videos)
+    why = Counter(why for why in store.columns[f"why_no_{stream}"] if why)
+    present = int(store.columns[f"has_{stream}"].sum())
     reasons = ", ".join(f"{reason} ×{count}" for reason, count in why.most_common()) or "–"
-    return [stream, str(present), str(len(store) - present), reasons, human_bytes(size)]
+    size = human_bytes(int(store.columns[f"bytes_{stream}"].sum()))
+    return [stream, str(present), str(len(store) - present), reasons, size]
+
+
+def _reasons(rejected: Sequence[Rejected]) -> str:
+    counts = Counter(category(reject.reason) for reject in rejected)
+    return f" ({', '.join(f'{name} ×{count}' for name, count in counts.most_common())})" if counts else ""
 
 
 def main() -> None:
@@ -109,7 +130,7 @@ def main() -> None:
     print_summary(store)
     print_classes(store)
     flow = store.parameters["flow"]
-    same = {name: value for name, value in store.parameters.items() if name != "flow"}
+    same = {name: value for name, value in store.parameters.items() if name not in ("flow", "limits")}
     same["flow"] = f"{flow['method']} by {flow['engine']}, preset {flow['preset']}"
     print("parameters: " + ", ".join(f"{name} {value}" for name, value in same.items()))
 

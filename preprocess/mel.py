@@ -1,8 +1,6 @@
 """Log-mel spectrograms, four frames to a video frame at 25 fps."""
 
 import numpy as np
-import torch
-from torchaudio.transforms import MelSpectrogram
 
 from preprocess.encode import MEL_FLOOR, MEL_RATE
 
@@ -20,6 +18,8 @@ class LogMel:
     """
 
     def __init__(self, *, bands: int = 64) -> None:
+        from torchaudio.transforms import MelSpectrogram
+
         self._mel = MelSpectrogram(
             sample_rate=SAMPLE_RATE,
             n_fft=N_FFT,
@@ -35,6 +35,8 @@ class LogMel:
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         """samples: (N,) float32 in -1…1 at SAMPLE_RATE → the frames now complete: (T, M) float16."""
+        import torch
+
         signal = np.concatenate([self._tail, samples])
         count = max(0, (len(signal) - N_FFT) // HOP + 1)
         self._tail = signal[count * HOP :]
@@ -52,8 +54,3 @@ def log_mel(samples: np.ndarray, *, bands: int = 64) -> np.ndarray:
     """samples: (N,) float32 in -1…1 at SAMPLE_RATE → (1 + N // HOP, M) float16, natural log of power."""
     mel = LogMel(bands=bands)
     return np.concatenate([mel.push(samples), mel.finish()])
-
-
-def frame_count(seconds: float) -> int:
-    """How many mel frames a video of this length has."""
-    return round(seconds * MEL_RATE)

@@ -1,24 +1,29 @@
 """One video in, one piece of a store out."""
 
-import hashlib
+import json
 import tempfile
+from array import array
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-import h5py
 import numpy as np
+import tyro
 
-from preprocess.catalog import Source
-from preprocess.decode import Decoder, Frame, Unusable
-from preprocess.encode import FLOW_BOUND, FLOW_ZERO, MEL_RATE, encode_flow, encode_rgb, quantise_flow
+from preprocess.checksum import COPY_BLOCK, new_hasher
+from preprocess.decode import Decoder, Frame
+from preprocess.encode import FLOW_BOUND, FLOW_ZERO, MEL_RATE, encode_flow, encode_rgb, frame_count, quantise_flow
 from preprocess.flow import describe, tvl1
-from preprocess.mel import LogMel, frame_count
+from preprocess.index import STREAMS, Facts, facts_columns, write_columns
+from preprocess.limits import Limits
+from preprocess.mel import LogMel
+from preprocess.seal import write_seal
 from preprocess.stopwatch import Stopwatch
-from preprocess.store import Rejected, Video
+from preprocess.store import new_file
 
 FLOW_CHUNK = 32  # frames whose flow is solved together: bounds the memory of a long video
-COPY_BLOCK = 1 << 22  # bytes
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class PieceSettings:
     """what solves TV-L1: cpu, cuda, opencv (the slow reference), or auto: cuda where there is a GPU, else cpu"""
     flow_preset: str = "default"
     """default, or quality: more accurate, several times slower"""
+    limits: Annotated[Limits, tyro.conf.arg(name="")] = field(default_factory=Limits)
 
     @classmethod
     def like(cls, parameters: dict) -> "PieceSettings":
@@ -44,52 +50,58 @@ class PieceSettings:
         return cls(**same, flow_engine=engine, flow_preset=parameters["flow"]["preset"])
 
     def parameters(self) -> dict:
-        """What a store records.
+        """What a store records, as JSON gives it back: parameters are compared with those of files.
 
         Raises ValueError for a flow engine or preset that is not there.
         """
         same = {"fps": self.fps, "short_side": self.short_side, "mel_bands": self.mel_bands}
-        return same | {"flow": describe(self.flow_engine, self.flow_preset)}
+        same |= {"flow": describe(self.flow_engine, self.flow_preset), "limits": asdict(self.limits)}
+        return json.loads(json.dumps(same))
 
 
-def extract_piece(source: Source, target: Path, settings: PieceSettings, watch: Stopwatch) -> Video | Rejected:
-    """Decode `source.file` once and write its streams to `target`, an HDF5 file with one group, "video".
+def extract_piece(
+    file: str,
+    target: Path,
+    *,
+    content: str,
+    settings: PieceSettings,
+    watch: Stopwatch,
+    pulse: Callable[[float], None] | None = None,
+) -> Facts:
+    """Decode a video once and write its streams to `target`, a sealed HDF5 file like a shard with one video.
 
-    A file that cannot be used gives Rejected with the reason, and no `target`. Memory does not grow with the
-    video's length: what is encoded waits in unnamed temporary files beside `target`.
+    `content` is the digest of `file`, by which the piece calls the video. Memory does not grow with its length: what
+    is encoded waits in unnamed temporary files beside `target`. `pulse` is told how many seconds are done.
+
+    Raises Unusable for a file that cannot be used; then, as after any error, there is no `target`.
     """
-    decoder = Decoder(source.file, fps=settings.fps, short_side=settings.short_side, watch=watch)
-    try:
-        with ExitStack() as stack:
-            rgb = _Spool(stack, target.parent)
-            flow = _FlowSpool(_Spool(stack, target.parent), settings, watch)
-            mel = _Spool(stack, target.parent)
-            log_mel = LogMel(bands=settings.mel_bands)
-            for item in watch.each("decode", decoder):
-                if isinstance(item, Frame):
-                    with watch.stage("encode"):
-                        jpeg = encode_rgb(item.rgb)
-                    for _ in range(item.count):
-                        rgb.add(jpeg)
-                        flow.push(item.rgb)
-                else:
-                    with watch.stage("mel"):
-                        mel.add(log_mel.push(item.samples))
-            flow.finish()
-            mel.add(log_mel.finish())
-            why = {"flow": "one frame"} if decoder.frames.placed < 2 or len(flow.spool.ends) < 2 else {}
-            if decoder.audio_absent:
-                why["audio"] = decoder.audio_absent
-            with watch.stage("write"):
-                video = _describe(source, decoder, why)
-                try:
-                    _write(target, video, decoder, settings, rgb=rgb, flow=flow, mel=mel)
-                except BaseException:
-                    target.unlink(missing_ok=True)
-                    raise
-            return video
-    except Unusable as error:
-        return Rejected(source.path, str(error))
+    limits = settings.limits
+    decoder = Decoder(file, fps=settings.fps, short_side=settings.short_side, watch=watch, limits=limits, pulse=pulse)
+    with ExitStack() as stack:
+        rgb = _Spool(stack, target.parent)
+        flow = _FlowSpool(_Spool(stack, target.parent), settings, watch)
+        mel = _Spool(stack, target.parent)
+        log_mel = LogMel(bands=settings.mel_bands)
+        for item in watch.each("decode", decoder):
+            if isinstance(item, Frame):
+                with watch.stage("encode"):
+                    jpeg = encode_rgb(item.rgb)
+                for _ in range(item.count):
+                    rgb.add(jpeg)
+                    flow.push(item.rgb)
+            else:
+                with watch.stage("mel"):
+                    mel.add(log_mel.push(item.samples))
+        flow.finish()
+        mel.add(log_mel.finish())
+        with watch.stage("write"):
+            try:
+                facts = _write(target, decoder, content, settings, rgb=rgb, flow=flow, mel=mel)
+                write_seal(target, each=pulse and (lambda: pulse(decoder.seconds)))
+                return facts
+            except BaseException:
+                target.unlink(missing_ok=True)
+                raise
 
 
 class _Spool:
@@ -97,20 +109,21 @@ class _Spool:
 
     def __init__(self, stack: ExitStack, folder: Path) -> None:
         self.file = stack.enter_context(tempfile.TemporaryFile(dir=folder))
-        self.ends = [0]
+        self.ends = array("q", [0])
 
-    def add(self, array: np.ndarray) -> None:
-        self.file.write(np.ascontiguousarray(array).data)
-        self.ends.append(self.ends[-1] + array.nbytes)
+    def add(self, values: np.ndarray) -> None:
+        self.file.write(np.ascontiguousarray(values).data)
+        self.ends.append(self.ends[-1] + values.nbytes)
 
-    def copy(self, data) -> None:
-        """Fill an h5py dataset with the first bytes, block by block."""
+    def copy(self, data, hasher) -> None:
+        """Fill an h5py dataset with the first bytes, block by block, and tell `hasher` of them."""
         self.file.seek(0)
         row = data.nbytes // max(1, len(data))
         step = max(1, COPY_BLOCK // max(1, row))
         for begin in range(0, len(data), step):
             count = min(step, len(data) - begin)
             block = np.frombuffer(self.file.read(count * row), data.dtype)
+            hasher.update(block)
             data[begin : begin + count] = block.reshape(count, *data.shape[1:])
 
 
@@ -145,61 +158,56 @@ class _FlowSpool:
         del self._grey[:-1]
 
 
-def _describe(source: Source, decoder: Decoder, why: dict[str, str]) -> Video:
+def _write(target: Path, decoder: Decoder, content: str, settings: PieceSettings, *, rgb, flow, mel) -> Facts:
     assert decoder.size is not None
-    return Video(
-        path=source.path,
-        label=source.label,
-        group=source.group,
-        split=source.split,
-        seconds=decoder.seconds,
-        frames=decoder.frames.emitted,
-        height=decoder.size[0],
-        width=decoder.size[1],
-        content=_digest(source.file),
-        damaged=decoder.errors + decoder.frames.dropped,
-        streams={stream: stream not in why for stream in ("rgb", "flow", "audio")},
-        why=why,
-    )
-
-
-def _write(target: Path, video: Video, decoder: Decoder, settings: PieceSettings, *, rgb, flow, mel) -> None:
-    with h5py.File(target, "w") as file:
-        group = file.create_group("video")
-        for key in ("label", "group", "split"):
-            group.attrs[key] = (getattr(video, key) or "").encode("utf-8", "surrogateescape")
-        for key in ("seconds", "frames", "height", "width", "content", "damaged"):
-            group.attrs[key] = getattr(video, key)
+    why = {"flow": "one frame"} if decoder.frames.placed < 2 or len(flow.spool.ends) < 2 else {}
+    if decoder.audio_absent:
+        why["audio"] = decoder.audio_absent
+    with new_file(target, parameters=settings.parameters()) as file:
+        group = file.create_group(f"videos/{content}")
         for key, value in decoder.source.items():
-            group.attrs[f"source_{key}"] = value
-        for stream, reason in video.why.items():
-            group.attrs[f"why_no_{stream}"] = reason
-        _write_frames(group.create_group("rgb"), rgb)
-        group["rgb"].attrs["unit"] = "JPEG, RGB, 8 bit"
-        group["rgb"].attrs["rate"] = settings.fps
-        if video.streams["flow"]:
-            _write_frames(group.create_group("flow"), flow.spool)
-            group["flow"].attrs["unit"] = "grey JPEG, x above y; (value - zero) * bound / 127 pixels a frame"
-            group["flow"].attrs["rate"] = settings.fps
-            group["flow"].attrs["zero"] = FLOW_ZERO
-            group["flow"].attrs["bound"] = FLOW_BOUND
-            group["flow"].attrs["clipped_share"] = flow.clipped / max(1, flow.values)
-        if video.streams["audio"]:
-            shape = (frame_count(video.seconds), settings.mel_bands)
-            mel.copy(group.create_dataset("audio/data", shape, np.float16))
-            group["audio"].attrs["unit"] = "natural log of mel power"
-            group["audio"].attrs["rate"] = MEL_RATE
-            group["audio"].attrs["covered"] = decoder.sound.covered  # seconds; beyond them the track has no samples
+            group.attrs[f"source_{key}"] = np.bytes_(value.encode()) if isinstance(value, str) else value
+        rate = {"rate": settings.fps}
+        _write_frames(group.create_group("rgb"), rgb, {"unit": "JPEG, RGB, 8 bit"} | rate)
+        if "flow" not in why:
+            unit = "grey JPEG, x above y; (value - zero) * bound / 127 pixels a frame"
+            attributes = {"unit": unit, "zero": FLOW_ZERO, "bound": FLOW_BOUND} | rate
+            attributes["clipped_share"] = flow.clipped / max(1, flow.values)
+            _write_frames(group.create_group("flow"), flow.spool, attributes)
+        if "audio" not in why:
+            # the track may have no samples beyond the seconds that are covered
+            attributes = {"unit": "natural log of mel power", "rate": MEL_RATE, "covered": decoder.sound.covered}
+            shape = (frame_count(decoder.seconds), settings.mel_bands)
+            audio = group.create_group("audio")
+            hasher = new_hasher()
+            mel.copy(audio.create_dataset("data", shape, np.float16), hasher)
+            _describe(audio, attributes, hasher)
+        facts = Facts(
+            content=content,
+            seconds=decoder.seconds,
+            expected=decoder.expected if decoder.truncated else None,
+            frames=decoder.frames.emitted,
+            height=decoder.size[0],
+            width=decoder.size[1],
+            damaged=decoder.errors + decoder.frames.dropped,
+            streams={stream: stream not in why for stream in STREAMS},
+            why=why,
+            bytes={name: sum(data.nbytes for data in stream.values()) for name, stream in group.items()},
+        )
+        write_columns(file.create_group("index"), facts_columns([facts]))
+    return facts
 
 
-def _write_frames(group, spool: _Spool) -> None:
-    group["ends"] = np.array(spool.ends, np.int64)
-    spool.copy(group.create_dataset("data", (spool.ends[-1],), np.uint8))
+def _write_frames(group, spool: _Spool, attributes: dict) -> None:
+    hasher = new_hasher()
+    spool.copy(group.create_dataset("data", (spool.ends[-1],), np.uint8), hasher)
+    ends = np.array(spool.ends, np.int64)
+    hasher.update(ends)
+    group["ends"] = ends
+    _describe(group, attributes, hasher)
 
 
-def _digest(file: str) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    with open(file, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+def _describe(group, attributes: dict, hasher) -> None:
+    for key, value in attributes.items():
+        group.attrs[key] = np.bytes_(value.encode()) if isinstance(value, str) else value
+    group.attrs["checksum"] = np.bytes_(hasher.hexdigest())

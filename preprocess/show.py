@@ -16,7 +16,8 @@ import tyro
 from preprocess.command import parse_command, run_command
 from preprocess.encode import MEL_RATE, SILENCE, dequantise_flow
 from preprocess.errors import UserError
-from preprocess.store import Store, Video
+from preprocess.index import Video
+from preprocess.store import Store
 
 COLUMNS = 8  # frames and flow fields that are drawn
 FULL_COLOUR = 4.0  # pixels a frame: motion as fast as this, or as the fastest of the video if that is more

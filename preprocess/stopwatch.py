@@ -1,16 +1,16 @@
-"""Where the time of an extraction goes."""
+"""Where the CPU time of an extraction goes."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from time import perf_counter
+from time import process_time
 from typing import TypeVar
 
 Item = TypeVar("Item")
 
 
 class Stopwatch:
-    """Seconds spent in named stages. A stage within a stage counts for the inner one alone."""
+    """CPU seconds of this process, spent in named stages. A stage within a stage counts for the inner one alone."""
 
     def __init__(self) -> None:
         self.seconds: Counter[str] = Counter()
@@ -40,7 +40,7 @@ class Stopwatch:
             yield item
 
     def _charge(self) -> None:
-        now = perf_counter()
+        now = process_time()
         if self._running:
             self.seconds[self._running[-1]] += now - self._since
         self._since = now

@@ -1,207 +1,306 @@
-"""The store: one HDF5 file that explains itself, and its reader.
+"""The store: HDF5 files that explain themselves, behind one name, and their reader.
 
-    /                       attributes: format, version, classes, parameters (JSON), notes, written_by
-    /index/<column>         one row a video, sorted by path: what a reader needs to choose without opening any
-    /rejected/<column>      what could not be used, and why
-    /videos/<path>          one group a video, named like its file; attributes: label, group, split, source…
-        rgb/data, ends      (N,) uint8: JPEG after JPEG; (T + 1,) int64: frame k is data[ends[k]:ends[k + 1]]
-        flow/data, ends     likewise T - 1 frames, grey, x above y, 128 is no motion
-        audio/data          (4 T, M) float16: natural log of mel power, 100 rows a second
+    out.h5                  what the user names
+      /                     attributes: format, version, parameters (JSON), written_by
+      /classes, notes       texts, each ended by a zero byte
+      /index/<column>       one row a video, sorted by path: what a reader needs to choose without opening any
+      /rejected/<column>    what could not be used, and why
+      /shards/<column>      the files that the rest lies in: name, digest, size
+      /videos/<content>     videos that lie in this file: what does not fill a shard
+    out.h5.shards/*.h5      the others; each holds /videos/<content> and /index/<column> of its own
 
-A stream that a video lacks has no group; the index says why.
+    /videos/<content>       one group for each different file, named by its digest; attributes: what the file was
+      rgb/data, ends        (N,) uint8: JPEG after JPEG; (T + 1,) int64: frame k is data[ends[k]:ends[k + 1]]
+      flow/data, ends       likewise T - 1 frames, grey, x above y, 128 is no motion
+      audio/data            (4 T, M) float16: natural log of mel power, 100 rows a second
+
+Every stream has an attribute `checksum`; a stream that a video lacks has no group, and the index says why. Every file
+begins with a seal (preprocess.seal). No file changes after it got its name: another store replaces it whole.
 """
 
 import json
 import os
+import re
+from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from preprocess import guard
 from preprocess.encode import decode_flow, decode_rgb
 from preprocess.errors import UserError
+from preprocess.index import (
+    CONTENT,
+    Columns,
+    Rejected,
+    Texts,
+    Video,
+    Videos,
+    read_texts,
+    read_videos,
+    video_columns,
+    write_columns,
+)
+from preprocess.seal import BLOCK, Broken, read_seal
 
 FORMAT = "tristream"
-VERSION = 1
-STREAMS = ("rgb", "flow", "audio")
-UNLABELLED = -1
-TEXT_COLUMNS = ("path", "group", "split", "content")
-
-
-@dataclass(frozen=True)
-class Video:
-    """One video's row of the index."""
-
-    path: str  # relative to the folder that was extracted
-    label: str | None
-    group: str | None
-    split: str | None  # train, val, test
-    seconds: float
-    frames: int  # T, at the store's rate
-    height: int
-    width: int
-    content: str  # a digest of the file: equal for equal files
-    damaged: int  # packets that could not be decoded, and frames whose time could not be right
-    streams: dict[str, bool]  # stream → whether the video has it
-    why: dict[str, str] = field(default_factory=dict)  # stream → why it is absent
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A file that could not be used."""
-
-    path: str
-    reason: str
+VERSION = 2
+SHARD_NAME = re.compile(r"[0-9a-f]{32}\.h5")
+OPEN_FILES = 32  # shards that a process keeps open
 
 
 class Store:
-    """Reads a store. Cheap to pickle and to fork: each process opens the file for itself at its first read."""
+    """Reads a store. Cheap to pickle and to fork: each process opens the files for itself at its first read."""
 
     def __init__(self, path: str | os.PathLike) -> None:
         """Read the index.
 
-        Raises UserError if there is no such file, or it is no store that this version reads.
+        Raises UserError if there is no such file, or it is no store that this version reads, or one that no run of
+        this program wrote.
         """
-        import h5py
-
         self.path = Path(path)
-        self._file: tuple[int, h5py.File] | None = None  # the process that opened it, and the file
         if self.path.is_dir():
             raise UserError(f"{self.path} is a folder, not a store: name the file that preprocess.extract wrote")
         if not self.path.is_file():
             raise UserError(
                 f"there is no store {self.path}: make one with python -m preprocess.extract videos/ {self.path}"
             )
+        _check_kind(self.path)
         try:
-            file = h5py.File(self.path, "r")
-        except OSError as error:
-            raise UserError(f"{self.path} is no HDF5 file, or a damaged one: extract it again") from error
-        with file:
-            if file.attrs.get("format") != FORMAT:
-                raise UserError(f"{self.path} is not a store of this program: extract your videos to make one")
-            if file.attrs.get("version") != VERSION:
-                raise UserError(
-                    f"{self.path} is a store of version {file.attrs.get('version')}, this program reads version "
-                    f"{VERSION}: extract it again, or use the release that wrote it ({file.attrs.get('written_by')})"
-                )
-            self.classes: list[str] = [str(name) for name in file.attrs["classes"]]
-            self.parameters: dict = json.loads(file.attrs["parameters"])
-            self.notes: list[str] = [str(note) for note in file.attrs["notes"]]
-            self.videos = _read_index(file["index"], self.classes)
-            self.rejected = [
-                Rejected(path, reason)
-                for path, reason in zip(_texts(file["rejected/path"]), _texts(file["rejected/reason"]), strict=True)
-            ]
+            self.digest = read_seal(self.path).digest
+            with guard.open_file(self.path) as file:
+                self._read(file)
+        except guard.Hostile as error:
+            raise UserError(f"{self.path} is no store that this program wrote: {error}") from error
+        except (Broken, OSError, RuntimeError, KeyError) as error:  # the latter from within HDF5
+            how = "remove it, and run the extraction that made it again"
+            raise UserError(f"{self.path} is damaged or was cut short ({error}): {how}") from error
+        self._files = _Files()
+
+    def _read(self, file) -> None:
+        self.parameters: dict = read_parameters(file)
+        self.classes: list[str] = list(read_texts(file, "classes"))
+        self.notes: list[str] = list(read_texts(file, "notes"))
+        shards = guard.group(file, "shards")
+        names = list(read_texts(shards, "name"))
+        if not all(SHARD_NAME.fullmatch(name) for name in names):
+            raise guard.Hostile("a shard has a name that no shard has")
+        self.shards: list[Path] = [shard_folder(self.path) / name for name in names]
+        digests = [digest.decode() for digest in guard.read(shards, "digest", CONTENT, rows=len(names))]
+        self.digests = [*digests, self.digest]  # of `files`
+        self.columns: Columns = read_videos(guard.group(file, "index"), classes=len(self.classes), shards=len(names))
+        rejected = guard.group(file, "rejected")
+        paths = read_texts(rejected, "path")
+        reasons = read_texts(rejected, "reason", rows=len(paths))
+        self.rejected: list[Rejected] = [Rejected(*row) for row in zip(paths, reasons, strict=True)]
+
+    @property
+    def videos(self) -> Videos:
+        """The videos, sorted by path."""
+        return Videos(self.columns, self.classes)
 
     @property
     def fps(self) -> float:
         return self.parameters["fps"]
 
     def __len__(self) -> int:
-        return len(self.videos)
+        return len(self.columns["content"])
 
-    def __getstate__(self) -> dict:
-        return self.__dict__ | {"_file": None}
+    def __getstate__(self) -> tuple[Path, str]:
+        return self.path, self.digest
+
+    def __setstate__(self, state: tuple[Path, str]) -> None:
+        path, digest = state
+        self.__init__(path)
+        if self.digest != digest:
+            raise UserError(f"{path} was replaced while it was in use: start again")
+
+    def files(self) -> list[Path]:
+        """The files that the store consists of, its own last."""
+        return [*self.shards, self.path]
 
     def group(self, video: Video):
-        """The h5py group of a video."""
-        import h5py
+        """The h5py group of a video.
 
-        if self._file is None or self._file[0] != os.getpid():
-            self._file = (os.getpid(), h5py.File(self.path, "r"))
-        return self._file[1][f"videos/{video.path}".encode("utf-8", "surrogateescape")]
+        Raises UserError if the file that holds it is not the one that the index means.
+        """
+        path = self.path if video.shard < 0 else self.shards[video.shard]
+        file = self._files.open(path, self.digests[video.shard])
+        try:
+            return guard.group(guard.group(file, "videos"), video.content)
+        except guard.Hostile as error:
+            raise UserError(f"{path}: {error}") from error
 
     def frames(self, video: Video, stream: str, steps: Sequence[int]) -> np.ndarray:
         """Frames of rgb: (T, H, W, 3) uint8; of flow: (T, H, W, 2) uint8, quantised (see preprocess.encode).
 
         `steps` are indices, in any order, repeats allowed; what lies between the first and the last is read at one go.
+        Raises UserError where the store does not hold what its index says.
         """
-        data = self.group(video)[stream]
         decode = {"rgb": decode_rgb, "flow": decode_flow}[stream]
         first, last = min(steps), max(steps)
-        ends = data["ends"][first : last + 2]
-        jpegs = data["data"][ends[0] : ends[-1]]
-        decoded = {k: decode(jpegs[ends[k - first] - ends[0] : ends[k - first + 1] - ends[0]]) for k in {*steps}}
+        if not 0 <= first <= last < frame_number(video, stream):
+            raise IndexError(f"{video.path} has {frame_number(video, stream)} frames of {stream}, not {last + 1}")
+        try:
+            ends, data = frame_datasets(self.group(video), video, stream)
+            ends = ends[first : last + 2]
+            if not (ends[0] >= 0 and (np.diff(ends) > 0).all() and ends[-1] <= len(data)):
+                raise guard.Hostile("frames begin and end where they cannot")
+            jpegs = data[ends[0] : ends[-1]]
+            size = (video.height, video.width)
+            pieces = {k: jpegs[ends[k - first] - ends[0] : ends[k - first + 1] - ends[0]] for k in {*steps}}
+            decoded = {k: decode(jpeg, size=size) for k, jpeg in pieces.items()}
+        except (guard.Hostile, ValueError) as error:
+            raise UserError(f"{self.path}: {stream} of {video.path} is damaged: {error}") from error
         return np.stack([decoded[k] for k in steps])
 
     def mel(self, video: Video, start: int, stop: int) -> np.ndarray:
         """Rows start…stop of the log-mel spectrogram: (stop - start, M) float16."""
-        return self.group(video)["audio/data"][start:stop]
-
-    def stream_bytes(self, video: Video, stream: str) -> int:
-        """How many bytes a video's stream takes."""
-        group = self.group(video)
-        return sum(item.nbytes for item in group[stream].values()) if stream in group else 0
+        try:
+            return mel_dataset(self.group(video), self.parameters)[start:stop]
+        except guard.Hostile as error:
+            raise UserError(f"{self.path}: audio of {video.path} is damaged: {error}") from error
 
 
-def write_index(file, videos: Sequence[Video], rejected: Sequence[Rejected], *, parameters: dict, notes: list) -> None:
-    """Make an open h5py file with its /videos in place a store: its index, its rejects and its attributes."""
+class _Files:
+    """The files of one process. A process that was forked from another opens its own."""
+
+    def __init__(self) -> None:
+        self._owner = os.getpid()
+        self._open: OrderedDict[Path, object] = OrderedDict()
+
+    def open(self, path: Path, digest: str):
+        if self._owner != os.getpid():
+            self.__init__()
+        if path not in self._open:
+            self._open[path] = _open_member(path, digest)
+            if len(self._open) > OPEN_FILES:
+                self._open.popitem(last=False)[1].close()  # type: ignore[attr-defined]
+        self._open.move_to_end(path)
+        return self._open[path]
+
+
+def _open_member(path: Path, digest: str):
+    if not path.is_file():
+        raise UserError(f"{path} is missing: a store's shards lie beside it and move with it")
+    try:
+        return guard.open_file(path, digest=digest)
+    except guard.Hostile as error:
+        raise UserError(f"{path} is damaged, or was replaced while the store was in use: {error}") from error
+
+
+def shard_folder(path: Path) -> Path:
+    """Where the shards of a store lie."""
+    return path.with_name(path.name + ".shards")
+
+
+def read_parameters(file) -> dict:
+    """The parameters that a store, a shard or a piece was made with.
+
+    Raises guard.Hostile if they are not in it.
+    """
+    try:
+        parameters = json.loads(guard.attribute(file, "parameters"))
+        float(parameters["fps"])
+        int(parameters["mel_bands"])
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise guard.Hostile("its parameters are not JSON of this program") from error
+    return parameters
+
+
+def frame_number(video: Video, stream: str) -> int:
+    """How many frames of rgb or flow a video has: flow runs from one frame to the next."""
+    return video.frames - (stream == "flow")
+
+
+def frame_datasets(group, video: Video, stream: str):
+    """`ends` and `data` of a video's rgb or flow.
+
+    Raises guard.Hostile if they are not as the index says.
+    """
+    found = guard.group(group, stream)
+    ends = guard.dataset(found, "ends", np.dtype("i8"), rows=frame_number(video, stream) + 1)
+    return ends, guard.dataset(found, "data", np.dtype("u1"))
+
+
+def mel_dataset(group, parameters: dict):
+    """The log-mel spectrogram of a video.
+
+    Raises guard.Hostile if it is not as the index says.
+    """
+    data = guard.dataset(guard.group(group, "audio"), "data", np.dtype("f2"), ndim=2)
+    if data.shape[1] != parameters["mel_bands"]:
+        raise guard.Hostile(f"{data.name} has {data.shape[1]} bands, not {parameters['mel_bands']}")
+    return data
+
+
+def new_file(path: Path, *, parameters: dict):
+    """Make an HDF5 file with room for a seal, that says what it is, for writing."""
+    import h5py
+
+    file = h5py.File(path, "w", userblock_size=BLOCK)
+    file.attrs["format"] = np.bytes_(FORMAT)
+    file.attrs["version"] = VERSION
+    file.attrs["written_by"] = np.bytes_(_release())
+    file.attrs["parameters"] = np.bytes_(json.dumps(parameters, sort_keys=True))
+    file.create_group("videos")
+    return file
+
+
+def write_index(
+    file,
+    videos: Sequence[Video],
+    rejected: Sequence[Rejected],
+    *,
+    notes: Sequence[str],
+    shards: Sequence[Path] = (),
+) -> None:
+    """Make an h5py file from `new_file` a store: its index, its rejects and its table of shards."""
+    videos = sorted(videos, key=lambda video: video.path)
+    classes = sorted({video.label for video in videos if video.label is not None})
+    write_columns(file, {"classes": Texts.of(classes), "notes": Texts.of(notes)})
+    write_columns(file.create_group("index"), video_columns(videos, classes))
+    rejects = sorted(rejected, key=lambda reject: reject.path)
+    columns = {name: Texts.of([getattr(reject, name) for reject in rejects]) for name in ("path", "reason")}
+    write_columns(file.create_group("rejected"), columns)
+    seals = [read_seal(shard) for shard in shards]
+    columns = {
+        "name": Texts.of([shard.name for shard in shards]),
+        "digest": np.array([seal.digest for seal in seals], CONTENT),
+        "size": np.array([seal.size for seal in seals], "i8"),
+    }
+    write_columns(file.create_group("shards"), columns)
+
+
+def _check_kind(path: Path) -> None:
+    """Tell what a user may have mistaken for a store, before its contents are judged."""
+    import h5py
+
+    if not h5py.is_hdf5(path):
+        raise UserError(f"{path} is no HDF5 file, or a damaged one: extract it again")
+    version = release = None
+    try:
+        with h5py.File(path, "r") as file:
+            if "format" in file.attrs:  # which version 1 wrote in a way that is not read any more
+                version = guard.attribute(file, "version")
+            if version == VERSION and guard.attribute(file, "format") == FORMAT:
+                return
+            release = guard.attribute(file, "written_by")
+    except (OSError, RuntimeError, guard.Hostile):
+        pass
+    if isinstance(version, int) and version != VERSION:
+        raise UserError(
+            f"{path} is a store of version {version}, this program reads version {VERSION}: extract it again, or use "
+            f"the release that wrote it{f' ({release})' if release else ''}"
+        )
+    raise UserError(f"{path} is not a store of this program: extract your videos to make one")
+
+
+def _release() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
-        release = version("tristream")
+        return f"tristream {version('tristream')}"
     except PackageNotFoundError:  # run from a checkout that is not installed
-        release = "unreleased"
-    videos = sorted(videos, key=lambda video: video.path)
-    classes = sorted({video.label for video in videos if video.label is not None})
-    file.attrs["format"] = FORMAT
-    file.attrs["version"] = VERSION
-    file.attrs["written_by"] = f"tristream {release}"
-    file.attrs["parameters"] = json.dumps(parameters, sort_keys=True)
-    file.attrs.create("classes", [_encode(name) for name in classes], dtype=_string())
-    file.attrs.create("notes", [_encode(note) for note in notes], dtype=_string())
-    index = file.create_group("index")
-    for column in TEXT_COLUMNS:
-        index[column] = _bytes([getattr(video, column) or "" for video in videos])
-    index["label"] = np.array([classes.index(v.label) if v.label else UNLABELLED for v in videos], np.int32)
-    index["label"].attrs["unit"] = f"row of the root's attribute classes; {UNLABELLED} is none"
-    index["seconds"] = np.array([video.seconds for video in videos], np.float64)
-    for column in ("frames", "height", "width", "damaged"):
-        index[column] = np.array([getattr(video, column) for video in videos], np.int64)
-    for stream in STREAMS:
-        index[f"has_{stream}"] = np.array([video.streams[stream] for video in videos], bool)
-        index[f"why_no_{stream}"] = _bytes([video.why.get(stream, "") for video in videos])
-    rejects = sorted(rejected, key=lambda reject: reject.path)
-    file["rejected/path"] = _bytes([reject.path for reject in rejects])
-    file["rejected/reason"] = _bytes([reject.reason for reject in rejects])
-
-
-def _read_index(index, classes: list[str]) -> list[Video]:
-    columns = {name: _texts(index[name]) for name in TEXT_COLUMNS}
-    numbers = {name: index[name][:].tolist() for name in ("label", "seconds", "frames", "height", "width", "damaged")}
-    has = {stream: index[f"has_{stream}"][:].tolist() for stream in STREAMS}
-    why = {stream: _texts(index[f"why_no_{stream}"]) for stream in STREAMS}
-    return [
-        Video(
-            path=columns["path"][i],
-            label=None if label == UNLABELLED else classes[label],
-            group=columns["group"][i] or None,
-            split=columns["split"][i] or None,
-            content=columns["content"][i],
-            **{name: numbers[name][i] for name in ("seconds", "frames", "height", "width", "damaged")},
-            streams={stream: has[stream][i] for stream in STREAMS},
-            why={stream: why[stream][i] for stream in STREAMS if why[stream][i]},
-        )
-        for i, label in enumerate(numbers["label"])
-    ]
-
-
-def _bytes(texts: list[str]) -> np.ndarray:
-    """Fixed-length UTF-8: read back in one go, where variable-length strings cost one allocation each."""
-    return np.array([_encode(text) for text in texts], dtype=np.bytes_)
-
-
-def _encode(text: str) -> bytes:
-    """Names of files may hold bytes that are no UTF-8; they are kept as they are."""
-    return text.encode("utf-8", "surrogateescape")
-
-
-def _texts(column) -> list[str]:
-    return [text.decode("utf-8", "surrogateescape") for text in column[:].tolist()]
-
-
-def _string():
-    import h5py
-
-    return h5py.string_dtype()
+        return "tristream unreleased"

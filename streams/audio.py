@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from preprocess.encode import MEL_RATE, SILENCE
-from preprocess.store import Store, Video
+from preprocess.index import Video
+from preprocess.store import Store
 from streams.clip import ClipSettings
 
 CENTRE, SPREAD = -6.0, 4.0  # of log-mel over everyday sound: keeps a tower's input near unit variance

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from preprocess.store import Store, Video
+from preprocess.index import Video
+from preprocess.store import Store
 from streams import STREAMS
 from streams.clip import ClipSettings, random_start, view_starts
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from preprocess.store import Video
+from preprocess.index import Video
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ import torch
 from einops import rearrange
 
 from preprocess.encode import dequantise_flow
-from preprocess.store import Store, Video
+from preprocess.index import Video
+from preprocess.store import Store
 from streams.clip import ClipSettings, steps
 from streams.geometry import centre_crop, random_crop, warp_flow
 

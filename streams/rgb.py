@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from einops import rearrange
 
-from preprocess.store import Store, Video
+from preprocess.index import Video
+from preprocess.store import Store
 from streams.clip import ClipSettings, steps
 from streams.geometry import centre_crop, random_crop, warp
 

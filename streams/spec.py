@@ -5,7 +5,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from preprocess.store import Store, Video
+from preprocess.index import Video
+from preprocess.store import Store
 from streams.clip import ClipSettings
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from preprocess.errors import UserError
-from preprocess.store import Video
+from preprocess.index import Video
 
 VALIDATION_SHARE = 0.2
 

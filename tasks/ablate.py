@@ -21,7 +21,8 @@ from fusion.checkpoint import write_aside, write_json
 from fusion.predict import Answers
 from preprocess.command import parse_command, run_command
 from preprocess.errors import UserError, at_least
-from preprocess.store import Store, Video
+from preprocess.index import Video
+from preprocess.store import Store
 from preprocess.table import markdown_table, print_table
 from streams import parse_streams, subset_name, subsets
 from tasks.evaluate import ask

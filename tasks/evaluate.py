@@ -18,7 +18,8 @@ from fusion.checkpoint import write_aside, write_json
 from fusion.predict import Answers, answer
 from preprocess.command import parse_command, run_command
 from preprocess.errors import UserError, at_least
-from preprocess.store import Store, Video
+from preprocess.index import Video
+from preprocess.store import Store
 from preprocess.table import print_table
 from streams import parse_streams, subset_name, subsets
 from streams.batch import ClipDataset, ViewSampler, make_loader

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from preprocess.command import parse_command, run_command
 from preprocess.errors import UserError, at_least
-from preprocess.store import Rejected, Store
+from preprocess.store import Store
 from preprocess.table import print_table
 from streams import subset_name
 from tasks.evaluate import ask
@@ -80,8 +80,11 @@ def predict(run: Run, file: Path, *, views: int = 5) -> dict:
 
 def _extract(run: Run, file: Path, folder: Path) -> Store:
     """A store of this one file, with the parameters of the run's own."""
-    from preprocess.catalog import Source
+    from preprocess.archive import Archive
+    from preprocess.decode import Unusable
+    from preprocess.index import Video
     from preprocess.piece import PieceSettings, extract_piece
+    from preprocess.seal import digest
     from preprocess.stopwatch import Stopwatch
     from preprocess.writer import StoreWriter
 
@@ -90,15 +93,16 @@ def _extract(run: Run, file: Path, folder: Path) -> Store:
     if not file.is_file():
         raise UserError(f"there is no file {file}")
     settings = PieceSettings.like(run.parameters)
-    source = Source(file=str(file), path=file.name, label=None, group=None, split=None)
-    out = folder / "video.h5"
-    with StoreWriter(out, overwrite=False) as writer:
-        piece = writer.folder / "piece"
-        outcome = extract_piece(source, piece, settings, Stopwatch())
-        if isinstance(outcome, Rejected):
-            raise UserError(f"{file} cannot be used: {outcome.reason}")
-        writer.add(piece, outcome)
-        writer.publish(parameters=run.parameters, notes=[])
+    piece, out, content = folder / "piece.h5", folder / "video.h5", digest(file)
+    try:
+        facts = extract_piece(str(file), piece, content=content, settings=settings, watch=Stopwatch())
+    except Unusable as error:
+        raise UserError(f"{file} cannot be used: {error}") from error
+    archive = Archive(settings.parameters())
+    archive.add_file(piece)
+    with StoreWriter(out, archive=archive, scratch=folder, shard_bytes=float("inf")) as writer:
+        writer.place(content)
+        writer.publish([Video(**vars(facts), path=file.name)], [], notes=[])
     return Store(out)
 
 

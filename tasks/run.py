@@ -9,7 +9,8 @@ from fusion.checkpoint import load_weights
 from fusion.device import choose_device
 from fusion.model import FusionModel, build_model
 from preprocess.errors import UserError
-from preprocess.store import Store, Video
+from preprocess.index import Video
+from preprocess.store import Store
 from streams import parse_streams
 from streams.split import Split
 from train import TrainSettings, read_settings, read_split

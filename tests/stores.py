@@ -4,6 +4,8 @@ What a stream shows follows one bit each, as in the three-bit videos: the hue of
 motion, the band of the sound. A test that needs more gives the arrays itself.
 """
 
+import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -12,14 +14,18 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from preprocess.checksum import stream_checksum
 from preprocess.encode import SILENCE, encode_flow, encode_rgb, quantise_flow
-from preprocess.store import Store, Video, write_index
+from preprocess.index import Video
+from preprocess.seal import write_seal
+from preprocess.store import Store, new_file, write_index
 
 FPS = 25.0  # frames a second
 ROWS = 4  # of log-mel a frame
 HEIGHT, WIDTH, BANDS = 36, 48, 16
 STREAMS = ("rgb", "flow", "audio")
 BITS = list(product((0, 1), repeat=3))
+CONTENT = re.compile("[0-9a-f]{32}")
 CEILINGS = {1: 0.25, 2: 0.5, 3: 1.0}  # number of streams → the best top-1 there can be
 
 
@@ -48,11 +54,12 @@ class Spec:
 def make_store(path: Path, specs: Sequence[Spec], *, seed: int = 0, **parameters: float) -> Store:
     """Write a store of these videos to `path` and open it; `parameters` replace the usual ones."""
     rng = np.random.default_rng(seed)
-    with h5py.File(path, "w") as file:
-        videos = [_add(file.create_group(f"videos/{spec.path}"), spec, rng) for spec in specs]
-        flow = {"method": "tv-l1", "engine": "cpu", "preset": "default"}
-        usual = {"fps": FPS, "short_side": HEIGHT, "mel_bands": BANDS, "flow": flow}
-        write_index(file, videos, [], parameters=usual | parameters, notes=[])
+    flow = {"method": "tv-l1", "engine": "cpu", "preset": "default"}
+    usual = {"fps": FPS, "short_side": HEIGHT, "mel_bands": BANDS, "flow": flow} | parameters
+    with new_file(path, parameters=usual) as file:
+        videos = [_add(file["videos"], spec, rng) for spec in specs]
+        write_index(file, videos, [], notes=[])
+    write_seal(path)
     return Store(path)
 
 
@@ -66,16 +73,16 @@ def three_bit(count: int, *, prefix: str = "v", **shared) -> list[Spec]:
     return specs
 
 
-def _add(group: h5py.Group, spec: Spec, rng: np.random.Generator) -> Video:
+def content_of(text: str) -> str:
+    """What stands for the digest of a file; a digest stands for itself."""
+    return text if CONTENT.fullmatch(text) else hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _add(videos: h5py.Group, spec: Spec, rng: np.random.Generator) -> Video:
+    content = content_of(spec.content or spec.path)
     rgb = _pictures(spec, rng) if spec.rgb is None else spec.rgb
-    if "rgb" in spec.streams:
-        _write_frames(group.create_group("rgb"), [encode_rgb(frame) for frame in rgb])
-    if "flow" in spec.streams:
-        flow = _motion(spec, rng) if spec.flow is None else spec.flow
-        _write_frames(group.create_group("flow"), [encode_flow(quantise_flow(field)) for field in flow])
-    if "audio" in spec.streams:
-        group["audio/data"] = (_sound(spec, rng) if spec.mel is None else spec.mel).astype(np.float16)
-        group["audio"].attrs["covered"] = spec.covered or (0.0, spec.seconds)
+    if content not in videos:
+        _write(videos.create_group(content), spec, rgb, rng)
     return Video(
         path=spec.path,
         label=spec.label,
@@ -85,11 +92,24 @@ def _add(group: h5py.Group, spec: Spec, rng: np.random.Generator) -> Video:
         frames=spec.frames,
         height=rgb.shape[1],
         width=rgb.shape[2],
-        content=spec.content or spec.path,
-        damaged=0,
+        content=content,
         streams={name: name in spec.streams for name in STREAMS},
         why={name: "left out" for name in STREAMS if name not in spec.streams},
+        bytes={name: sum(data.nbytes for data in stream.values()) for name, stream in videos[content].items()},
     )
+
+
+def _write(group: h5py.Group, spec: Spec, rgb: np.ndarray, rng: np.random.Generator) -> None:
+    if "rgb" in spec.streams:
+        _write_frames(group.create_group("rgb"), [encode_rgb(frame) for frame in rgb])
+    if "flow" in spec.streams:
+        flow = _motion(spec, rng) if spec.flow is None else spec.flow
+        _write_frames(group.create_group("flow"), [encode_flow(quantise_flow(field)) for field in flow])
+    if "audio" in spec.streams:
+        group["audio/data"] = (_sound(spec, rng) if spec.mel is None else spec.mel).astype(np.float16)
+        group["audio"].attrs["covered"] = spec.covered or (0.0, spec.seconds)
+    for stream in group.values():
+        stream.attrs["checksum"] = np.bytes_(stream_checksum(stream))
 
 
 def _write_frames(group: h5py.Group, jpegs: list[np.ndarray]) -> None:

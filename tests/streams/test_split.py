@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from preprocess.errors import UserError
-from preprocess.store import Video
+from preprocess.index import Video
 from streams.split import split_videos
 
 

@@ -1,0 +1,73 @@
+"""Names that appear on the disk whole or not at all, and stay after the power fails.
+
+A file is written under another name, its bytes are brought to the disk, then it gets its name, then the folder is
+brought to the disk. Without the last step a name may be gone after a power failure though its bytes are there.
+"""
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+
+NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's names, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, also if others make it at the same moment, and keep its name."""
+    try:
+        path.mkdir()
+    except FileExistsError:
+        return
+    sync(path.parent)
+
+
+def publish(written: Path, name: Path) -> None:
+    """Give a written file a name that stands for its content; a file that has the name already stays.
+
+    `written` is gone afterwards.
+    """
+    sync(written)
+    try:
+        os.link(written, name)  # unlike a rename, this never replaces
+    except FileExistsError:
+        pass
+    except OSError as error:
+        if error.errno not in NO_HARD_LINKS:
+            raise
+        if not name.exists():
+            os.rename(written, name)
+    written.unlink(missing_ok=True)
+    sync(name.parent)
+
+
+def replace(written: Path, name: Path) -> None:
+    """Give a written file a name that another may have: from one moment to the next the name means the new one."""
+    sync(written)
+    os.replace(written, name)
+    sync(name.parent)
+
+
+def replace_json(content: object, name: Path) -> None:
+    """Write JSON, one line an item of a list, to `name`."""
+    aside = name.with_name(name.name + ".tmp")
+    try:
+        aside.write_text(json.dumps(content, indent=1) + "\n")
+        replace(aside, name)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder and what is in it; others may be doing the same."""
+    shutil.rmtree(path, ignore_errors=True)

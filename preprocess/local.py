@@ -1,0 +1,57 @@
+"""The engine of one machine: contained worker processes, one video at a time each."""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+
+import numpy as np
+
+from preprocess.catalog import Source
+from preprocess.piece import PieceSettings
+from preprocess.pulse import Pulse
+from preprocess.supervise import Containment, Failure, supervise
+from preprocess.unit import Manifest, Unit, looked_at
+
+Engine = Callable[[Iterable[Source]], Iterator[Manifest]]
+
+
+def work_here(sources: Iterable[Source], unit: Unit, *, workers: int, containment: Containment) -> Iterator[Manifest]:
+    """Make the pieces of all sources; give out what became of each as they get done.
+
+    Raises OSError for what is not a video's fault: the disk is full, the folder is gone.
+    """
+    settings = unit.settings
+    engine = settings.parameters()["flow"]["engine"]
+    done = supervise(
+        sources,
+        partial(_work, unit),
+        workers=workers,
+        containment=containment,
+        warm_up=partial(warm_up, settings),
+        limit_address_space=engine != "cuda",  # which reserves more of it than any limit
+    )
+    for source, outcome in done:
+        if isinstance(outcome, Failure):
+            outcome = failed(source, outcome.reason)
+        yield outcome
+
+
+def failed(source: Source, reason: str) -> Manifest:
+    """What is said of a video that cost its worker."""
+    return Manifest(source.path, looked_at(source.file), None, reason)
+
+
+def warm_up(settings: PieceSettings) -> None:
+    """Load, compile and allocate what every video needs, on one thread."""
+    import cv2
+    import torch
+
+    from preprocess.flow import tvl1
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    frames = np.zeros((2, settings.short_side, settings.short_side), np.uint8)
+    tvl1(frames, engine=settings.flow_engine, preset=settings.flow_preset)
+
+
+def _work(unit: Unit, source: Source, pulse: Pulse) -> Manifest:
+    return unit(source, pulse.beat)

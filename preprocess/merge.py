@@ -1,0 +1,109 @@
+"""Join stores into one.
+
+    python -m preprocess.merge a.h5 b.h5 out.h5
+
+All must have been extracted with the same settings. A video that is in several of them is taken once; the same path
+with another content, label, group or split is refused. The stores that are joined stay as they are.
+"""
+
+from dataclasses import dataclass
+from dataclasses import replace as changed
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from preprocess.archive import Archive
+from preprocess.command import parse_command, run_command
+from preprocess.errors import UserError, at_least, one_line
+from preprocess.index import HERE, Rejected, Video
+from preprocess.info import print_summary
+from preprocess.ledger import Ledger, differences
+from preprocess.progress import progress
+from preprocess.store import Store
+from preprocess.writer import StoreWriter
+
+
+@dataclass(frozen=True)
+class MergeSettings:
+    """The command line of preprocess.merge."""
+
+    stores: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="STORE STORE … OUT")]
+    """the stores to join, and last the one to write"""
+    overwrite: bool = False
+    """replace OUT if it is there"""
+    shard_size: float = 2.0
+    """GB of a file of the store; what is more goes to others in OUT.shards"""
+
+
+def merge(paths: list[Path], out: Path, *, overwrite: bool = False, shard_bytes: float = 2e9) -> Store:
+    """Write a store of everything that the stores hold.
+
+    Raises UserError if they do not fit together, or `out` is there already.
+    """
+    if out.exists() and (not overwrite or out.resolve() in [path.resolve() for path in paths]):
+        raise UserError(f"{out} exists: give another name for the result, last, or --overwrite to replace it")
+    if not out.parent.is_dir():
+        raise UserError(f"cannot write {out}: its folder does not exist")
+    stores = [Store(path) for path in paths]
+    parameters = stores[0].parameters
+    for store in stores[1:]:
+        if store.parameters != parameters:
+            what = differences(parameters, store.parameters)
+            raise UserError(f"{stores[0].path} and {store.path} were extracted with different settings: {what}")
+    videos = join_videos(stores)
+    ledger = Ledger(out)
+    ledger.check(parameters, overwrite=overwrite)
+    archive = Archive(parameters)
+    with ledger.begin("merge", parameters=parameters, overwrite=overwrite), ledger.joining():
+        archive.add_store(out, newer_than=ledger.job_time())  # what a killed merge has done
+        for store in stores:
+            archive.add_store(store.path)
+        scratch = ledger.scratch("merge")
+        with StoreWriter(out, archive=archive, scratch=scratch, shard_bytes=shard_bytes) as writer:
+            for video in progress(videos, unit="video", name="merge"):
+                writer.place(video.content)
+            notes = list(dict.fromkeys(note for store in stores for note in store.notes))
+            writer.publish(videos, join_rejected(stores, videos), notes=notes)
+        ledger.discard()
+    return Store(out)
+
+
+def join_videos(stores: list[Store]) -> list[Video]:
+    """The videos of all stores, sorted by path.
+
+    Raises UserError where two stores say different things of one path.
+    """
+    found: dict[str, tuple[Video, Store]] = {}
+    for store in stores:
+        for video in store.videos:
+            video = changed(video, shard=HERE)
+            before, other = found.setdefault(video.path, (video, store))
+            if before != video:
+                names = ("content", "label", "group", "split")
+                what = next((name for name in names if getattr(before, name) != getattr(video, name)), "content")
+                raise UserError(
+                    f"{one_line(video.path)} is in {other.path} and in {store.path} with another {what}: "
+                    f"a path stands for one video in a store"
+                )
+    return [found[path][0] for path in sorted(found)]
+
+
+def join_rejected(stores: list[Store], videos: list[Video]) -> list[Rejected]:
+    """What no store could use."""
+    used = {video.path for video in videos}
+    found = {reject.path: reject for store in stores for reject in store.rejected if reject.path not in used}
+    return list(found.values())
+
+
+def main() -> None:
+    settings = parse_command(MergeSettings, prog="python -m preprocess.merge", doc=__doc__)
+    if len(settings.stores) < 2:
+        raise UserError("name the stores to join, and last the one to write: a.h5 b.h5 out.h5")
+    at_least(0.001, shard_size=settings.shard_size)
+    *paths, out = settings.stores
+    print_summary(merge(paths, out, overwrite=settings.overwrite, shard_bytes=settings.shard_size * 1e9))
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,143 @@
+"""Writing a store: pieces are joined to shards, and the store's own file is written last, aside, and given its name.
+
+Until then readers see the store that was there before, or none. A shard is immutable and named by its bytes, so an
+old store and the new one can share it. What goes into a shard depends on the order of `place` and on sizes alone:
+killed and resumed, or made by many machines, a store comes out the same.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace as changed
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from preprocess import guard
+from preprocess.archive import Archive
+from preprocess.checksum import stream_checksum
+from preprocess.durable import make_folder, replace
+from preprocess.errors import UserError
+from preprocess.index import HERE, STREAMS, Facts, Rejected, Video, facts_columns, write_columns
+from preprocess.seal import write_seal
+from preprocess.store import new_file, shard_folder, write_index
+
+STREAM_DATASETS = {"rgb": ("data", "ends"), "flow": ("data", "ends"), "audio": ("data",)}
+DATASET_TYPES = {"ends": ("i8", 1), "data": ("u1", 1)}  # of rgb and flow
+
+
+class StoreWriter:
+    """Gathers videos into shards of `shard_bytes`, and into the store's own file what does not fill one."""
+
+    def __init__(self, out: Path, *, archive: Archive, scratch: Path, shard_bytes: float) -> None:
+        self.out = out
+        self.archive = archive
+        self.shard_bytes = shard_bytes
+        self._folder = shard_folder(out)
+        self._aside = scratch / "store.h5"  # on the same file system
+        self._file: h5py.File | None = None
+        self._members: dict[str, Facts] = {}  # what is in it
+        self._size = 0  # bytes of their streams
+        self._stale: set[Path] = set()  # shards that will go
+        self._origin: tuple[Path, h5py.File] | None = None  # the file that was copied from last
+
+    def __enter__(self) -> "StoreWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leave_origin()
+        if self._file is not None:
+            with suppress(OSError, RuntimeError):  # the disk is full: there is an error already
+                self._file.close()
+            self._aside.unlink(missing_ok=True)
+
+    def place(self, content: str) -> None:
+        """Take in a video of the archive, unless it has its place in a shard of this store."""
+        origin = self.archive.file(content)
+        if content in self._members or (origin.parent == self._folder and origin not in self._stale):
+            return
+        if self._file is None:
+            self._file = new_file(self._aside, parameters=self.archive.parameters)
+        self._copy(content, origin)
+        self._members[content] = self.archive.facts(content)
+        self._size += sum(self._members[content].bytes.values())
+        if self._size >= self.shard_bytes:
+            self._close_shard()
+
+    def publish(self, videos: Sequence[Video], rejected: Sequence[Rejected], *, notes: Sequence[str]) -> None:
+        """Give the store its name. All of `videos` were placed; where each lies is filled in here."""
+        wanted = {video.content for video in videos}
+        for path in self.archive.files():
+            if path.parent == self._folder and not wanted.issuperset(self.archive.members(path)):
+                self._stale.add(path)
+        for video in videos:  # what is still wanted of a shard that goes
+            self.place(video.content)
+        where = {content: self.archive.file(content) for content in wanted if content not in self._members}
+        shards = sorted(set(where.values()))
+        number = {path: k for k, path in enumerate(shards)}
+        rows = [changed(video, shard=number[where[c]] if (c := video.content) in where else HERE) for video in videos]
+        file = self._file or new_file(self._aside, parameters=self.archive.parameters)
+        self._file = file
+        write_index(file, rows, rejected, notes=notes, shards=shards)
+        file.close()
+        self._file = None
+        write_seal(self._aside)
+        self._leave_origin()
+        replace(self._aside, self.out)
+        self._sweep(shards)
+
+    def _close_shard(self) -> None:
+        assert self._file is not None
+        columns = facts_columns(list(self._members.values()))
+        write_columns(self._file.create_group("index"), columns)
+        self._file.close()
+        self._file = None
+        name = self._folder / f"{write_seal(self._aside).digest}.h5"
+        make_folder(self._folder)
+        replace(self._aside, name)  # what has this name already has these bytes, unless it is damaged
+        for row, content in enumerate(self._members):
+            origin = self.archive.file(content)
+            self.archive.move(content, name, columns, row)
+            if origin.stem == content:  # a piece, which nobody needs any more
+                origin.unlink(missing_ok=True)
+        self._members, self._size = {}, 0
+
+    def _sweep(self, shards: Sequence[Path]) -> None:
+        """Remove the shards that this store does not have."""
+        for path in self._folder.glob("*.h5"):
+            if path not in shards:
+                path.unlink()
+        with suppress(OSError):  # it is not empty, or was never there
+            self._folder.rmdir()
+
+    def _copy(self, content: str, origin: Path) -> None:
+        """Copy a video's streams, and nothing that a file of somebody else's may hold beside them."""
+        assert self._file is not None
+        if self._origin is None or self._origin[0] != origin:
+            self._leave_origin()
+            self._origin = (origin, guard.open_file(origin))
+        source = guard.group(guard.group(self._origin[1], "videos"), content)
+        target = self._file["videos"].create_group(content)
+        _copy_attributes(source, target)
+        for stream in STREAMS:
+            if stream not in source:
+                continue
+            group = guard.group(source, stream)
+            copied = target.create_group(stream)
+            _copy_attributes(group, copied)
+            for name in STREAM_DATASETS[stream]:
+                dtype, ndim = ("f2", 2) if stream == "audio" else DATASET_TYPES[name]
+                self._file.copy(guard.dataset(group, name, np.dtype(dtype), ndim=ndim), copied, name=name)
+            if stream_checksum(copied) != guard.attribute(group, "checksum"):
+                raise UserError(f"{origin} is damaged: {stream} of {content} is not what was written")
+
+    def _leave_origin(self) -> None:
+        if self._origin is not None:
+            self._origin[1].close()
+            self._origin = None
+
+
+def _copy_attributes(source, target) -> None:
+    for name in source.attrs:
+        guard.attribute(source, name)
+        target.attrs[name] = source.attrs[name]
