@@ -26,7 +26,7 @@ import tyro
 from preprocess import guard
 from preprocess.checksum import stream_checksum
 from preprocess.command import available_cores, parse_command, run_command
-from preprocess.encode import decode_flow, decode_rgb, frame_count, jpeg_size
+from preprocess.encode import check_jpegs, decode_flow, decode_rgb, frame_count
 from preprocess.errors import UserError, at_least, one_line
 from preprocess.index import STREAMS, Video
 from preprocess.info import total_bytes
@@ -136,24 +136,27 @@ def _check_rows(store: Store, decode: bool, rows: range) -> list[str]:
 
 def _check_frames(group, video: Video, stream: str, *, decode: bool) -> None:
     ends, data = frame_datasets(group, video, stream)
+    _check_place(video, f"{stream}_ends", ends)
+    _check_place(video, f"{stream}_data", data)
     ends, data = ends[:], data[:]
     if ends[0] != 0 or ends[-1] != len(data) or (np.diff(ends) < 4).any():
         raise guard.Hostile("frames begin and end where they cannot")
-    begins, lasts = ends[:-1], ends[1:] - 2
-    markers = (data[begins], data[begins + 1], data[lasts], data[lasts + 1])
-    if not all((found == expected).all() for found, expected in zip(markers, (0xFF, 0xD8, 0xFF, 0xD9), strict=True)):
-        raise guard.Hostile("a frame is no JPEG")
-    size = (video.height, video.width)
-    for begin, end in pairwise(ends):
-        jpeg = data[begin:end]
-        if decode:
-            {"rgb": decode_rgb, "flow": decode_flow}[stream](jpeg, size=size)
-        elif jpeg_size(jpeg) != ((2 * video.height, video.width) if stream == "flow" else size):
-            raise guard.Hostile("a frame has another size than the index says")
+    check_jpegs(data, ends, (video.height * (2 if stream == "flow" else 1), video.width))
+    lasts = ends[1:] - 2
+    if (data[lasts] != 0xFF).any() or (data[lasts + 1] != 0xD9).any():
+        raise guard.Hostile("a frame does not end")
+    for begin, end in pairwise(ends) if decode else ():
+        {"rgb": decode_rgb, "flow": decode_flow}[stream](data[begin:end])
+
+
+def _check_place(video: Video, name: str, data) -> None:
+    if video.at.get(name) != data.id.get_offset():
+        raise guard.Hostile("it lies elsewhere than the index says")
 
 
 def _check_audio(group, store: Store, video: Video) -> None:
     data = mel_dataset(group, store.parameters)
+    _check_place(video, "audio_data", data)
     if len(data) != frame_count(video.seconds):
         raise guard.Hostile(f"{len(data)} rows for {video.seconds} s")
     if not np.isfinite(data[:]).all():

@@ -37,40 +37,51 @@ def encode_flow(code: np.ndarray) -> np.ndarray:
     return _jpeg(np.concatenate([code[..., 0], code[..., 1]]), FLOW_QUALITY)
 
 
-def decode_rgb(jpeg: np.ndarray, *, size: tuple[int, int]) -> np.ndarray:
-    """The inverse of encode_rgb, for a frame of that (H, W).
+def decode_rgb(jpeg: np.ndarray) -> np.ndarray:
+    """The inverse of encode_rgb, for a JPEG that `check_jpegs` has let through.
 
-    Raises ValueError if it is no JPEG of that size; nothing is decoded then.
+    Raises ValueError if it cannot be decoded.
     """
     import cv2
 
-    return cv2.cvtColor(_image(jpeg, cv2.IMREAD_COLOR, size), cv2.COLOR_BGR2RGB)
+    return _image(jpeg, cv2.IMREAD_COLOR_RGB)
 
 
-def decode_flow(jpeg: np.ndarray, *, size: tuple[int, int]) -> np.ndarray:
-    """The inverse of encode_flow, for a frame of that (H, W): (H, W, 2) uint8, still quantised.
+def decode_flow(jpeg: np.ndarray) -> np.ndarray:
+    """The inverse of encode_flow, for such a JPEG: (2, H, W) uint8, still quantised, x before y.
 
-    Raises ValueError if it is no JPEG of that size; nothing is decoded then.
+    Raises ValueError if it cannot be decoded.
     """
     import cv2
 
-    height, width = size
-    planes = _image(jpeg, cv2.IMREAD_GRAYSCALE, (2 * height, width))
-    return np.stack([planes[:height], planes[height:]], axis=-1)
+    planes = _image(jpeg, cv2.IMREAD_GRAYSCALE)
+    return planes.reshape(2, len(planes) // 2, -1)
 
 
-def jpeg_size(jpeg: np.ndarray) -> tuple[int, int] | None:
-    """(height, width) that a JPEG's header tells (ITU T.81, B.2.2); None if it is no JPEG.
+def check_jpegs(data: np.ndarray, ends: np.ndarray, size: tuple[int, int]) -> None:
+    """See that the frames between `ends` (T + 1,) in `data` are JPEGs of `size`, (H, W), by their headers alone.
 
-    Any marker that a decoder might step over by another number of bytes ends the search: it could hide a second header.
+    A forged header would make a decoder allocate gigabytes. The headers of a stream are laid out alike, since one
+    encoder wrote them, so the first says where to look in all. Raises ValueError if one is anything else.
     """
+    begins = ends[:-1]
+    places = _header_places(data[begins[0] : ends[1]])
+    if places is None or np.diff(ends).min() <= places[-1]:
+        raise ValueError("a frame is no JPEG")
+    headers = data[begins[:, None] + places]
+    height, width = (int(number) for number in headers[0, -4:].reshape(2, 2) @ (256, 1))
+    if (height, width) != size or (headers != headers[0]).any():
+        raise ValueError(f"a frame is no JPEG of {size[1]}×{size[0]} pixels")
+
+
+def _header_places(jpeg: np.ndarray) -> np.ndarray | None:
+    """Where a JPEG's markers and their lengths stand, up to the picture's size, which is last (ITU T.81, B.2.2)."""
     data = jpeg[:4096].tobytes()
-    at = 2
+    places, at = [0, 1], 2
     while data[:2] == b"\xff\xd8" and at + 9 <= len(data) and data[at] == 0xFF:
+        places += range(at, at + 4)
         if data[at + 1] in FRAME_HEADERS:
-            return int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")
-        if data[at + 1] not in BEFORE_FRAME:
-            return None
+            return np.array([*places, *range(at + 5, at + 9)])
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return None
 
@@ -86,12 +97,10 @@ def _jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
 
 
-def _image(jpeg: np.ndarray, mode: int, size: tuple[int, int]) -> np.ndarray:
+def _image(jpeg: np.ndarray, mode: int) -> np.ndarray:
     import cv2
 
-    if jpeg_size(jpeg) != size:  # also keeps a forged header from making OpenCV allocate gigabytes
-        raise ValueError(f"a frame is no JPEG of {size[1]}×{size[0]} pixels")
     image = cv2.imdecode(jpeg, mode)
-    if image is None or image.shape[:2] != size:  # an orientation in its headers turns it
+    if image is None:
         raise ValueError("a frame cannot be decoded")
     return image

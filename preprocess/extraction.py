@@ -192,8 +192,7 @@ class Extraction:
         store = Store(self.settings.out)
         if (store.parameters, store.rejected, store.notes) != (self.parameters, rejected, notes):
             return False
-        there = [vars(video) | {"shard": None} for video in store.videos]
-        return there == [vars(video) | {"shard": None} for video in videos] and all(f.exists() for f in store.shards)
+        return store.videos == videos and all(shard.exists() for shard in store.shards)
 
     def _check_still_there(self, manifest: Manifest) -> None:
         """Raises UserError if it is not one video that is missing, but all of them."""

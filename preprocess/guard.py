@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from preprocess.seal import Broken, read_seal
+from preprocess.seal import Broken, Seal, read_seal
 
 LONGEST_ATTRIBUTE = 1 << 16  # bytes
 
@@ -19,19 +19,28 @@ class Hostile(Exception):
     """A file that no run of this program wrote. The message says what is wrong, without the file's name."""
 
 
-def open_file(path: str | os.PathLike, *, digest: str | None = None):
-    """Open a sealed HDF5 file for reading; one with that digest in its seal, if one is given.
+def check_seal(path: str | os.PathLike, *, digest: str | None = None) -> Seal:
+    """The seal of a file; with that digest, if one is given.
 
-    Raises Hostile if it is no HDF5 file, has no or another seal, or another length than its seal says.
+    Raises Hostile if the file has no or another seal, or another length than its seal says.
     """
-    import h5py
-
     try:
         seal = read_seal(Path(path))
     except Broken as error:
         raise Hostile(str(error)) from error
     if digest not in (None, seal.digest):
         raise Hostile("it is not the file that is meant: another has taken its place")
+    return seal
+
+
+def open_file(path: str | os.PathLike, *, digest: str | None = None):
+    """Open a sealed HDF5 file for reading; one with that digest in its seal, if one is given.
+
+    Raises Hostile if it is no HDF5 file, or `check_seal` does not like it.
+    """
+    import h5py
+
+    check_seal(path, digest=digest)
     try:
         return h5py.File(path, "r")
     except OSError as error:

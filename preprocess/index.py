@@ -19,8 +19,14 @@ UNLABELLED = -1
 HERE = -1  # the shard number of what lies in the store's own file
 CONTENT = np.dtype("S32")  # a digest in hexadecimal digits
 
-NUMBERS = {"seconds": np.dtype("f8"), "expected": np.dtype("f8")} | dict.fromkeys(
-    ("frames", "height", "width", "damaged", *(f"bytes_{stream}" for stream in STREAMS)), np.dtype("i8")
+DATASETS = ("rgb_data", "rgb_ends", "flow_data", "flow_ends", "audio_data")  # what a video has in the store, at most
+NUMBERS = dict.fromkeys(("seconds", "expected", "sound_from", "sound_until"), np.dtype("f8")) | dict.fromkeys(
+    (
+        *("frames", "height", "width", "damaged"),
+        *(f"bytes_{stream}" for stream in STREAMS),
+        *(f"at_{dataset}" for dataset in DATASETS),
+    ),
+    np.dtype("i8"),
 )
 FLAGS = dict.fromkeys((f"has_{stream}" for stream in STREAMS), np.dtype("u1"))
 REASONS = tuple(f"why_no_{stream}" for stream in STREAMS)
@@ -39,9 +45,11 @@ class Facts:
     width: int
     expected: float | None = None  # seconds that the container or its timestamps promise; None if they do not say
     damaged: int = 0  # packets that could not be decoded, and frames whose time could not be right
+    sound: tuple[float, float] | None = None  # seconds from and until which the sound track has samples
     streams: dict[str, bool] = field(default_factory=dict)  # stream → whether the video has it
     why: dict[str, str] = field(default_factory=dict)  # stream → why it is absent
     bytes: dict[str, int] = field(default_factory=dict)  # stream → what it takes in the store
+    at: dict[str, int] = field(default_factory=dict, compare=False)  # one of DATASETS → its place in its file, in bytes
 
     @property
     def truncated(self) -> bool:
@@ -57,7 +65,7 @@ class Video(Facts):
     label: str | None = None
     group: str | None = None
     split: str | None = None  # train, val, test
-    shard: int = HERE  # which of the store's files holds its streams
+    shard: int = field(default=HERE, compare=False)  # which of the store's files holds its streams
 
 
 @dataclass(frozen=True)
@@ -151,15 +159,17 @@ class Videos(Sequence[Video]):
 
 def facts_at(columns: Columns, row: int) -> dict:
     """One row's Facts, as keyword arguments."""
-    expected = float(columns["expected"][row])
+    expected, begin, end = (float(columns[name][row]) for name in ("expected", "sound_from", "sound_until"))
     return {
         "content": columns["content"][row].decode(),
         "seconds": float(columns["seconds"][row]),
         "expected": None if np.isnan(expected) else expected,
+        "sound": None if np.isnan(begin) else (begin, end),
         **{name: int(columns[name][row]) for name in ("frames", "height", "width", "damaged")},
         "streams": {stream: bool(columns[f"has_{stream}"][row]) for stream in STREAMS},
         "why": {stream: why for stream in STREAMS if (why := columns[f"why_no_{stream}"][row])},
         "bytes": {stream: int(columns[f"bytes_{stream}"][row]) for stream in STREAMS},
+        "at": {name: at for name in DATASETS if (at := int(columns[f"at_{name}"][row]))},
     }
 
 
@@ -168,12 +178,16 @@ def facts_columns(rows: Sequence[Facts]) -> Columns:
     columns: Columns = {"content": np.array([row.content for row in rows], CONTENT)}
     columns["seconds"] = np.array([row.seconds for row in rows], "f8")
     columns["expected"] = np.array([np.nan if row.expected is None else row.expected for row in rows], "f8")
+    sounds = [row.sound or (np.nan, np.nan) for row in rows]
+    columns["sound_from"], columns["sound_until"] = np.array(sounds, "f8").reshape(-1, 2).T.copy()
     for name in ("frames", "height", "width", "damaged"):
         columns[name] = np.array([getattr(row, name) for row in rows], "i8")
     for stream in STREAMS:
         columns[f"has_{stream}"] = np.array([row.streams.get(stream, False) for row in rows], "u1")
         columns[f"bytes_{stream}"] = np.array([row.bytes.get(stream, 0) for row in rows], "i8")
         columns[f"why_no_{stream}"] = Texts.of([row.why.get(stream, "") for row in rows])
+    for name in DATASETS:
+        columns[f"at_{name}"] = np.array([row.at.get(name, 0) for row in rows], "i8")
     return columns
 
 
@@ -259,7 +273,8 @@ def _check_facts(columns: Columns) -> None:
             raise guard.Hostile(f"index/{name} holds numbers below one")
     if not (np.isfinite(columns["seconds"]).all() and (columns["seconds"] > 0).all()):
         raise guard.Hostile("index/seconds holds what is no length")
-    if (columns["damaged"] < 0).any() or any((columns[f"bytes_{stream}"] < 0).any() for stream in STREAMS):
+    counts = ("damaged", *(f"bytes_{stream}" for stream in STREAMS), *(f"at_{name}" for name in DATASETS))
+    if any((columns[name] < 0).any() for name in counts):
         raise guard.Hostile("the index holds counts below zero")
     if any((columns[name] > 1).any() for name in FLAGS):
         raise guard.Hostile("the index holds flags that are neither 0 nor 1")

@@ -7,7 +7,6 @@ with another content, label, group or split is refused. The stores that are join
 """
 
 from dataclasses import dataclass
-from dataclasses import replace as changed
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +15,7 @@ import tyro
 from preprocess.archive import Archive
 from preprocess.command import parse_command, run_command
 from preprocess.errors import UserError, at_least, one_line
-from preprocess.index import HERE, Rejected, Video
+from preprocess.index import Rejected, Video
 from preprocess.info import print_summary
 from preprocess.ledger import Ledger, differences
 from preprocess.progress import progress
@@ -77,7 +76,6 @@ def join_videos(stores: list[Store]) -> list[Video]:
     found: dict[str, tuple[Video, Store]] = {}
     for store in stores:
         for video in store.videos:
-            video = changed(video, shard=HERE)
             before, other = found.setdefault(video.path, (video, store))
             if before != video:
                 names = ("content", "label", "group", "split")

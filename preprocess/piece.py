@@ -189,6 +189,7 @@ def _write(target: Path, decoder: Decoder, content: str, settings: PieceSettings
             frames=decoder.frames.emitted,
             height=decoder.size[0],
             width=decoder.size[1],
+            sound=None if "audio" in why else decoder.sound.covered,
             damaged=decoder.errors + decoder.frames.dropped,
             streams={stream: stream not in why for stream in STREAMS},
             why=why,

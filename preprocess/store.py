@@ -22,13 +22,14 @@ import json
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from preprocess import guard
-from preprocess.encode import decode_flow, decode_rgb
+from preprocess.encode import check_jpegs, decode_flow, decode_rgb
 from preprocess.errors import UserError
 from preprocess.index import (
     CONTENT,
@@ -47,7 +48,10 @@ from preprocess.seal import BLOCK, Broken, read_seal
 FORMAT = "tristream"
 VERSION = 2
 SHARD_NAME = re.compile(r"[0-9a-f]{32}\.h5")
-OPEN_FILES = 32  # shards that a process keeps open
+OPEN_FILES = 256  # shards that a process keeps open
+EVERYTHING = (slice(None), slice(None))
+
+Found = TypeVar("Found")
 
 
 class Store:
@@ -70,7 +74,7 @@ class Store:
         try:
             self.digest = read_seal(self.path).digest
             with guard.open_file(self.path) as file:
-                self._read(file)
+                self._load(file)
         except guard.Hostile as error:
             raise UserError(f"{self.path} is no store that this program wrote: {error}") from error
         except (Broken, OSError, RuntimeError, KeyError) as error:  # the latter from within HDF5
@@ -78,7 +82,7 @@ class Store:
             raise UserError(f"{self.path} is damaged or was cut short ({error}): {how}") from error
         self._files = _Files()
 
-    def _read(self, file) -> None:
+    def _load(self, file) -> None:
         self.parameters: dict = read_parameters(file)
         self.classes: list[str] = list(read_texts(file, "classes"))
         self.notes: list[str] = list(read_texts(file, "notes"))
@@ -121,46 +125,69 @@ class Store:
         return [*self.shards, self.path]
 
     def group(self, video: Video):
-        """The h5py group of a video.
+        """The h5py group of a video, for those who look at more than its frames.
 
         Raises UserError if the file that holds it is not the one that the index means.
         """
-        path = self.path if video.shard < 0 else self.shards[video.shard]
-        file = self._files.open(path, self.digests[video.shard])
+        path, digest = self._place(video)
         try:
-            return guard.group(guard.group(file, "videos"), video.content)
+            return guard.group(guard.group(self._files.hdf5(path, digest), "videos"), video.content)
         except guard.Hostile as error:
             raise UserError(f"{path}: {error}") from error
 
-    def frames(self, video: Video, stream: str, steps: Sequence[int]) -> np.ndarray:
-        """Frames of rgb: (T, H, W, 3) uint8; of flow: (T, H, W, 2) uint8, quantised (see preprocess.encode).
+    def frames(
+        self, video: Video, stream: str, steps: Sequence[int], *, window: tuple[slice, slice] = EVERYTHING
+    ) -> np.ndarray:
+        """Frames of rgb: (T, H, W, 3) uint8; of flow: (T, 2, H, W) uint8, quantised, x before y.
 
         `steps` are indices, in any order, repeats allowed; what lies between the first and the last is read at one go.
+        `window` cuts rows and columns. HDF5 is not asked: the index knows where the bytes are.
         Raises UserError where the store does not hold what its index says.
         """
-        decode = {"rgb": decode_rgb, "flow": decode_flow}[stream]
         first, last = min(steps), max(steps)
         if not 0 <= first <= last < frame_number(video, stream):
             raise IndexError(f"{video.path} has {frame_number(video, stream)} frames of {stream}, not {last + 1}")
+        decode, (rows, columns) = {"rgb": decode_rgb, "flow": decode_flow}[stream], window
+        size = (video.height * (2 if stream == "flow" else 1), video.width)
         try:
-            ends, data = frame_datasets(self.group(video), video, stream)
-            ends = ends[first : last + 2]
-            if not (ends[0] >= 0 and (np.diff(ends) > 0).all() and ends[-1] <= len(data)):
-                raise guard.Hostile("frames begin and end where they cannot")
-            jpegs = data[ends[0] : ends[-1]]
-            size = (video.height, video.width)
-            pieces = {k: jpegs[ends[k - first] - ends[0] : ends[k - first + 1] - ends[0]] for k in {*steps}}
-            decoded = {k: decode(jpeg, size=size) for k, jpeg in pieces.items()}
-        except (guard.Hostile, ValueError) as error:
+            ends = self._read(video, f"{stream}_ends", first, last + 2 - first, np.dtype("i8"))
+            most = video.bytes[stream] - ends.itemsize * (frame_number(video, stream) + 1)
+            if not (ends[0] >= 0 and (np.diff(ends) > 0).all() and ends[-1] <= most):
+                raise ValueError("frames begin and end where they cannot")
+            jpegs = self._read(video, f"{stream}_data", int(ends[0]), int(ends[-1] - ends[0]), np.dtype("u1"))
+            ends = ends - ends[0]
+            check_jpegs(jpegs, ends, size)
+            decoded = {k: decode(jpegs[ends[k - first] : ends[k - first + 1]]) for k in {*steps}}
+        except ValueError as error:
             raise UserError(f"{self.path}: {stream} of {video.path} is damaged: {error}") from error
-        return np.stack([decoded[k] for k in steps])
+        if stream == "rgb":
+            return np.stack([decoded[k][rows, columns] for k in steps])
+        return np.stack([decoded[k][:, rows, columns] for k in steps])
 
     def mel(self, video: Video, start: int, stop: int) -> np.ndarray:
         """Rows start…stop of the log-mel spectrogram: (stop - start, M) float16."""
+        bands, dtype = self.parameters["mel_bands"], np.dtype("f2")
+        total = video.bytes["audio"] // (bands * dtype.itemsize)
+        start, stop = min(max(start, 0), total), min(stop, total)
         try:
-            return mel_dataset(self.group(video), self.parameters)[start:stop]
-        except guard.Hostile as error:
+            values = self._read(video, "audio_data", start * bands, (stop - start) * bands, dtype)
+        except ValueError as error:
             raise UserError(f"{self.path}: audio of {video.path} is damaged: {error}") from error
+        return values.reshape(stop - start, bands)
+
+    def _place(self, video: Video) -> tuple[Path, str]:
+        return self.path if video.shard < 0 else self.shards[video.shard], self.digests[video.shard]
+
+    def _read(self, video: Video, dataset: str, first: int, count: int, dtype: np.dtype) -> np.ndarray:
+        """Values first…first + count of one of a video's datasets.
+
+        Raises ValueError if they are not within the file.
+        """
+        handle, size = self._files.handle(*self._place(video))
+        begin = video.at.get(dataset, size) + first * dtype.itemsize
+        if begin + count * dtype.itemsize > size:
+            raise ValueError("it claims bytes that are not in the file")
+        return np.frombuffer(os.pread(handle, count * dtype.itemsize, begin), dtype)
 
 
 class _Files:
@@ -168,24 +195,43 @@ class _Files:
 
     def __init__(self) -> None:
         self._owner = os.getpid()
-        self._open: OrderedDict[Path, object] = OrderedDict()
+        self._hdf5: OrderedDict[Path, object] = OrderedDict()
+        self._handles: OrderedDict[Path, tuple[int, int]] = OrderedDict()
 
-    def open(self, path: Path, digest: str):
+    def hdf5(self, path: Path, digest: str):
+        """An h5py file."""
+        self._check_owner()
+        if path not in self._hdf5:
+            self._hdf5[path] = _checked(path, lambda: guard.open_file(path, digest=digest))
+            if len(self._hdf5) > OPEN_FILES:
+                self._hdf5.popitem(last=False)[1].close()  # type: ignore[attr-defined]
+        return self._hdf5[path]
+
+    def handle(self, path: Path, digest: str) -> tuple[int, int]:
+        """A file descriptor for reading, and the file's size."""
+        self._check_owner()
+        if path not in self._handles:
+            seal = _checked(path, lambda: guard.check_seal(path, digest=digest))
+            self._handles[path] = (os.open(path, os.O_RDONLY), seal.size)
+            if len(self._handles) > OPEN_FILES:
+                os.close(self._handles.popitem(last=False)[1][0])
+        return self._handles[path]
+
+    def _check_owner(self) -> None:
         if self._owner != os.getpid():
             self.__init__()
-        if path not in self._open:
-            self._open[path] = _open_member(path, digest)
-            if len(self._open) > OPEN_FILES:
-                self._open.popitem(last=False)[1].close()  # type: ignore[attr-defined]
-        self._open.move_to_end(path)
-        return self._open[path]
+
+    def __del__(self) -> None:
+        if self._owner == os.getpid():
+            for handle, _ in self._handles.values():
+                os.close(handle)
 
 
-def _open_member(path: Path, digest: str):
+def _checked(path: Path, look: Callable[[], Found]) -> Found:
     if not path.is_file():
         raise UserError(f"{path} is missing: a store's shards lie beside it and move with it")
     try:
-        return guard.open_file(path, digest=digest)
+        return look()
     except guard.Hostile as error:
         raise UserError(f"{path} is damaged, or was replaced while the store was in use: {error}") from error
 

@@ -58,8 +58,7 @@ class StoreWriter:
             return
         if self._file is None:
             self._file = new_file(self._aside, parameters=self.archive.parameters)
-        self._copy(content, origin)
-        self._members[content] = self.archive.facts(content)
+        self._members[content] = changed(self.archive.facts(content), at=self._copy(content, origin))
         self._size += sum(self._members[content].bytes.values())
         if self._size >= self.shard_bytes:
             self._close_shard()
@@ -75,7 +74,12 @@ class StoreWriter:
         where = {content: self.archive.file(content) for content in wanted if content not in self._members}
         shards = sorted(set(where.values()))
         number = {path: k for k, path in enumerate(shards)}
-        rows = [changed(video, shard=number[where[c]] if (c := video.content) in where else HERE) for video in videos]
+        rows = [
+            changed(video, shard=number[where[c]], at=self.archive.facts(c).at)
+            if (c := video.content) in where
+            else changed(video, shard=HERE, at=self._members[c].at)
+            for video in videos
+        ]
         file = self._file or new_file(self._aside, parameters=self.archive.parameters)
         self._file = file
         write_index(file, rows, rejected, notes=notes, shards=shards)
@@ -110,8 +114,8 @@ class StoreWriter:
         with suppress(OSError):  # it is not empty, or was never there
             self._folder.rmdir()
 
-    def _copy(self, content: str, origin: Path) -> None:
-        """Copy a video's streams, and nothing that a file of somebody else's may hold beside them."""
+    def _copy(self, content: str, origin: Path) -> dict[str, int]:
+        """Copy a video's streams, and nothing that a file of somebody else's may hold beside them; say where to."""
         assert self._file is not None
         if self._origin is None or self._origin[0] != origin:
             self._leave_origin()
@@ -119,6 +123,7 @@ class StoreWriter:
         source = guard.group(guard.group(self._origin[1], "videos"), content)
         target = self._file["videos"].create_group(content)
         _copy_attributes(source, target)
+        at = {}
         for stream in STREAMS:
             if stream not in source:
                 continue
@@ -128,8 +133,10 @@ class StoreWriter:
             for name in STREAM_DATASETS[stream]:
                 dtype, ndim = ("f2", 2) if stream == "audio" else DATASET_TYPES[name]
                 self._file.copy(guard.dataset(group, name, np.dtype(dtype), ndim=ndim), copied, name=name)
+                at[f"{stream}_{name}"] = copied[name].id.get_offset()
             if stream_checksum(copied) != guard.attribute(group, "checksum"):
                 raise UserError(f"{origin} is damaged: {stream} of {content} is not what was written")
+        return at
 
     def _leave_origin(self) -> None:
         if self._origin is not None:

@@ -93,9 +93,11 @@ def _add(videos: h5py.Group, spec: Spec, rng: np.random.Generator) -> Video:
         height=rgb.shape[1],
         width=rgb.shape[2],
         content=content,
+        sound=(spec.covered or (0.0, spec.seconds)) if "audio" in spec.streams else None,
         streams={name: name in spec.streams for name in STREAMS},
         why={name: "left out" for name in STREAMS if name not in spec.streams},
         bytes={name: sum(data.nbytes for data in stream.values()) for name, stream in videos[content].items()},
+        at={f"{n}_{k}": data.id.get_offset() for n, stream in videos[content].items() for k, data in stream.items()},
     )
 
 
