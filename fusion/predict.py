@@ -60,4 +60,4 @@ def answer(
 
 def prepare(batch: Batch, *, training: bool) -> dict[str, torch.Tensor]:
     """The towers' inputs of a batch that is on the device."""
-    return {name: STREAMS[name].prepare(clips, training=training) for name, clips in batch.clips.items()}
+    return {name: STREAMS[name].prepare(clips, batch.clip, training=training) for name, clips in batch.clips.items()}

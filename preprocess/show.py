@@ -76,7 +76,7 @@ def draw(store: Store, video: Video, path: Path) -> None:
     frames = store.frames(video, "rgb", at)
     _strip(pictures, frames, times, step, "frames")
     if video.streams["flow"]:
-        flow = dequantise_flow(store.frames(video, "flow", np.minimum(at, video.frames - 2)))
+        flow = np.moveaxis(dequantise_flow(store.frames(video, "flow", np.minimum(at, video.frames - 2))), 1, -1)
         full = max(FULL_COLOUR, float(np.quantile(np.linalg.norm(flow, axis=-1), 0.995)))
         _strip(motion, flow_to_rgb(flow, full=full), times, step, f"flow, full colour is {full:.1f} pixels a frame")
         _wheel(motion)

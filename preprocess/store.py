@@ -136,18 +136,26 @@ class Store:
             raise UserError(f"{path}: {error}") from error
 
     def frames(
-        self, video: Video, stream: str, steps: Sequence[int], *, window: tuple[slice, slice] = EVERYTHING
+        self,
+        video: Video,
+        stream: str,
+        steps: Sequence[int],
+        *,
+        window: tuple[slice, slice] = EVERYTHING,
+        out: np.ndarray | None = None,
     ) -> np.ndarray:
         """Frames of rgb: (T, H, W, 3) uint8; of flow: (T, 2, H, W) uint8, quantised, x before y.
 
         `steps` are indices, in any order, repeats allowed; what lies between the first and the last is read at one go.
-        `window` cuts rows and columns. HDF5 is not asked: the index knows where the bytes are.
+        `window` cuts rows and columns; `out` is filled, if it is given. HDF5 is not asked: the index knows where the
+        bytes are.
         Raises UserError where the store does not hold what its index says.
         """
         first, last = min(steps), max(steps)
         if not 0 <= first <= last < frame_number(video, stream):
             raise IndexError(f"{video.path} has {frame_number(video, stream)} frames of {stream}, not {last + 1}")
-        decode, (rows, columns) = {"rgb": decode_rgb, "flow": decode_flow}[stream], window
+        decode = {"rgb": decode_rgb, "flow": decode_flow}[stream]
+        place = window if stream == "rgb" else (slice(None), *window)
         size = (video.height * (2 if stream == "flow" else 1), video.width)
         try:
             ends = self._read(video, f"{stream}_ends", first, last + 2 - first, np.dtype("i8"))
@@ -157,12 +165,10 @@ class Store:
             jpegs = self._read(video, f"{stream}_data", int(ends[0]), int(ends[-1] - ends[0]), np.dtype("u1"))
             ends = ends - ends[0]
             check_jpegs(jpegs, ends, size)
-            decoded = {k: decode(jpegs[ends[k - first] : ends[k - first + 1]]) for k in {*steps}}
+            decoded = {k: decode(jpegs[ends[k - first] : ends[k - first + 1]])[place] for k in {*steps}}
+            return np.stack([decoded[k] for k in steps], out=out)
         except ValueError as error:
             raise UserError(f"{self.path}: {stream} of {video.path} is damaged: {error}") from error
-        if stream == "rgb":
-            return np.stack([decoded[k][rows, columns] for k in steps])
-        return np.stack([decoded[k][:, rows, columns] for k in steps])
 
     def mel(self, video: Video, start: int, stop: int) -> np.ndarray:
         """Rows start…stop of the log-mel spectrogram: (stop - start, M) float16."""

@@ -7,6 +7,7 @@ from preprocess.encode import MEL_RATE, SILENCE
 from preprocess.index import Video
 from preprocess.store import Store
 from streams.clip import ClipSettings
+from streams.spec import Shapes
 
 CENTRE, SPREAD = -6.0, 4.0  # of log-mel over everyday sound: keeps a tower's input near unit variance
 GAIN = 1.0  # nepers of power, to either side: a louder or quieter take
@@ -22,12 +23,21 @@ class Audio:
     def channels(self, parameters: dict) -> int:
         return parameters["mel_bands"]
 
+    def shapes(self, parameters: dict, clip: ClipSettings) -> Shapes:
+        return {"mel": ((parameters["mel_bands"], round(clip.audio_seconds * MEL_RATE)), np.float32)}
+
     def read(
-        self, store: Store, video: Video, start: int, clip: ClipSettings, rng: np.random.Generator | None
-    ) -> np.ndarray | None:
-        if not video.streams["audio"]:
-            return None
-        mel = self.empty(store, clip)
+        self,
+        store: Store,
+        video: Video,
+        start: int,
+        clip: ClipSettings,
+        rng: np.random.Generator | None,
+        into: dict[str, np.ndarray],
+    ) -> bool:
+        if video.sound is None:
+            return False
+        mel = into["mel"]
         count = mel.shape[1]
         total = round(video.seconds * MEL_RATE)
         centre = (start + clip.span / 2) / store.fps
@@ -35,18 +45,15 @@ class Audio:
         first = round(centre * MEL_RATE - count / 2)
         first = min(max(first, 0), total - count) if total >= count else -((count - total) // 2)
         begin, end = max(first, 0), min(first + count, total)
-        covered = store.group(video)["audio"].attrs["covered"] * MEL_RATE
-        if end <= covered[0] or begin >= covered[1]:
-            return None  # the track starts later or ended before
+        if end <= video.sound[0] * MEL_RATE or begin >= video.sound[1] * MEL_RATE:
+            return False  # the track starts later or ended before
+        if end - begin < count:
+            mel[:] = SILENCE
         mel[:, begin - first : end - first] = store.mel(video, begin, end).T
-        return mel
+        return True
 
-    def empty(self, store: Store, clip: ClipSettings) -> np.ndarray:
-        shape = (store.parameters["mel_bands"], round(clip.audio_seconds * MEL_RATE))
-        return np.full(shape, SILENCE, np.float32)
-
-    def prepare(self, batch: torch.Tensor, *, training: bool) -> torch.Tensor:
-        mel = (batch - CENTRE) / SPREAD
+    def prepare(self, clips: dict[str, torch.Tensor], clip: ClipSettings, *, training: bool) -> torch.Tensor:
+        mel = (clips["mel"] - CENTRE) / SPREAD
         if training:
             gain = torch.empty(len(mel), 1, 1, device=mel.device).uniform_(-GAIN, GAIN) / SPREAD
             mel = mel + gain

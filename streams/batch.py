@@ -11,16 +11,18 @@ from preprocess.index import Video
 from preprocess.store import Store
 from streams import STREAMS
 from streams.clip import ClipSettings, random_start, view_starts
+from streams.spec import Stream
 
 
 @dataclass(frozen=True)
 class Batch:
     """B clips. What absent streams hold in `clips` is never looked at."""
 
-    clips: dict[str, torch.Tensor]  # stream → (B, ...), as the stream's `read` gives them
+    clips: dict[str, dict[str, torch.Tensor]]  # stream → name → (B, ...), as the stream's `shapes` says
     present: dict[str, torch.Tensor]  # stream → (B,) bool
     labels: torch.Tensor  # (B,) int64
     videos: torch.Tensor  # (B,) int64: row of the videos that the dataset was made of
+    clip: ClipSettings  # the shape of the clips
 
     def to(self, device: torch.device) -> "Batch":
         """Move everything, without waiting for it."""
@@ -29,19 +31,21 @@ class Batch:
             return tensor.to(device, non_blocking=True)
 
         return Batch(
-            {name: move(clips) for name, clips in self.clips.items()},
+            {name: {part: move(clip) for part, clip in clips.items()} for name, clips in self.clips.items()},
             {name: move(mask) for name, mask in self.present.items()},
             move(self.labels),
             move(self.videos),
+            self.clip,
         )
 
     def pin_memory(self) -> "Batch":
         """For the DataLoader: pages from which a GPU can copy while the program goes on."""
         return Batch(
-            {name: clips.pin_memory() for name, clips in self.clips.items()},
+            {name: {part: clip.pin_memory() for part, clip in clips.items()} for name, clips in self.clips.items()},
             {name: mask.pin_memory() for name, mask in self.present.items()},
             self.labels.pin_memory(),
             self.videos.pin_memory(),
+            self.clip,
         )
 
 
@@ -75,31 +79,30 @@ class ClipDataset(Dataset):
     def __len__(self) -> int:
         return len(self.videos)
 
-    def __getitem__(self, key: tuple[int, int]) -> dict:
-        row, number = key
+    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch:
+        """A batch, every clip decoded to its place in it."""
+        clips = {name: self._empty(stream, len(keys)) for name, stream in self.streams.items()}
+        present = {name: torch.zeros(len(keys), dtype=torch.bool) for name in self.streams}
+        labels = torch.full((len(keys),), -1)
+        for at, key in enumerate(keys):
+            video, start, rng = self._window(*key)
+            labels[at] = -1 if video.label is None else self.rows[video.label]
+            for name, stream in self.streams.items():
+                into = {part: array[at].numpy() for part, array in clips[name].items()}
+                present[name][at] = stream.read(self.store, video, start, self.clip, rng, into)
+        return Batch(clips, present, labels, torch.tensor([row for row, _ in keys]), self.clip)
+
+    def _window(self, row: int, number: int) -> tuple[Video, int, np.random.Generator | None]:
+        """The video, the first frame of its clip, and what augments it."""
         video = self.videos[row]
         if self.seed is None:
-            start, rng = view_starts(video, self.clip, self.views)[number], None
-        else:
-            rng = np.random.default_rng((self.seed, number, row))
-            start = random_start(video, self.clip, rng)
-        clips = {name: stream.read(self.store, video, start, self.clip, rng) for name, stream in self.streams.items()}
-        return {"clips": clips, "label": -1 if video.label is None else self.rows[video.label], "video": row}
+            return video, view_starts(video, self.clip, self.views)[number], None
+        rng = np.random.default_rng((self.seed, number, row))
+        return video, random_start(video, self.clip, rng), rng
 
-    def collate(self, items: list[dict]) -> Batch:
-        """Stack items; absent streams get a placeholder and a False."""
-        clips, present = {}, {}
-        for name, stream in self.streams.items():
-            read = [item["clips"][name] for item in items]
-            present[name] = torch.tensor([clip is not None for clip in read])
-            empty = None if all(clip is not None for clip in read) else stream.empty(self.store, self.clip)
-            clips[name] = torch.from_numpy(np.stack([empty if clip is None else clip for clip in read]))
-        return Batch(
-            clips,
-            present,
-            torch.tensor([item["label"] for item in items]),
-            torch.tensor([item["video"] for item in items]),
-        )
+    def _empty(self, stream: Stream, count: int) -> dict[str, torch.Tensor]:
+        shapes = stream.shapes(self.store.parameters, self.clip).items()
+        return {name: torch.from_numpy(np.zeros((count, *shape), dtype)) for name, (shape, dtype) in shapes}
 
 
 class EpochSampler(Sampler):
@@ -144,13 +147,18 @@ def make_loader(dataset: ClipDataset, sampler: Sampler, *, batch: int, workers: 
         batch_size=batch,
         sampler=sampler,
         num_workers=workers,
-        collate_fn=dataset.collate,
+        collate_fn=_as_it_is,
         pin_memory=pin,
         persistent_workers=workers > 0,
         worker_init_fn=_one_thread,
         prefetch_factor=2 if workers else None,
         generator=torch.Generator(),  # its own: else each new iterator draws from the program's random numbers
     )
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    """The dataset makes batches itself."""
+    return batch
 
 
 def _one_thread(_: int) -> None:

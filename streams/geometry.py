@@ -1,69 +1,92 @@
-"""Cutting, turning, scaling and flipping: one affine map a clip, the same for all of its frames."""
+"""Cutting, turning, scaling and flipping: one affine map a clip, the same for all of its frames.
+
+A reader only cuts a square window out of the stored frames, so that clips of videos of any shape fit into one batch;
+the map itself is done for a whole batch at once, where the model runs.
+"""
+
+import math
 
 import numpy as np
+import torch
+from einops import rearrange
+from torch.nn.functional import grid_sample
 
 EVAL_SHARE = 7 / 8  # of the short side: 112 of 128 pixels, at their own scale
 SCALE = (0.65, 1.0)  # share of the short side that a training crop shows
 STRETCH = 1.15  # widest change of a training crop's aspect
 TURN = 8.0  # degrees, to either side
 
-
-def centre_crop(height: int, width: int, size: int) -> np.ndarray:
-    """The (2, 3) matrix that maps frame pixels (x, y, 1) to pixels of a `size` × `size` crop of the middle."""
-    return _matrix(height, width, size, side=EVAL_SHARE * min(height, width))
+Window = tuple[slice, slice]  # rows and columns
 
 
-def random_crop(height: int, width: int, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Such a matrix with random place, scale, aspect, small rotation, and half of the time a flip left to right."""
+def centre_crop(height: int, width: int, size: int) -> tuple[np.ndarray, Window]:
+    """A crop of the middle: the (2, 3) matrix that maps pixels (x, y, 1) of the window to those of the crop."""
+    return _crop(height, width, size, side=EVAL_SHARE * min(height, width))
+
+
+def random_crop(height: int, width: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, Window]:
+    """Such a crop with random place, scale, aspect, small rotation, and half of the time a flip left to right."""
     side = min(height, width) * rng.uniform(*SCALE)
-    room = np.maximum(0.0, (np.array([width, height]) - side) / 2)
-    return _matrix(
+    room = (max(0.0, (width - side) / 2), max(0.0, (height - side) / 2))
+    return _crop(
         height,
         width,
         size,
         side=side,
-        shift=rng.uniform(-room, room),
+        shift=(rng.uniform(-room[0], room[0]), rng.uniform(-room[1], room[1])),
         stretch=STRETCH ** rng.uniform(-0.5, 0.5),
-        turn=np.deg2rad(rng.uniform(-TURN, TURN)),
+        turn=math.radians(rng.uniform(-TURN, TURN)),
         flip=bool(rng.integers(2)),
     )
 
 
-def warp(frames: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    """frames: (T, H, W, C) → (T, size, size, C), every frame through the same map; beyond its edge it is mirrored."""
-    import cv2
+def warp(frames: torch.Tensor, maps: torch.Tensor, size: int) -> torch.Tensor:
+    """frames: (B, C, H, W) float, maps: (B, 2, 3) from pixels of a frame to pixels of its crop → (B, C, size, size).
 
-    warped = [
-        cv2.warpAffine(frame, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-        for frame in frames
-    ]
-    return np.stack(warped)
-
-
-def warp_flow(flow: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    """flow: (T, H, W, 2), pixels a frame → (T, size, size, 2), in pixels of the crop.
-
-    Vectors go through the linear part of the map like the places they stand at: a flip negates x, a zoom makes
-    motion faster, a rotation turns it.
+    Bilinear; beyond the frame's edge it is mirrored about the last pixel.
     """
-    return warp(flow, matrix, size) @ matrix[:, :2].T.astype(np.float32)
+    height, width = frames.shape[-2:]
+    inverse = torch.linalg.inv_ex(maps[:, :, :2])[0]
+    along = torch.arange(size, device=maps.device, dtype=maps.dtype)
+    pixels = torch.stack(torch.meshgrid(along, along, indexing="xy"), dim=-1)  # (size, size, 2), x then y
+    places = torch.einsum("bij,bhwj->bhwi", inverse, pixels - maps[:, None, None, :, 2])
+    grid = places * (2 / torch.tensor([width - 1, height - 1], device=maps.device)) - 1
+    return grid_sample(frames, grid, padding_mode="reflection", align_corners=True)
 
 
-def _matrix(
+def warp_clip(frames: torch.Tensor, maps: torch.Tensor, size: int) -> torch.Tensor:
+    """frames: (B, T, C, H, W) uint8 → (B, T, C, size, size) float32: `warp` with one map a clip."""
+    stacked = rearrange(frames, "b t c h w -> b (t c) h w").float()
+    return rearrange(warp(stacked, maps, size), "b (t c) h w -> b t c h w", t=frames.shape[1])
+
+
+def turn_vectors(flow: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    """flow: (B, T, 2, H, W), vectors in pixels of the frame → in pixels of the crop.
+
+    They go through the linear part of the map like the places they stand at: a flip negates x, a zoom makes motion
+    faster, a rotation turns it.
+    """
+    return torch.einsum("bij,btjhw->btihw", maps[:, :, :2], flow)
+
+
+def _crop(
     height: int,
     width: int,
     size: int,
     *,
     side: float,
-    shift: np.ndarray | tuple[float, float] = (0.0, 0.0),
+    shift: tuple[float, float] = (0.0, 0.0),
     stretch: float = 1.0,
     turn: float = 0.0,
     flip: bool = False,
-) -> np.ndarray:
-    scale = size / side
-    stretched = np.diag([scale * stretch * (-1 if flip else 1), scale / stretch])
-    turned = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    linear = stretched @ turned
-    centre = np.array([(width - 1) / 2, (height - 1) / 2]) + shift
-    offset = (size - 1) / 2 - linear @ centre
-    return np.concatenate([linear, offset[:, None]], axis=1)
+) -> tuple[np.ndarray, Window]:
+    x, y = (width - 1) / 2 + shift[0], (height - 1) / 2 + shift[1]  # the crop's centre
+    short = min(height, width)
+    left = min(max(round(x - (short - 1) / 2), 0), width - short)
+    top = min(max(round(y - (short - 1) / 2), 0), height - short)
+    across, down = size / side * stretch * (-1 if flip else 1), size / side / stretch
+    cos, sin = math.cos(turn), math.sin(turn)
+    a, b, c, d = across * cos, -across * sin, down * sin, down * cos  # stretched and flipped after it was turned
+    x, y, half = x - left, y - top, (size - 1) / 2
+    matrix = np.array([[a, b, half - a * x - b * y], [c, d, half - c * x - d * y]], np.float32)
+    return matrix, (slice(top, top + short), slice(left, left + short))

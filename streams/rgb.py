@@ -7,34 +7,44 @@ from einops import rearrange
 from preprocess.index import Video
 from preprocess.store import Store
 from streams.clip import ClipSettings, steps
-from streams.geometry import centre_crop, random_crop, warp
+from streams.geometry import centre_crop, random_crop, warp_clip
+from streams.spec import Shapes
 
 LUMA = (0.299, 0.587, 0.114)  # BT.601
 NOISE = 0.02  # largest standard deviation, of a range of 1
 
 
 class Rgb:
-    """Pictures: (T, H, W, 3) uint8 → (B, 3, T, H, W) in -1…1."""
+    """Pictures: (T, S, S, 3) uint8, S the stored short side, and a map to the crop → (B, 3, T, H, W) in -1…1."""
 
     towers = ("conv3d", "r2plus1d")
 
     def channels(self, parameters: dict) -> int:
         return 3
 
+    def shapes(self, parameters: dict, clip: ClipSettings) -> Shapes:
+        side = parameters["short_side"]
+        return {"frames": ((clip.frames, side, side, 3), np.uint8), "map": ((2, 3), np.float32)}
+
     def read(
-        self, store: Store, video: Video, start: int, clip: ClipSettings, rng: np.random.Generator | None
-    ) -> np.ndarray | None:
+        self,
+        store: Store,
+        video: Video,
+        start: int,
+        clip: ClipSettings,
+        rng: np.random.Generator | None,
+        into: dict[str, np.ndarray],
+    ) -> bool:
         if not video.streams["rgb"]:
-            return None
-        frames = store.frames(video, "rgb", steps(start, clip, video.frames))
+            return False
         shape = (video.height, video.width, clip.size)
-        return warp(frames, centre_crop(*shape) if rng is None else random_crop(*shape, rng), clip.size)
+        into["map"][:], window = centre_crop(*shape) if rng is None else random_crop(*shape, rng)
+        store.frames(video, "rgb", steps(start, clip, video.frames), window=window, out=into["frames"])
+        return True
 
-    def empty(self, store: Store, clip: ClipSettings) -> np.ndarray:
-        return np.zeros((clip.frames, clip.size, clip.size, 3), np.uint8)
-
-    def prepare(self, batch: torch.Tensor, *, training: bool) -> torch.Tensor:
-        rgb = rearrange(batch, "b t h w c -> b c t h w").float().div_(255)
+    def prepare(self, clips: dict[str, torch.Tensor], clip: ClipSettings, *, training: bool) -> torch.Tensor:
+        frames = rearrange(clips["frames"], "b t h w c -> b t c h w")
+        rgb = rearrange(warp_clip(frames, clips["map"], clip.size), "b t c h w -> b c t h w").div_(255)
         if training:
             rgb = _jitter(rgb)
         return rgb.mul_(2).sub_(1)

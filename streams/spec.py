@@ -9,6 +9,8 @@ from preprocess.index import Video
 from preprocess.store import Store
 from streams.clip import ClipSettings
 
+Shapes = dict[str, tuple[tuple[int, ...], type]]  # name → shape of one clip's array, and its type
+
 
 class Stream(Protocol):
     """One way to perceive a video. A new one is a class like this and an entry in streams.STREAMS."""
@@ -19,16 +21,25 @@ class Stream(Protocol):
         """Channels (or mel bands) of a tower's input, given the store's parameters."""
         ...
 
+    def shapes(self, parameters: dict, clip: ClipSettings) -> Shapes:
+        """The arrays that a clip travels in, given the store's parameters."""
+        ...
+
     def read(
-        self, store: Store, video: Video, start: int, clip: ClipSettings, rng: np.random.Generator | None
-    ) -> np.ndarray | None:
-        """The clip from frame `start` on; None where the stream is absent. Augmented if there is an `rng`."""
+        self,
+        store: Store,
+        video: Video,
+        start: int,
+        clip: ClipSettings,
+        rng: np.random.Generator | None,
+        into: dict[str, np.ndarray],
+    ) -> bool:
+        """Read the clip from frame `start` on into the arrays of `shapes`; False where the stream is absent.
+
+        With an `rng` the clip is augmented, or it is said in the arrays how it shall be.
+        """
         ...
 
-    def empty(self, store: Store, clip: ClipSettings) -> np.ndarray:
-        """What stands in a batch where the stream is absent: of the right shape, never looked at."""
-        ...
-
-    def prepare(self, batch: torch.Tensor, *, training: bool) -> torch.Tensor:
-        """What `read` gave, as a batch on the device → a tower's input. Augments a batch in training."""
+    def prepare(self, clips: dict[str, torch.Tensor], clip: ClipSettings, *, training: bool) -> torch.Tensor:
+        """A batch of such arrays, on the device → a tower's input. Does what of the augmentation is left."""
         ...
