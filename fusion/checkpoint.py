@@ -1,7 +1,6 @@
 """A run's files: written aside and renamed, so that each is whole or is not there."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
@@ -11,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from preprocess import durable
 from preprocess.errors import UserError
 
 
@@ -36,26 +36,35 @@ def load_weights(path: Path, model: nn.Module) -> None:
         raise UserError(f"{path} holds the weights of another model: {str(error).splitlines()[0]}") from error
 
 
-def save_state(path: Path, **state: object) -> None:
-    """What training needs to go on, random numbers included."""
-    state["random"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        state["random_cuda"] = torch.cuda.get_rng_state_all()
-    write_aside(path, lambda part: torch.save(state, part))
+class Checkpoints:
+    """What a run needs to go on, saved now and then; the newest few are kept."""
 
+    def __init__(self, run: Path, *, keep: int) -> None:
+        self.folder = run / "checkpoints"
+        self.keep = keep
 
-def load_state(path: Path, device: torch.device) -> dict:
-    """What save_state wrote; sets the random numbers."""
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is not there: the run ended within its first epoch; start it anew") from error
-    except (RuntimeError, OSError, EOFError, UnpicklingError, ValueError, LookupError) as error:
-        raise UserError(f"{path} is damaged: start the run anew under another name") from error
-    torch.set_rng_state(state["random"].cpu())
-    if "random_cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([numbers.cpu() for numbers in state["random_cuda"]])
-    return state
+    def files(self) -> list[Path]:
+        """Those that are there, the newest first."""
+        return sorted(self.folder.glob("step-*.pt"), reverse=True)
+
+    def save(self, step: int, state: dict) -> None:
+        """Save the state after `step` steps, and let the oldest go."""
+        self.folder.mkdir(exist_ok=True)
+        write_aside(self.folder / f"step-{step:09d}.pt", lambda part: torch.save(state, part))
+        for path in self.files()[self.keep :]:
+            path.unlink()
+
+    def load(self, device: torch.device) -> dict:
+        """The newest state that is whole; a line tells of those that are not.
+
+        Raises UserError if there is none.
+        """
+        for path in self.files():
+            try:
+                return torch.load(path, map_location=device, weights_only=True)
+            except (RuntimeError, OSError, EOFError, UnpicklingError, ValueError, LookupError):
+                print(f"note: {path} is damaged; going on from the one before it")
+        raise UserError(f"no checkpoint in {self.folder} can be read: start the run anew under another name")
 
 
 def write_aside(path: Path, write: Callable[[Path], object]) -> None:
@@ -63,6 +72,6 @@ def write_aside(path: Path, write: Callable[[Path], object]) -> None:
     part = path.with_name(path.name + ".part")
     try:
         write(part)
-        os.replace(part, path)
+        durable.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

@@ -7,10 +7,16 @@ import torch
 from preprocess.errors import UserError
 
 
-def choose_device(name: str) -> torch.device:
-    """Raises UserError if there is no such device here."""
+def choose_device(name: str, local: int = 0) -> torch.device:
+    """The device called `name`; among several processes on one machine, number `local` has its own GPU.
+
+    Raises UserError if there is no such device here.
+    """
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        torch.cuda.set_device(local)
+        return torch.device("cuda", local)
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cpu")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

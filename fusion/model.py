@@ -46,14 +46,18 @@ class FusionModel(nn.Module):
         self.auxiliary = nn.ModuleDict({name: nn.Linear(feature, classes) for name in encoders})
         self.head = head
 
-    def forward(self, clips: dict[str, Tensor], present: Mask, *, use: Mask | None = None) -> Output:
+    def forward(
+        self, clips: dict[str, Tensor], present: Mask, *, rows: dict[str, Tensor] | None = None, use: Mask | None = None
+    ) -> Output:
         """{(B, C, T, H, W) or (B, M, T)}, {(B,)} → Output
 
+        `rows` are the numbers of the rows that are present, {(N,) int64}: who knows them saves waiting for a GPU.
         `use` says what the fusion head may look at where that is less than what is present.
         """
         features, sequences, logits = {}, {}, {}
+        rows = {name: mask.nonzero()[:, 0] for name, mask in present.items()} if rows is None else rows
         for name, encoder in self.encoders.items():
-            sequences[name], features[name] = _encode_present(encoder, clips[name], present[name])
+            sequences[name], features[name] = _encode_present(encoder, clips[name], rows[name], self.training)
             opinion = self.auxiliary[name](features[name])
             logits[name] = opinion.masked_fill(~present[name][:, None], 0.0)
         return Output(self.fuse(features, logits, present if use is None else use), logits, features, sequences)
@@ -96,14 +100,16 @@ def drop_streams(present: Mask, share: float) -> Mask:
     return dict(zip(present, kept, strict=True))
 
 
-def _encode_present(encoder: Encoder, clips: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-    """Encode the rows that are present; the others neither cost anything nor touch batch norm's statistics."""
-    if bool(present.all()):
+def _encode_present(encoder: Encoder, clips: Tensor, rows: Tensor, training: bool) -> tuple[Tensor, Tensor]:
+    """Encode the rows that are present; the others neither cost anything nor touch batch norm's statistics.
+
+    Among several processes that train, one without rows takes part with nothing: the others wait for it.
+    """
+    if len(rows) == len(clips):
         encoded = encoder(clips)
         return encoded.sequence, encoded.feature
-    rows = present.nonzero()[:, 0]
-    if not len(rows):  # the shapes of nothing: (B, 1, D) and (B, D)
-        size = encoder.lstm.hidden_size
+    if not len(rows) and not (training and torch.distributed.is_initialized()):
+        size = encoder.lstm.hidden_size  # the shapes of nothing: (B, 1, D) and (B, D)
         return clips.new_zeros(len(clips), 1, size), clips.new_zeros(len(clips), size)
     encoded = encoder(clips[rows])
     sequence = encoded.sequence.new_zeros(len(clips), *encoded.sequence.shape[1:])

@@ -1,6 +1,6 @@
 """Asking a model about whole videos: several clips each, every subset of the streams from one encoding."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
@@ -23,6 +23,12 @@ class Answers:
         probabilities = logits.double().softmax(dim=1).cpu() * there.cpu()[:, None]
         self._sum[subset].index_add_(0, videos.cpu(), probabilities)
         self._clips[subset].index_add_(0, videos.cpu(), there.cpu().double())
+
+    def join(self, add_up: Callable[[torch.Tensor], object]) -> None:
+        """Bring together what several processes have added: `add_up` sums a tensor over them, in place."""
+        for tensors in (self._sum, self._clips):
+            for tensor in tensors.values():
+                add_up(tensor)
 
     def answered(self, subset: str) -> torch.Tensor:
         """(N,) bool: videos that have a stream of the subset. Of the others nothing can be said."""
@@ -49,7 +55,7 @@ def answer(
         for batch in batches:
             batch = batch.to(device)
             with mixed_precision(device):
-                output = model(prepare(batch, training=False), batch.present)
+                output = model(prepare(batch, training=False), batch.present, rows=batch.rows)
                 for subset in subsets:
                     use = {name: mask & (name in subset) for name, mask in batch.present.items()}
                     there = torch.stack([use[name] for name in use]).any(dim=0)

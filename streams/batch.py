@@ -1,5 +1,6 @@
 """Clips of several streams as batches, with a mask that says what is there."""
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ class Batch:
 
     clips: dict[str, dict[str, torch.Tensor]]  # stream → name → (B, ...), as the stream's `shapes` says
     present: dict[str, torch.Tensor]  # stream → (B,) bool
+    rows: dict[str, torch.Tensor]  # stream → (N,) int64: the rows that are present
     labels: torch.Tensor  # (B,) int64
     videos: torch.Tensor  # (B,) int64: row of the videos that the dataset was made of
     clip: ClipSettings  # the shape of the clips
@@ -33,6 +35,7 @@ class Batch:
         return Batch(
             {name: {part: move(clip) for part, clip in clips.items()} for name, clips in self.clips.items()},
             {name: move(mask) for name, mask in self.present.items()},
+            {name: move(rows) for name, rows in self.rows.items()},
             move(self.labels),
             move(self.videos),
             self.clip,
@@ -43,6 +46,7 @@ class Batch:
         return Batch(
             {name: {part: clip.pin_memory() for part, clip in clips.items()} for name, clips in self.clips.items()},
             {name: mask.pin_memory() for name, mask in self.present.items()},
+            {name: rows.pin_memory() for name, rows in self.rows.items()},
             self.labels.pin_memory(),
             self.videos.pin_memory(),
             self.clip,
@@ -90,7 +94,8 @@ class ClipDataset(Dataset):
             for name, stream in self.streams.items():
                 into = {part: array[at].numpy() for part, array in clips[name].items()}
                 present[name][at] = stream.read(self.store, video, start, self.clip, rng, into)
-        return Batch(clips, present, labels, torch.tensor([row for row, _ in keys]), self.clip)
+        rows = {name: mask.nonzero()[:, 0] for name, mask in present.items()}
+        return Batch(clips, present, rows, labels, torch.tensor([row for row, _ in keys]), self.clip)
 
     def _window(self, row: int, number: int) -> tuple[Video, int, np.random.Generator | None]:
         """The video, the first frame of its clip, and what augments it."""
@@ -105,52 +110,71 @@ class ClipDataset(Dataset):
         return {name: torch.from_numpy(np.zeros((count, *shape), dtype)) for name, (shape, dtype) in shapes}
 
 
-class EpochSampler(Sampler):
-    """Every video once an epoch in an order that the seed and the epoch alone decide."""
+class EpochBatches(Sampler):
+    """The batches of an epoch, in an order that the seed and the epoch alone decide: lists of (video, epoch).
 
-    def __init__(self, dataset: ClipDataset, *, seed: int) -> None:
+    Every video comes once. Of each batch a rank gets every `ranks`-th video; where the last one is small, maybe none.
+    """
+
+    def __init__(
+        self, dataset: ClipDataset, *, batch: int, seed: int, parts: int = 1, rank: int = 0, ranks: int = 1
+    ) -> None:
+        """`batch` is that of a step, of all ranks together; it is given in `parts`."""
         self.count = len(dataset)
+        self.batch = batch
+        self.parts = parts
         self.seed = seed
+        self.rank = rank
+        self.ranks = ranks
         self.epoch = 0  # set before each epoch
+        self.done = 0  # steps of the epoch that are not given again: set to go on in its middle
+
+    @property
+    def total(self) -> int:
+        """Steps an epoch."""
+        return -(-self.count // self.batch)
 
     def __len__(self) -> int:
-        return self.count
+        return (self.total - self.done) * self.parts
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.count)
-        return iter([(int(row), self.epoch) for row in order])
+        for begin in range(self.done * self.batch, self.count, self.batch):
+            share = order[begin : begin + self.batch][self.rank :: self.ranks]
+            for part in np.array_split(share, self.parts):
+                yield [(int(row), self.epoch) for row in part]
 
 
-class ViewSampler(Sampler):
-    """Every view of every video, once."""
+class ViewBatches(Sampler):
+    """Every view of every video, once; of the videos a rank gets every `ranks`-th."""
 
-    def __init__(self, dataset: ClipDataset) -> None:
+    def __init__(self, dataset: ClipDataset, *, batch: int, rank: int = 0, ranks: int = 1) -> None:
+        self.batch = batch
         self.keys = [
             (row, view)
-            for row, video in enumerate(dataset.videos)
-            for view in range(len(view_starts(video, dataset.clip, dataset.views)))
+            for row in range(rank, len(dataset), ranks)
+            for view in range(len(view_starts(dataset.videos[row], dataset.clip, dataset.views)))
         ]
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return -(-len(self.keys) // self.batch)
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        return iter(self.keys)
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return (self.keys[begin : begin + self.batch] for begin in range(0, len(self.keys), self.batch))
 
 
-def make_loader(dataset: ClipDataset, sampler: Sampler, *, batch: int, workers: int, pin: bool) -> DataLoader:
-    """Batches in the sampler's order, read ahead by `workers` processes."""
+def make_loader(dataset: ClipDataset, batches: Sampler, *, workers: int, pin: bool) -> DataLoader:
+    """Batches in their order, read ahead by `workers` processes."""
     if workers:
-        _one_thread(0)  # here, before the fork: a child that stops threads which it did not inherit waits for ever
+        _one_thread()  # here, before the fork: a child that stops threads which it did not inherit waits for ever
     return DataLoader(
         dataset,
-        batch_size=batch,
-        sampler=sampler,
+        batch_sampler=batches,
         num_workers=workers,
         collate_fn=_as_it_is,
         pin_memory=pin,
         persistent_workers=workers > 0,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_start_worker,
         prefetch_factor=2 if workers else None,
         generator=torch.Generator(),  # its own: else each new iterator draws from the program's random numbers
     )
@@ -161,7 +185,13 @@ def _as_it_is(batch: Batch) -> Batch:
     return batch
 
 
-def _one_thread(_: int) -> None:
+def _start_worker(_: int) -> None:
+    """Ctrl-C belongs to the program, which ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _one_thread()
+
+
+def _one_thread() -> None:
     import cv2
 
     if cv2.getNumThreads() != 1:

@@ -14,7 +14,7 @@ class Encoded(NamedTuple):
 
     sequence: Tensor  # (B, T', D): the LSTM's output at each time step
     feature: Tensor  # (B, D): their mean
-    state: State  # of the LSTM after the last step: goes in again with the next chunk
+    state: State | None  # of the LSTM after the last step: goes in again with the next chunk
 
 
 class Encoder(nn.Module):
@@ -32,5 +32,9 @@ class Encoder(nn.Module):
 
     def forward(self, clip: Tensor, state: State | None = None) -> Encoded:
         """(B, C, T, H, W) or (B, M, T) → Encoded"""
-        sequence, state = self.lstm(self.dropout(self.tower(clip)), state)
+        tower = self.tower(clip)
+        if not len(clip):  # one of several processes has no rows; the sum of nothing keeps it in the backward pass
+            nothing = tower.new_zeros(0, tower.shape[1], self.lstm.hidden_size) + tower.sum()
+            return Encoded(nothing, nothing.sum(dim=1), state)
+        sequence, state = self.lstm(self.dropout(tower), state)
         return Encoded(sequence, sequence.mean(dim=1), state)

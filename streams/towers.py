@@ -3,6 +3,8 @@
 from einops import reduce
 from torch import Tensor, nn
 
+from streams.norm import BatchNorm
+
 VISUAL_GROWTH = (1, 2, 4, 8)  # channels of the four stages, in widths
 AUDIO_GROWTH = (4, 4, 8)
 
@@ -19,7 +21,7 @@ def r2plus1d(channels: int, out: int, kernel: tuple[int, int, int], stride: tupl
     space, moment = (1, height, width), (time, 1, 1)
     return nn.Sequential(
         nn.Conv3d(channels, between, space, (1, *stride[1:]), padding=_same(space), bias=False),
-        nn.BatchNorm3d(between),
+        BatchNorm(between),
         nn.ReLU(inplace=True),
         nn.Conv3d(between, out, moment, (stride[0], 1, 1), padding=_same(moment), bias=False),
     )
@@ -55,7 +57,7 @@ class AudioTower(nn.Module):
         one, two, three = (width * growth for growth in AUDIO_GROWTH)
         self.features = three
         self.stages = nn.Sequential(
-            nn.BatchNorm1d(channels),  # every band to its own scale
+            BatchNorm(channels),  # every band to its own scale
             _stage1d(channels, one),
             _stage1d(one, two),
             _stage1d(two, three),
@@ -81,13 +83,13 @@ def create_tower(name: str, *, channels: int, width: int) -> nn.Module:
 def _stage3d(convolution: nn.Module, channels: int, pool: tuple[int, int, int] | None = None) -> nn.Module:
     """`pool` is size and stride at once; at the edge of an odd size nothing is lost."""
     pooling = [nn.MaxPool3d(pool, ceil_mode=True)] if pool else []
-    return nn.Sequential(convolution, nn.BatchNorm3d(channels), nn.ReLU(inplace=True), *pooling)
+    return nn.Sequential(convolution, BatchNorm(channels), nn.ReLU(inplace=True), *pooling)
 
 
 def _stage1d(channels: int, out: int) -> nn.Module:
     return nn.Sequential(
         nn.Conv1d(channels, out, 5, padding=2, bias=False),
-        nn.BatchNorm1d(out),
+        BatchNorm(out),
         nn.ReLU(inplace=True),
         nn.MaxPool1d(2, ceil_mode=True),
     )

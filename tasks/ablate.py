@@ -19,6 +19,7 @@ import tyro
 
 from fusion.checkpoint import write_aside, write_json
 from fusion.predict import Answers
+from fusion.settings import Machine, Recipe, TrainSettings, differences, read_settings
 from preprocess.command import parse_command, run_command
 from preprocess.errors import UserError, at_least
 from preprocess.index import Video
@@ -29,7 +30,7 @@ from tasks.evaluate import ask
 from tasks.figures import plot_ablation
 from tasks.metrics import score
 from tasks.run import Run, choose_videos, load_run
-from train import Machine, Recipe, TrainSettings, differences, read_settings, train
+from train import train
 
 METHODS = {
     "trained": "trained on these",

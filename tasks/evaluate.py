@@ -22,7 +22,7 @@ from preprocess.index import Video
 from preprocess.store import Store
 from preprocess.table import print_table
 from streams import parse_streams, subset_name, subsets
-from streams.batch import ClipDataset, ViewSampler, make_loader
+from streams.batch import ClipDataset, ViewBatches, make_loader
 from tasks.metrics import confusion, score
 from tasks.run import Run, check_store, choose_videos, load_run
 
@@ -98,9 +98,9 @@ def ask(
     dataset = ClipDataset(
         store, videos, streams=run.streams, classes=run.classes, clip=run.settings.recipe.clip, views=views
     )
-    sampler = ViewSampler(dataset)
-    workers = READERS if len(sampler) > batch else 0
-    loader = make_loader(dataset, sampler, batch=batch, workers=workers, pin=run.device.type == "cuda")
+    views = ViewBatches(dataset, batch=batch)
+    workers = READERS if len(views) > 1 else 0
+    loader = make_loader(dataset, views, workers=workers, pin=run.device.type == "cuda")
     bar = tqdm(loader, desc="evaluate", unit="batch", leave=False, disable=None)
     return answer(run.model, bar, names, videos=len(videos), classes=len(run.classes), device=run.device)
 

@@ -8,12 +8,12 @@ import torch
 from fusion.checkpoint import load_weights
 from fusion.device import choose_device
 from fusion.model import FusionModel, build_model
+from fusion.settings import TrainSettings, read_settings, read_split
 from preprocess.errors import UserError
 from preprocess.index import Video
 from preprocess.store import Store
 from streams import parse_streams
 from streams.split import Split
-from train import TrainSettings, read_settings, read_split
 
 WEIGHTS = ("best", "last")
 MUST_MATCH = ("fps", "mel_bands")  # frames of another size are scaled to the clip's

@@ -1,0 +1,28 @@
+"""torch.compile, where it pays."""
+
+import shutil
+
+import torch
+
+from fusion.model import FusionModel
+
+
+def compile_encoders(model: FusionModel, device: torch.device, wanted: bool | None) -> str:
+    """Compile the encoders in place; returns what to say of it.
+
+    By default on a GPU alone. The towers are compiled; PyTorch breaks the graph at an LSTM, which runs as cuDNN's own
+    kernel. How many rows a stream has differs from batch to batch, so that axis is dynamic.
+    """
+    if not (device.type == "cuda" if wanted is None else wanted):
+        return ""
+    missing = [tool for tool in (("gcc", "cc", "g++", "clang"),) if not any(map(shutil.which, tool))]
+    if missing:
+        return ", not compiled: there is no C compiler"
+    try:
+        import triton  # noqa: F401
+    except ImportError:
+        if device.type == "cuda":
+            return ", not compiled: there is no Triton"
+    for encoder in model.encoders.values():
+        encoder.tower.compile(dynamic=None)
+    return ", compiled"

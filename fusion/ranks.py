@@ -1,0 +1,62 @@
+"""Several processes that train one model: torchrun starts them, and their gradients are added up.
+
+Each rank has its share of every batch, and its losses are divided by the counts of the whole batch, so that the sum of
+the ranks' gradients is the gradient that one process with the whole batch would have. A rank whose share lacks a stream
+altogether, or is empty, takes part with nothing.
+"""
+
+import os
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+class Ranks:
+    """This process among those that train together; one alone unless torchrun started it."""
+
+    def __init__(self) -> None:
+        self.rank = int(os.environ.get("RANK", 0))
+        self.size = int(os.environ.get("WORLD_SIZE", 1))
+        self.local = int(os.environ.get("LOCAL_RANK", 0))  # its number on this machine
+
+    def __enter__(self) -> "Ranks":
+        if self.size > 1:
+            dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self.size > 1 and kind is None:  # after an error the others may wait for ever in what we would wait for
+            dist.destroy_process_group()
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that writes and prints."""
+        return self.rank == 0
+
+    def add_up(self, values: Tensor) -> Tensor:
+        """The sum over all ranks, in place."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def add_up_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Give every parameter the sum of all ranks' gradients; one that a rank has no gradient of counts as zero."""
+        if self.size == 1:
+            return
+        parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1).float() for p in parameters])
+        dist.all_reduce(flat)
+        for parameter, gradient in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+            parameter.grad = gradient.view_as(parameter).to(parameter.dtype)
+
+    def same_text(self, text: str) -> str:
+        """The first rank's text, for all."""
+        if self.size == 1:
+            return text
+        data = torch.zeros(1 << 12, dtype=torch.uint8)
+        encoded = os.fsencode(text)
+        data[: len(encoded)] = torch.frombuffer(bytearray(encoded), dtype=torch.uint8)
+        dist.broadcast(data, 0)
+        return os.fsdecode(bytes(data.tolist()).rstrip(b"\0"))

@@ -1,0 +1,130 @@
+"""One step of training: forward, backward, the gradients of all ranks, the update."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fusion.device import mixed_precision
+from fusion.loss import count_rows, joint_loss
+from fusion.model import FusionModel, drop_streams
+from fusion.predict import prepare
+from fusion.ranks import Ranks
+from fusion.settings import Recipe
+from preprocess.errors import UserError
+from streams.batch import Batch
+
+WARMUP = 0.05  # share of all steps in which the learning rate rises
+LAST_RATE = 0.01  # share of the learning rate that is left at the end
+CLIP_NORM = 5.0  # longest gradient: LSTMs now and then explode
+LOOK_EVERY = 20  # steps between looks at what a GPU found: each one waits for it
+BAD_IN_A_ROW = 5  # steps without a finite loss that end a run
+
+
+class Step:
+    """Optimises a model. Nothing of it waits for a GPU, but for a look now and then at whether the losses are finite.
+
+    Random numbers follow from the seed, the rank and the step's number: a run that goes on from a checkpoint draws
+    those that it would have drawn.
+    """
+
+    def __init__(
+        self, model: FusionModel, *, lr: float, weight_decay: float, steps: int, device: torch.device, ranks: Ranks
+    ) -> None:
+        """For `steps` steps in all."""
+        self.model = model
+        self.device = device
+        self.ranks = ranks
+        self.lr = lr
+        self.steps = steps
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
+        self._seen: list[tuple[int, Tensor, Tensor]] = []  # step, whether its loss was finite, rows of its videos
+        self._bad = 0  # in a row
+        self.stop_asked = False
+
+    def __call__(
+        self,
+        batches: Sequence[Batch],
+        number: int,
+        *,
+        recipe: Recipe,
+        seed: int,
+        stop: bool = False,
+    ) -> tuple[Tensor, int]:
+        """Learn from `batches`, one after the other, as if they were one.
+
+        Returns their loss, (), on the device, and how many clips they were, over all ranks. `stop` says that this rank
+        wants to end; after the step `stop_asked` says whether any does.
+        """
+        torch.manual_seed((seed * 1_000_003 + number) * 1009 + self.ranks.rank)
+        counts, clips = self._count(batches, stop)
+        before = [buffer.clone() for buffer in self.model.buffers()]
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.device)
+        for batch in (batch.to(self.device) for batch in batches):
+            with mixed_precision(self.device):
+                use = drop_streams(batch.present, recipe.stream_dropout)
+                output = self.model(prepare(batch, training=True), batch.present, rows=batch.rows, use=use)
+            smoothing = {"auxiliary": recipe.auxiliary, "label_smoothing": recipe.label_smoothing}
+            loss = joint_loss(output, batch.labels, batch.present, counts, **smoothing)
+            loss.backward()
+            total += loss.detach()
+        self.ranks.add_up(total)
+        self.ranks.add_up_gradients(self.model.parameters())
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
+        finite = total.isfinite() & norm.isfinite()
+        self._update(finite, before, number)
+        self._seen.append((number, finite, torch.cat([batch.videos for batch in batches])))
+        return torch.where(finite, total, 0.0), clips
+
+    def look(self) -> list[tuple[int, list[int]]]:
+        """The steps since the last look that had no finite loss and were skipped, with the rows of their videos.
+
+        Raises UserError where too many came in a row.
+        """
+        finite = torch.stack([finite for _, finite, _ in self._seen]).tolist() if self._seen else []
+        skipped = []
+        for (number, _, videos), good in zip(self._seen, finite, strict=True):
+            self._bad = 0 if good else self._bad + 1
+            if not good:
+                skipped.append((number, videos.tolist()))
+            if self._bad == BAD_IN_A_ROW:
+                raise UserError(
+                    f"steps {number - BAD_IN_A_ROW + 2} to {number + 1} gave no finite loss: try a smaller --lr "
+                    f"(it is {self.lr}); the last checkpoint is from before them"
+                )
+        self._seen = []
+        return skipped
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to look."""
+        return len(self._seen) >= (LOOK_EVERY if self.device.type == "cuda" else 1)
+
+    def rate(self, number: int) -> float:
+        """The learning rate of a step: a linear warm-up, then half a cosine."""
+        warmup = max(1, round(WARMUP * self.steps))
+        if number < warmup:
+            return self.lr * (number + 1) / warmup
+        progress = min(1.0, (number - warmup) / max(1, self.steps - warmup))
+        return self.lr * (LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+    def _count(self, batches: Sequence[Batch], stop: bool) -> tuple[dict[str, float], int]:
+        """The rows of each stream, and all clips, over all ranks; they also hear whether one is to stop."""
+        each = [count_rows(batch.present) for batch in batches]
+        names = list(each[0])
+        sums = [sum(counts[name] for counts in each) for name in names]
+        clips = sum(len(batch.labels) for batch in batches)
+        *sums, clips, stops = self.ranks.add_up(torch.tensor([*sums, clips, stop], dtype=torch.float64)).tolist()
+        self.stop_asked = stops > 0
+        return dict(zip(names, sums, strict=True)), int(clips)
+
+    def _update(self, finite: Tensor, before: list[Tensor], number: int) -> None:
+        """Change the weights, or, where the loss is not finite, nothing: batch norm has seen it, and forgets it."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate(number)
+        self.optimizer.found_inf = (~finite).float()  # the fused kernel looks at it, as it does for a gradient scaler
+        self.optimizer.step()
+        for buffer, old in zip(self.model.buffers(), before, strict=True):
+            buffer.copy_(torch.where(finite, buffer, old))

@@ -1,0 +1,54 @@
+"""Batch norm whose statistics are those of the whole batch, also where its rows are spread over processes."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+class BatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch norm over axis 1 of inputs of any number of axes (Ioffe and Szegedy 2015).
+
+    Among several processes the sums over their rows are added up, forward and backward, so that the result is that of
+    one process with all rows, and a process may have none of them. PyTorch's own SyncBatchNorm needs CUDA, and rows in
+    every process.
+    """
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        pass
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, ...) → (B, C, ...)"""
+        if not (self.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+            return super().forward(input) if len(input) or not self.training else input
+        axes = [axis for axis in range(input.ndim) if axis != 1]
+        exact = input.float()
+        count = exact.new_tensor([float(exact.numel() // exact.shape[1])])
+        total = _AddUp.apply(torch.cat([exact.sum(axes), (exact * exact).sum(axes), count]))
+        sums, squares, rows = total.split([self.num_features, self.num_features, 1])
+        count = rows.clamp(min=1)
+        mean = sums / count
+        variance = (squares / count - mean * mean).clamp(min=0)
+        with torch.no_grad():
+            weight = self.momentum * (rows > 0)  # where nobody has a row there is nothing to learn from
+            self.num_batches_tracked.add_(1)
+            self.running_mean.lerp_(mean, weight.expand_as(mean))
+            self.running_var.lerp_(variance * count / (count - 1).clamp(min=1), weight.expand_as(mean))
+        shape = [1, -1, *[1] * (input.ndim - 2)]
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return (exact * scale.view(shape) + (self.bias - mean * scale).view(shape)).to(input.dtype)
+
+
+class _AddUp(torch.autograd.Function):
+    """The sum over all processes; so is the gradient's."""
+
+    @staticmethod
+    def forward(context, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
