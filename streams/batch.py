@@ -186,8 +186,9 @@ def _as_it_is(batch: Batch) -> Batch:
 
 
 def _start_worker(_: int) -> None:
-    """Ctrl-C belongs to the program, which ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Signals belong to the program, which ends its workers; clusters send them to all processes."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     _one_thread()
 
 
