@@ -3,7 +3,9 @@
     python train.py --streams rgb,flow,audio            # reads out.h5, writes runs/rgb+flow+audio
     python train.py --streams audio --data other.h5 --epochs 10 --run runs/ears
     python train.py --run runs/ears --resume            # go on after an interruption, from the last checkpoint
-    torchrun --nproc-per-node 8 train.py --batch 256    # the same on eight GPUs: 32 clips a step on each
+    torchrun --nproc-per-node 8 -- train.py --batch 256 # the same on eight GPUs: 32 clips a step on each
+
+Without the -- torchrun takes --run for an option of its own.
 
 A run's folder holds settings.json, split.json, metrics.jsonl, curves.png, TensorBoard's events, checkpoints, and best
 and last weights as safetensors. Judge it with python -m tasks.evaluate runs/NAME --data out.h5.
@@ -17,7 +19,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import shlex
 import time
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -45,8 +48,10 @@ from streams.batch import ClipDataset, EpochBatches, ViewBatches, make_loader
 from streams.split import Split, split_videos
 
 
-def train(settings: TrainSettings) -> Path:
+def train(settings: TrainSettings, on_epoch: Callable[[dict], bool] = lambda row: False) -> Path:
     """Train one run, or go on with it; return its folder.
+
+    Where one process trains, `on_epoch` is given what is logged of each epoch, and ends the run by saying True.
 
     Raises UserError for input that cannot be trained on.
     """
@@ -85,7 +90,7 @@ def train(settings: TrainSettings) -> Path:
         state = State()
         checkpoints = Checkpoints(run, keep=machine.keep)
         if settings.resume:
-            state = restore(checkpoints.load(device), model, step)
+            state = restore(checkpoints.load(), model, step)
         elif ranks.first:
             write_json(run / "split.json", asdict(split))
             store_facts = {"classes": store.classes, "parameters": store.parameters}
@@ -112,8 +117,12 @@ def train(settings: TrainSettings) -> Path:
                     save_weights(run / "best.safetensors", model)
                 save_weights(run / "last.safetensors", model)
                 log.add(row)
+            if on_epoch(row):
+                break
             state = State(epoch + 1, best=max(state.best, score))
             save(state, steps=(epoch + 1) * batches.total)
+        if stopping.asked:  # since the last step: who trains several runs is to hear of it
+            raise KeyboardInterrupt(f"{run} is complete")
         if ranks.first and state.best[0] >= 0:
             judge = shlex.join(["python", "-m", "tasks.evaluate", str(run), "--data", str(store.path)])
             print(f"best validation top-1 {state.best[0]:.1%}; judge it with: {judge}")
@@ -138,7 +147,8 @@ def claim(settings: TrainSettings, ranks: Ranks, held: ExitStack) -> tuple[Path,
     """
     run = settings.run or default_run(parse_streams(settings.streams), resume=settings.resume)
     run = Path(ranks.same_text(str(run)))
-    if settings.run is None and not settings.resume and run.name != subset_name(parse_streams(settings.streams)):
+    again = settings.run is None and not settings.resume and run.name != subset_name(parse_streams(settings.streams))
+    if again and ranks.first:
         print(f"note: there are earlier runs of these streams; this one is {run}")
     if settings.resume:
         settings = resume_settings(run, settings)
@@ -146,10 +156,21 @@ def claim(settings: TrainSettings, ranks: Ranks, held: ExitStack) -> tuple[Path,
         raise UserError(f"{run} holds a run: go on with it with --resume, name another, or delete it")
     check(settings)
     if ranks.first:
+        new = not run.exists()
         run.mkdir(parents=True, exist_ok=True)
         busy = f"{run} is being trained by another process: wait for it, or name another run"
         held.enter_context(only_one(run / "lock", busy=busy))
+        if new:
+            held.callback(give_up_name, run)
     return run, settings
+
+
+def give_up_name(run: Path) -> None:
+    """Remove a run's folder if nothing came of it: its name stays free for the next try."""
+    if not (run / "settings.json").exists():
+        (run / "lock").unlink(missing_ok=True)
+        with suppress(OSError):  # there is something else in it
+            run.rmdir()
 
 
 class Saving:
@@ -219,11 +240,13 @@ def train_one_epoch(
         if step.due or stop or state.done == batches.total:
             for bad, videos in step.look():
                 paths = ", ".join(loader.dataset.videos[row].path for row in videos)
-                print(f"note: step {bad + 1} has no finite loss and is skipped; its videos: {paths}")
+                here = "its videos" if ranks.size == 1 else f"its videos in rank {ranks.rank}"
+                print(f"note: step {bad + 1} has no finite loss and is skipped; {here}: {paths or 'none'}")
         if stop or save.due:
             state.loss = float(loss)
             save(state, steps=number + 1)
         if stop:
+            ranks.add_up(torch.zeros(1))  # wait until all is saved: torchrun ends the others when one has ended
             again = f"python train.py --run {shlex.quote(str(save.checkpoints.folder.parent))} --resume"
             raise KeyboardInterrupt(f"after step {number + 1}; go on with: {again}")
     bar.close()

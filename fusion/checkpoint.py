@@ -1,9 +1,9 @@
 """A run's files: written aside and renamed, so that each is whole or is not there."""
 
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError
@@ -49,22 +49,33 @@ class Checkpoints:
 
     def save(self, step: int, state: dict) -> None:
         """Save the state after `step` steps, and let the oldest go."""
-        self.folder.mkdir(exist_ok=True)
+        durable.make_folder(self.folder)
         write_aside(self.folder / f"step-{step:09d}.pt", lambda part: torch.save(state, part))
-        for path in self.files()[self.keep :]:
+        killed = self.folder.glob("*.part")  # what a process left that was killed while it wrote
+        for path in [*self.files()[self.keep :], *killed]:
             path.unlink()
 
-    def load(self, device: torch.device) -> dict:
-        """The newest state that is whole; a line tells of those that are not.
+    def load(self) -> dict:
+        """The newest state that is whole, in main memory; a line tells of those that are not.
 
         Raises UserError if there is none.
         """
-        for path in self.files():
+        files = self.files()
+        if not files:
+            raise UserError(f"{self.folder} holds no checkpoint yet: start the run again without --resume")
+        for path in files:
             try:
-                return torch.load(path, map_location=device, weights_only=True)
-            except (RuntimeError, OSError, EOFError, UnpicklingError, ValueError, LookupError):
-                print(f"note: {path} is damaged; going on from the one before it")
+                return _load(path)
+            except Exception as error:  # there is nothing that a damaged file may not raise
+                print(f"note: {path} is damaged ({type(error).__name__}) and left out")
         raise UserError(f"no checkpoint in {self.folder} can be read: start the run anew under another name")
+
+
+def _load(path: Path) -> dict:
+    with zipfile.ZipFile(path) as file:  # PyTorch writes the sums of its records, but does not look at them
+        if file.testzip() is not None:
+            raise ValueError("a record has another sum")
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def write_aside(path: Path, write: Callable[[Path], object]) -> None:

@@ -13,6 +13,8 @@ def choose_device(name: str, local: int = 0) -> torch.device:
     Raises UserError if there is no such device here.
     """
     if name in ("auto", "cuda") and torch.cuda.is_available():
+        if local >= torch.cuda.device_count():
+            raise UserError(f"{torch.cuda.device_count()} GPUs here, and a process number {local + 1}: start fewer")
         torch.cuda.set_device(local)
         return torch.device("cuda", local)
     if name == "auto":

@@ -54,8 +54,9 @@ def answer(
     with torch.inference_mode():
         for batch in batches:
             batch = batch.to(device)
+            clips = prepare(batch, training=False)
             with mixed_precision(device):
-                output = model(prepare(batch, training=False), batch.present, rows=batch.rows)
+                output = model(clips, batch.present, rows=batch.rows)
                 for subset in subsets:
                     use = {name: mask & (name in subset) for name, mask in batch.present.items()}
                     there = torch.stack([use[name] for name in use]).any(dim=0)
@@ -65,5 +66,8 @@ def answer(
 
 
 def prepare(batch: Batch, *, training: bool) -> dict[str, torch.Tensor]:
-    """The towers' inputs of a batch that is on the device."""
+    """The towers' inputs of a batch that is on the device.
+
+    To be called outside of mixed precision: eight bits do not tell one place in a picture from the next.
+    """
     return {name: STREAMS[name].prepare(clips, batch.clip, training=training) for name, clips in batch.clips.items()}

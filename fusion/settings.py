@@ -15,6 +15,7 @@ from streams.clip import ClipSettings
 from streams.split import Split
 
 NESTED = ("recipe", "machine", "clip", "model")  # settings within settings
+SEEDS = 1 << 31  # so that a seed, a step and a rank fit into the 64 bits of a generator's
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Recipe:
     label_smoothing: float = 0.0
     """share of the target that is spread over all classes"""
     accumulate: int = 1
-    """parts that a step's clips go through the model in, one after the other, where memory is short"""
+    """parts that a step's clips go through the model in, one after the other, where memory is short; the gradients are
+    those of the whole, but for batch norm, which sees each part by itself"""
     split_seed: int = 0
     """which groups validate; apart from the seed, so that runs with several seeds share their videos"""
     clip: Annotated[ClipSettings, tyro.conf.arg(name="")] = field(default_factory=ClipSettings)
@@ -79,13 +81,16 @@ class TrainSettings:
 
 def check(settings: TrainSettings) -> None:
     """Raises UserError for numbers that make no sense."""
-    recipe, clip, model = settings.recipe, settings.recipe.clip, settings.recipe.model
+    recipe, machine, clip, model = settings.recipe, settings.machine, settings.recipe.clip, settings.recipe.model
     at_least(1, epochs=recipe.epochs, batch=recipe.batch, width=model.width, feature=model.feature)
     at_least(1, frames=clip.frames, stride=clip.stride)
     at_least(32, size=clip.size)
     at_least(0.1, audio_seconds=clip.audio_seconds)
-    at_least(0, seed=settings.seed, split_seed=recipe.split_seed, workers=settings.machine.workers or 0)
-    at_least(0, weight_decay=recipe.weight_decay, auxiliary=recipe.auxiliary)
+    at_least(1, accumulate=recipe.accumulate, keep=machine.keep)
+    at_least(0, seed=settings.seed, split_seed=recipe.split_seed, workers=machine.workers or 0)
+    at_least(0, weight_decay=recipe.weight_decay, auxiliary=recipe.auxiliary, save_minutes=machine.save_minutes)
+    if settings.seed >= SEEDS:
+        raise UserError(f"--seed must be below {SEEDS}, not {settings.seed}")
     if not 0 < recipe.lr < math.inf:
         raise UserError(f"--lr must be positive, not {recipe.lr}")
     shares = {"stream-dropout": recipe.stream_dropout, "dropout": model.dropout}

@@ -58,25 +58,28 @@ class Step:
         wants to end; after the step `stop_asked` says whether any does.
         """
         torch.manual_seed((seed * 1_000_003 + number) * 1009 + self.ranks.rank)
-        counts, clips = self._count(batches, stop)
+        counts, rows = self._count(batches, stop)
         before = [buffer.clone() for buffer in self.model.buffers()]
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
         for batch in (batch.to(self.device) for batch in batches):
+            clips, use = prepare(batch, training=True), drop_streams(batch.present, recipe.stream_dropout)
             with mixed_precision(self.device):
-                use = drop_streams(batch.present, recipe.stream_dropout)
-                output = self.model(prepare(batch, training=True), batch.present, rows=batch.rows, use=use)
+                output = self.model(clips, batch.present, rows=batch.rows, use=use)
             smoothing = {"auxiliary": recipe.auxiliary, "label_smoothing": recipe.label_smoothing}
             loss = joint_loss(output, batch.labels, batch.present, counts, **smoothing)
             loss.backward()
             total += loss.detach()
         self.ranks.add_up(total)
         self.ranks.add_up_gradients(self.model.parameters())
+        for name, encoder in self.model.encoders.items():
+            if not counts[name]:  # nobody has it: no step, as where a single process did not run it at all
+                encoder.zero_grad(set_to_none=True)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
         finite = total.isfinite() & norm.isfinite()
         self._update(finite, before, number)
         self._seen.append((number, finite, torch.cat([batch.videos for batch in batches])))
-        return torch.where(finite, total, 0.0), clips
+        return torch.where(finite, total, 0.0), rows
 
     def look(self) -> list[tuple[int, list[int]]]:
         """The steps since the last look that had no finite loss and were skipped, with the rows of their videos.
@@ -92,7 +95,7 @@ class Step:
             if self._bad == BAD_IN_A_ROW:
                 raise UserError(
                     f"steps {number - BAD_IN_A_ROW + 2} to {number + 1} gave no finite loss: try a smaller --lr "
-                    f"(it is {self.lr}); the last checkpoint is from before them"
+                    f"(it is {self.lr}); the last checkpoint has the weights from before them"
                 )
         self._seen = []
         return skipped

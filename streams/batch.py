@@ -1,14 +1,21 @@
 """Clips of several streams as batches, with a mask that says what is there."""
 
+import atexit
+import ctypes
+import os
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache, partial
+from multiprocessing.sharedctypes import RawValue
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from preprocess.index import Video
+from preprocess.pulse import PR_SET_PDEATHSIG
 from preprocess.store import Store
 from streams import STREAMS
 from streams.clip import ClipSettings, random_start, view_starts
@@ -73,7 +80,7 @@ class ClipDataset(Dataset):
     ) -> None:
         """With a `seed` for training, without one for `views` clips a video, not augmented."""
         self.store = store
-        self.videos = list(videos)
+        self.videos = videos  # as they are: a store makes them when they are asked for, which a million need
         self.streams = {name: STREAMS[name] for name in streams}
         self.rows = {name: row for row, name in enumerate(classes)}
         self.clip = clip
@@ -95,7 +102,7 @@ class ClipDataset(Dataset):
                 into = {part: array[at].numpy() for part, array in clips[name].items()}
                 present[name][at] = stream.read(self.store, video, start, self.clip, rng, into)
         rows = {name: mask.nonzero()[:, 0] for name, mask in present.items()}
-        return Batch(clips, present, rows, labels, torch.tensor([row for row, _ in keys]), self.clip)
+        return Batch(clips, present, rows, labels, torch.tensor([row for row, _ in keys], dtype=torch.int64), self.clip)
 
     def _window(self, row: int, number: int) -> tuple[Video, int, np.random.Generator | None]:
         """The video, the first frame of its clip, and what augments it."""
@@ -174,7 +181,7 @@ def make_loader(dataset: ClipDataset, batches: Sampler, *, workers: int, pin: bo
         collate_fn=_as_it_is,
         pin_memory=pin,
         persistent_workers=workers > 0,
-        worker_init_fn=_start_worker,
+        worker_init_fn=partial(_start_worker, ends=_program_ends()) if workers else None,
         prefetch_factor=2 if workers else None,
         generator=torch.Generator(),  # its own: else each new iterator draws from the program's random numbers
     )
@@ -185,10 +192,32 @@ def _as_it_is(batch: Batch) -> Batch:
     return batch
 
 
-def _start_worker(_: int) -> None:
-    """Signals belong to the program, which ends its workers; clusters send them to all processes."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+@cache
+def _program_ends():
+    """A flag in memory that all processes see: whether the program is at its end."""
+    flag = RawValue(ctypes.c_bool, False)
+
+    def end(program: int = os.getpid()) -> None:
+        flag.value = os.getpid() == program
+
+    atexit.register(end)  # before that of multiprocessing, which ends its processes by SIGTERM and waits for them
+    return flag
+
+
+def _start_worker(_: int, *, ends: ctypes.c_bool) -> None:
+    """Signals belong to the program, which ends its workers; clusters send them to all processes.
+
+    Where the program is killed, its workers die at once: they hold its lock as long as they live.
+    """
+
+    def obey_the_program(*_: object) -> None:
+        if ends.value:
+            os._exit(0)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, obey_the_program)
+    with suppress(OSError, AttributeError):  # elsewhere than on Linux they notice it after some seconds
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     _one_thread()
 
 

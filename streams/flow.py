@@ -45,8 +45,9 @@ class Flow:
         return True
 
     def prepare(self, clips: dict[str, torch.Tensor], clip: ClipSettings, *, training: bool) -> torch.Tensor:
-        codes = warp_clip(clips["fields"], clips["map"], clip.size)
-        flow = turn_vectors(codes.sub_(FLOW_ZERO).mul_(FLOW_BOUND / FLOW_STEPS), clips["map"])
+        steps = clips["fields"].float().sub_(FLOW_ZERO)  # before the warp, whose weights do not add up to one exactly
+        flow = warp_clip(steps, clips["map"], clip.size).mul_(FLOW_BOUND / FLOW_STEPS)
+        flow = turn_vectors(flow, clips["map"])
         flow = rearrange(flow, "b t c h w -> b c t h w")
         if training:
             strength = torch.empty(len(flow), 1, 1, 1, 1, device=flow.device).uniform_(0, NOISE)

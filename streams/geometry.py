@@ -55,7 +55,7 @@ def warp(frames: torch.Tensor, maps: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def warp_clip(frames: torch.Tensor, maps: torch.Tensor, size: int) -> torch.Tensor:
-    """frames: (B, T, C, H, W) uint8 → (B, T, C, size, size) float32: `warp` with one map a clip."""
+    """frames: (B, T, C, H, W) of any type → (B, T, C, size, size) float32: `warp` with one map a clip."""
     stacked = rearrange(frames, "b t c h w -> b (t c) h w").float()
     return rearrange(warp(stacked, maps, size), "b (t c) h w -> b t c h w", t=frames.shape[1])
 

@@ -30,7 +30,7 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
         variance = (squares / count - mean * mean).clamp(min=0)
         with torch.no_grad():
             weight = self.momentum * (rows > 0)  # where nobody has a row there is nothing to learn from
-            self.num_batches_tracked.add_(1)
+            self.num_batches_tracked.add_((rows > 0)[0])
             self.running_mean.lerp_(mean, weight.expand_as(mean))
             self.running_var.lerp_(variance * count / (count - 1).clamp(min=1), weight.expand_as(mean))
         shape = [1, -1, *[1] * (input.ndim - 2)]

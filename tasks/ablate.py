@@ -17,7 +17,7 @@ from typing import Annotated
 import torch
 import tyro
 
-from fusion.checkpoint import write_aside, write_json
+from fusion.checkpoint import Checkpoints, write_aside, write_json
 from fusion.predict import Answers
 from fusion.settings import Machine, Recipe, TrainSettings, differences, read_settings
 from preprocess.command import parse_command, run_command
@@ -128,7 +128,7 @@ def _trained(
         if other:
             was = ", ".join(f"--{name.replace('_', '-')} {value}" for name, value in other.items())
             raise UserError(f"{path} was trained with {was}: name another folder with --out, or delete it")
-        wanted = replace(wanted, resume=(path / "state.pt").exists())
+        wanted = replace(wanted, resume=any(Checkpoints(path, keep=settings.machine.keep).files()))
     train(wanted)
     any_test = any(video.split == "test" and video.label is not None for video in store.videos)
     run = load_run(path, weights="best" if any_test else "last", device=settings.machine.device)

@@ -34,13 +34,14 @@ def test_the_block_blocks():
 def test_training_needs_neither_pyav_nor_librosa_nor_the_flow_of_opencv(tmp_path):
     store = make_store(tmp_path / "s.h5", three_bit(24))
     code = """
-import fusion, train
+import train
+from fusion.settings import Machine, ModelSettings, Recipe, TrainSettings
 from pathlib import Path
 from streams.clip import ClipSettings
 clip = ClipSettings(frames=2, stride=2, size=32, audio_seconds=0.32)
-recipe = train.Recipe(epochs=1, clip=clip, model=train.ModelSettings(width=2, feature=4))
+recipe = Recipe(epochs=1, clip=clip, model=ModelSettings(width=2, feature=4))
 data, run = map(Path, sys.argv[1:])
-train.train(train.TrainSettings(data=data, run=run, recipe=recipe, machine=train.Machine(workers=0)))
+train.train(TrainSettings(data=data, run=run, recipe=recipe, machine=Machine(workers=0)))
 """
     result = run_without(code, store.path, tmp_path / "run")
     assert result.returncode == 0, result.stderr

@@ -3,26 +3,25 @@
 import json
 import math
 import shutil
-import subprocess
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch.nn.functional import cross_entropy
 
 import train as training
-from fusion.model import ModelSettings, Output
+from fusion.checkpoint import Checkpoints
+from fusion.model import ModelSettings
+from fusion.settings import Machine, Recipe, TrainSettings, default_run, read_settings, read_split
+from fusion.step import Step
 from preprocess.errors import UserError
 from streams import STREAMS, subset_name, subsets
-from streams.batch import Batch
 from streams.clip import ClipSettings
 from tasks.evaluate import EvaluateSettings, evaluate
-from tests.preprocess.commands import assert_one_line_error, command, environment, run
+from tests.preprocess.commands import assert_one_line_error, run
 from tests.stores import CEILINGS, Spec, make_store, three_bit
-from train import Machine, Recipe, TrainSettings, train
+from train import train
 
 CLIP = ClipSettings(frames=4, stride=2, size=32, audio_seconds=0.32)
 TINY = Recipe(epochs=4, batch=8, clip=CLIP, model=ModelSettings(width=2, feature=8))
@@ -34,8 +33,17 @@ def store(tmp_path_factory):
     return make_store(tmp_path_factory.mktemp("toy") / "toy.h5", three_bit(24) + lacking)
 
 
-def settings_of(store, folder: Path, *, workers: int = 0, recipe: Recipe = TINY, **changes) -> TrainSettings:
-    machine = Machine(workers=workers, device="cpu")
+def settings_of(
+    store,
+    folder: Path,
+    *,
+    workers: int = 0,
+    keep: int = 2,
+    save_minutes: float = 5.0,
+    recipe: Recipe = TINY,
+    **changes,
+) -> TrainSettings:
+    machine = Machine(workers=workers, device="cpu", keep=keep, save_minutes=save_minutes)
     return TrainSettings(data=store.path, run=folder, recipe=recipe, machine=machine, **changes)
 
 
@@ -60,66 +68,16 @@ def assert_same_run(one: Path, other: Path) -> None:
     ]
 
 
-def a_batch(streams=tuple(STREAMS), rows: int = 7, classes: int = 5) -> tuple[Output, Batch]:
-    torch.manual_seed(0)
-    present = {name: torch.rand(rows) < 0.6 for name in streams}
-    for mask in present.values():
-        mask[3] = False  # a video that has nothing
-    logits = {name: torch.randn(rows, classes) for name in streams}
-    output = Output(torch.randn(rows, classes), logits, {}, {})
-    return output, Batch({}, present, torch.randint(0, classes, (rows,)), torch.arange(rows))
-
-
-@pytest.mark.parametrize(("auxiliary", "smoothing"), [(0.5, 0.0), (0.0, 0.0), (1.3, 0.1)])
-def test_the_joint_loss_is_the_fused_cross_entropy_and_the_mean_of_the_streams_own(auxiliary, smoothing):
-    output, batch = a_batch()
-    recipe = replace(TINY, auxiliary=auxiliary, label_smoothing=smoothing)
-    there = torch.stack([*batch.present.values()]).any(dim=0)
-    assert not there.all()
-    fused = cross_entropy(output.logits[there], batch.labels[there], label_smoothing=smoothing)
-    own = [
-        cross_entropy(output.stream_logits[name][mask], batch.labels[mask], label_smoothing=smoothing)
-        for name, mask in batch.present.items()
-    ]
-    torch.testing.assert_close(training.joint_loss(output, batch, recipe), fused + auxiliary * sum(own) / len(own))
-
-
-def test_a_stream_that_the_whole_batch_lacks_adds_nothing_to_the_loss():
-    output, batch = a_batch()
-    batch.present["flow"][:] = False
-    output.stream_logits["flow"].requires_grad_()
-    training.joint_loss(output, batch, TINY).backward()
-    assert not output.stream_logits["flow"].grad.any()
-
-
-def test_the_learning_rate_rises_then_falls_along_a_cosine():
-    steps = 200
-    optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=0.5)
-    scheduler = training.make_scheduler(optimizer, steps=steps)
-    rates = []
-    for _ in range(steps):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-    warmup = round(training.WARMUP * steps)
-    expected = [0.5 * (step + 1) / warmup for step in range(warmup)]
-    last = 0.5 * training.LAST_RATE
-    for step in range(steps - warmup):
-        expected.append(last + (0.5 - last) * (1 + math.cos(math.pi * step / (steps - warmup))) / 2)
-    assert rates == pytest.approx(expected)
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(last)
-
-
 def test_a_run_holds_what_is_needed_to_know_and_to_use_it(undisturbed, store):
     names = {path.name for path in undisturbed.iterdir()}
     wanted = {"settings.json", "split.json", "metrics.jsonl", "curves.png", "best.safetensors", "last.safetensors"}
     assert wanted <= names and any("tfevents" in name for name in names)
     assert not [name for name in names if name.endswith(".part")]
-    settings, saved = training.read_settings(undisturbed)
+    settings, saved = read_settings(undisturbed)
     assert settings == settings_of(store, undisturbed)
     assert saved["classes"] == store.classes and saved["parameters"] == store.parameters
     assert [row["epoch"] for row in rows_of(undisturbed)] == [1, 2, 3, 4]
-    split = training.read_split(undisturbed)
+    split = read_split(undisturbed)
     assert sorted(split.train + split.val) == sorted(video.path for video in store.videos)
 
 
@@ -127,7 +85,7 @@ def test_the_split_column_of_the_store_decides_who_trains(tmp_path, capsys):
     specs = [replace(spec, split=("train", "train", "val", "test")[k // 8]) for k, spec in enumerate(three_bit(32))]
     store = make_store(tmp_path / "s.h5", specs)
     folder = train(settings_of(store, tmp_path / "run", recipe=replace(TINY, epochs=1)))
-    split = training.read_split(folder)
+    split = read_split(folder)
     of = {spec.path: spec.split for spec in specs}
     assert {of[path] for path in split.train} == {"train"} and {of[path] for path in split.val} == {"val"}
     assert "16 videos train, 8 validate; by the split column" in capsys.readouterr().out
@@ -139,24 +97,26 @@ def test_the_same_settings_give_the_same_run_with_any_number_of_workers(undistur
 
 def test_another_seed_gives_another_run_on_the_same_split(undisturbed, store, tmp_path):
     other = train(settings_of(store, tmp_path / "other", seed=1, recipe=replace(TINY, epochs=1)))
-    assert training.read_split(other) == training.read_split(undisturbed)
+    assert read_split(other) == read_split(undisturbed)
     assert rows_of(other)[0]["loss"] != rows_of(undisturbed)[0]["loss"]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("moment", ["validate", "save_state"])
+@pytest.mark.parametrize("moment", ["validate", "save", "step"])
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(undisturbed, store, tmp_path, workers, moment):
-    settings = settings_of(store, tmp_path / "run", workers=workers)
-    real, calls = getattr(training, moment), []
+    settings = settings_of(store, tmp_path / "run", workers=workers, save_minutes=0.0 if moment == "step" else 5.0)
+    owner, name = {"save": (Checkpoints, "save"), "step": (Step, "_update")}.get(moment, (training, moment))
+    real, calls = getattr(owner, name), []
+    fatal = 8 if moment == "step" else 3  # three steps an epoch: within the third
 
     def interrupted(*positional, **named):
         calls.append(1)
-        if len(calls) == 3:
+        if len(calls) == fatal:
             raise KeyboardInterrupt
         return real(*positional, **named)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, moment, interrupted)
+        patch.setattr(owner, name, interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(settings)
     torch.rand(17)  # another process would have other random numbers
@@ -165,27 +125,12 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(undisturbed, stor
 
 
 def test_resuming_a_complete_run_trains_nothing(undisturbed, store, capsys):
-    before = {path.name: path.read_bytes() for path in undisturbed.iterdir() if path.suffix in (".safetensors", ".pt")}
+    before = {path.name: path.read_bytes() for path in undisturbed.iterdir() if path.suffix == ".safetensors"}
     rows = rows_of(undisturbed)
     train(TrainSettings(run=undisturbed, resume=True, machine=Machine(workers=0, device="cpu")))
     assert "complete" in capsys.readouterr().out
     assert {name: (undisturbed / name).read_bytes() for name in before} == before
     assert rows_of(undisturbed) == rows
-
-
-@pytest.mark.slow
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(undisturbed, store, tmp_path):
-    clip = ("--frames", CLIP.frames, "--size", CLIP.size, "--audio-seconds", CLIP.audio_seconds, "--batch", TINY.batch)
-    model = ("--width", TINY.model.width, "--feature", TINY.model.feature, "--epochs", TINY.epochs)
-    where = ("--run", tmp_path / "run", "--device", "cpu", "--workers", 0)
-    process = subprocess.Popen(command("train", "--data", store.path, *clip, *model, *where), env=environment())
-    while process.poll() is None and not (tmp_path / "run" / "state.pt").exists():
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
-    result = run("train", *where, "--resume")
-    assert result.returncode == 0, result.stderr
-    assert_same_run(undisturbed, tmp_path / "run")
 
 
 @pytest.mark.slow
@@ -206,10 +151,10 @@ def test_without_a_name_runs_are_numbered_and_the_newest_is_resumed(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     streams = ("rgb", "audio")
     for expected in ("rgb+audio", "rgb+audio-2", "rgb+audio-3"):
-        folder = training.default_run(streams, resume=False)
+        folder = default_run(streams, resume=False)
         assert folder == Path("runs", expected)
         folder.mkdir(parents=True)
-        assert training.default_run(streams, resume=True) == folder
+        assert default_run(streams, resume=True) == folder
 
 
 def test_the_command_line_trains_any_streams_and_takes_out_h5_of_the_folder(tmp_path):
@@ -218,7 +163,7 @@ def test_the_command_line_trains_any_streams_and_takes_out_h5_of_the_folder(tmp_
     result = run("train", "--streams", "audio,rgb", *small, "--head", "mean", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "device: " in result.stdout and "by video" in result.stdout
-    settings, _ = training.read_settings(tmp_path / "runs" / "rgb+audio")
+    settings, _ = read_settings(tmp_path / "runs" / "rgb+audio")
     assert (settings.recipe.model.head, settings.recipe.epochs, settings.seed) == ("mean", 1, 0)
 
 
@@ -250,6 +195,7 @@ def wrong(**changes) -> Recipe:
         (wrong(model=replace(TINY.model, feature=0)), "--feature"),
         (wrong(clip=replace(CLIP, size=16)), "--size"),
         (wrong(clip=replace(CLIP, stride=0)), "--stride"),
+        (wrong(accumulate=0), "--accumulate"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_named(store, tmp_path, recipe, says):
@@ -263,6 +209,13 @@ def test_a_negative_seed_or_number_of_workers_is_named(store, tmp_path):
         train(settings_of(store, tmp_path / "run", seed=-1))
     with pytest.raises(UserError, match="--workers"):
         train(settings_of(store, tmp_path / "run", workers=-1))
+    with pytest.raises(UserError, match="--seed must be below 2147483648"):
+        train(settings_of(store, tmp_path / "run", seed=2**31))
+    with pytest.raises(UserError, match="--keep"):
+        train(settings_of(store, tmp_path / "run", keep=0))
+    for minutes in (-1.0, math.nan):
+        with pytest.raises(UserError, match="--save-minutes"):
+            train(settings_of(store, tmp_path / "run", save_minutes=minutes))
     with pytest.raises(UserError, match="no device 'tpu9'"):
         train(replace(settings_of(store, tmp_path / "run"), machine=Machine(device="tpu9")))
 
@@ -303,13 +256,14 @@ def test_a_run_is_not_resumed_on_another_store(undisturbed, tmp_path):
         resume(folder, make_store(tmp_path / "fewer.h5", three_bit(16)).path)
 
 
-@pytest.mark.parametrize("name", ["settings.json", "split.json", "state.pt"])
+@pytest.mark.parametrize("name", ["settings.json", "split.json", "checkpoints"])
 @pytest.mark.parametrize("damage", ["{", "[]", None])
 def test_a_damaged_run_is_named_when_it_is_resumed(undisturbed, store, tmp_path, name, damage):
     folder = shutil.copytree(undisturbed, tmp_path / "run")
-    (folder / name).unlink()
-    if damage:
-        (folder / name).write_text(damage)
+    for file in [folder / name] if name.endswith(".json") else [*(folder / name).iterdir()]:
+        file.unlink()
+        if damage:
+            file.write_text(damage)
     with pytest.raises((UserError, FileNotFoundError)) as caught:  # the command line makes one line of either
         resume(folder, store.path)
     assert str(tmp_path / "run") in str(caught.value) and "\n" not in str(caught.value)

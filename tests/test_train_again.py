@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 
+from fusion.settings import Machine, TrainSettings, differences
 from preprocess.errors import UserError
 from tests.stores import make_store, three_bit
 from tests.test_train import TINY
-from train import Machine, TrainSettings, differences, train
+from train import train
 
 
 @pytest.fixture(scope="module")

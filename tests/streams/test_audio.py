@@ -9,6 +9,7 @@ from streams import STREAMS
 from streams.audio import BAND_MASK, GAIN, MASKS, SPREAD, TIME_MASK
 from streams.clip import ClipSettings
 from tests.stores import BANDS, FPS, Spec, make_store
+from tests.streams.reading import read
 
 AUDIO = STREAMS["audio"]
 CLIP = ClipSettings(frames=16, stride=2, audio_seconds=2.56)
@@ -21,6 +22,14 @@ def click_store(tmp_path, *, frames: int, at: float, **spec):
     return make_store(tmp_path / "s.h5", [Spec("v.mp4", frames=frames, mel=mel, **spec)])
 
 
+def mel_of(store, start: int) -> np.ndarray:
+    return read("audio", store, start, CLIP)["mel"]
+
+
+def prepare(mel: torch.Tensor, *, training: bool) -> torch.Tensor:
+    return AUDIO.prepare({"mel": mel}, CLIP, training=training)
+
+
 def click_column(clip: np.ndarray) -> int:
     (columns,) = np.nonzero(clip[0] > 0)
     assert len(columns) == 1
@@ -31,7 +40,7 @@ def click_column(clip: np.ndarray) -> int:
 def test_the_window_has_the_same_middle_as_the_pictures(tmp_path, start):
     middle = (start + CLIP.span / 2) / FPS  # seconds
     store = click_store(tmp_path, frames=250, at=middle)
-    clip = AUDIO.read(store, store.videos[0], start, CLIP, None)
+    clip = mel_of(store, start)
     assert clip.shape == (BANDS, 256) and clip.dtype == np.float32
     assert click_column(clip) == 128
 
@@ -40,25 +49,25 @@ def test_the_window_has_the_same_middle_as_the_pictures(tmp_path, start):
 def test_a_click_lands_at_its_own_time(tmp_path, at):
     store = click_store(tmp_path, frames=250, at=at)
     start = 45
-    clip = AUDIO.read(store, store.videos[0], start, CLIP, None)
+    clip = mel_of(store, start)
     first = (start + CLIP.span / 2) / FPS - CLIP.audio_seconds / 2
     assert click_column(clip) == round((at - first) * MEL_RATE)
 
 
 def test_at_the_start_and_the_end_the_window_stays_inside_the_video(tmp_path):
     store = click_store(tmp_path, frames=250, at=0.5)
-    assert click_column(AUDIO.read(store, store.videos[0], 0, CLIP, None)) == 50
+    assert click_column(mel_of(store, 0)) == 50
     other = tmp_path / "end"
     other.mkdir()
     store = click_store(other, frames=250, at=9.5)
-    assert click_column(AUDIO.read(store, store.videos[0], 250 - CLIP.span, CLIP, None)) == 256 - 50
+    assert click_column(mel_of(store, 250 - CLIP.span)) == 256 - 50
 
 
 @pytest.mark.parametrize("frames", [1, 5, 30, 63])
 def test_a_shorter_video_stands_in_the_middle_of_silence(tmp_path, frames):
     mel = np.full((frames * 4, BANDS), 2.0)
     store = make_store(tmp_path / "s.h5", [Spec("v.mp4", frames=frames, mel=mel, streams=("rgb", "audio"))])
-    clip = AUDIO.read(store, store.videos[0], 0, CLIP, None)
+    clip = mel_of(store, 0)
     heard = np.nonzero(clip[0] > 0)[0]
     assert len(heard) == frames * 4 and (np.diff(heard) == 1).all()
     assert abs(heard[0] - (255 - heard[-1])) <= 1
@@ -68,7 +77,7 @@ def test_a_shorter_video_stands_in_the_middle_of_silence(tmp_path, frames):
 def test_the_whole_video_is_heard_where_it_is_as_long_as_the_window(tmp_path):
     rows = np.random.default_rng(0).normal(-5, 2, (256, BANDS)).astype(np.float16)
     store = make_store(tmp_path / "s.h5", [Spec("v.mp4", frames=64, mel=rows)])
-    np.testing.assert_array_equal(AUDIO.read(store, store.videos[0], 20, CLIP, None), rows.T.astype(np.float32))
+    np.testing.assert_array_equal(mel_of(store, 20), rows.T.astype(np.float32))
 
 
 @pytest.mark.parametrize(
@@ -83,22 +92,21 @@ def test_the_whole_video_is_heard_where_it_is_as_long_as_the_window(tmp_path):
 )
 def test_sound_is_absent_where_the_track_covers_nothing_of_the_window(tmp_path, covered, there):
     store = make_store(tmp_path / "s.h5", [Spec("v.mp4", frames=250, covered=covered)])
-    clip = AUDIO.read(store, store.videos[0], 104, CLIP, None)
-    assert (clip is not None) == there
+    assert (read("audio", store, 104, CLIP) is not None) == there
 
 
 def test_everyday_sound_has_about_zero_mean_and_unit_variance():
     mel = torch.from_numpy(np.random.default_rng(0).normal(-6, 4, (4, BANDS, 256)).astype(np.float32))
-    prepared = AUDIO.prepare(mel, training=False)
+    prepared = prepare(mel, training=False)
     assert prepared.mean().abs() < 0.05 and (prepared.std() - 1).abs() < 0.05
-    assert (AUDIO.prepare(mel + 1, training=False) > prepared).all()
+    assert (prepare(mel + 1, training=False) > prepared).all()
 
 
 def test_training_makes_a_clip_louder_or_quieter_as_a_whole_and_hides_stretches():
     torch.manual_seed(0)
     mel = torch.randn(64, BANDS, 100)
-    plain = AUDIO.prepare(mel, training=False)
-    drawn = AUDIO.prepare(mel, training=True)
+    plain = prepare(mel, training=False)
+    drawn = prepare(mel, training=True)
     hidden = drawn == 0
     gain = torch.where(hidden, torch.nan, drawn - plain).flatten(1).nanmedian(dim=1).values
     torch.testing.assert_close(drawn, torch.where(hidden, 0.0, plain + gain[:, None, None]))
@@ -114,5 +122,5 @@ def test_training_makes_a_clip_louder_or_quieter_as_a_whole_and_hides_stretches(
 @pytest.mark.parametrize("dim", [1, 2])
 def test_each_end_of_a_clip_is_hidden_now_and_then(dim):
     torch.manual_seed(0)
-    hidden = (AUDIO.prepare(torch.randn(400, BANDS, 40), training=True) == 0).all(dim=3 - dim)
+    hidden = (prepare(torch.randn(400, BANDS, 40), training=True) == 0).all(dim=3 - dim)
     assert hidden[:, 0].any() and hidden[:, -1].any()

@@ -1,13 +1,22 @@
 """Clips of several streams as batches."""
 
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 
 from streams import STREAMS
-from streams.batch import Batch, ClipDataset, EpochSampler, ViewSampler, make_loader
+from streams.batch import Batch, ClipDataset, EpochBatches, ViewBatches, make_loader
 from streams.clip import ClipSettings, view_starts
+from tests.preprocess.commands import ROOT, environment
 from tests.stores import HEIGHT, WIDTH, Spec, make_store, three_bit
+from tests.streams.reading import read
 
 CLIP = ClipSettings(frames=4, stride=2, size=32, audio_seconds=0.32)
 
@@ -16,8 +25,12 @@ def dataset_of(store, **settings) -> ClipDataset:
     return ClipDataset(store, store.videos, streams=tuple(STREAMS), classes=store.classes, clip=CLIP, **settings)
 
 
-def load(dataset: ClipDataset, sampler, *, workers: int = 0, batch: int = 4) -> list[Batch]:
-    return list(make_loader(dataset, sampler, batch=batch, workers=workers, pin=False))
+def load(dataset: ClipDataset, batches, *, workers: int = 0) -> list[Batch]:
+    return list(make_loader(dataset, batches, workers=workers, pin=False))
+
+
+def views_of(dataset: ClipDataset, *, batch: int = 32, **among) -> ViewBatches:
+    return ViewBatches(dataset, batch=batch, **among)
 
 
 def assert_same(one: list[Batch], other: list[Batch]) -> None:
@@ -26,34 +39,75 @@ def assert_same(one: list[Batch], other: list[Batch]) -> None:
         assert torch.equal(left.videos, right.videos) and torch.equal(left.labels, right.labels)
         for name in left.clips:
             assert torch.equal(left.present[name], right.present[name])
-            assert torch.equal(left.clips[name], right.clips[name])
+            assert torch.equal(left.rows[name], right.rows[name])
+            assert left.clips[name].keys() == right.clips[name].keys()
+            for part, clips in left.clips[name].items():  # nobody looks at what is absent
+                there = left.present[name]
+                assert clips.shape == right.clips[name][part].shape
+                assert torch.equal(clips[there], right.clips[name][part][there])
+
+
+def joined(batches: list[Batch]) -> dict[int, list[torch.Tensor]]:
+    """video → all that is known of its clip, whatever the batch it came in."""
+    found = {}
+    for batch in batches:
+        for row, video in enumerate(batch.videos.tolist()):
+            assert video not in found
+            there = [name for name, mask in batch.present.items() if mask[row]]
+            parts = [clips[row] for name in there for clips in batch.clips[name].values()]
+            found[video] = [batch.labels[row], *(mask[row] for mask in batch.present.values()), *parts]
+    return found
 
 
 @pytest.fixture
 def toy(tmp_path):
     """Ten videos of eight classes; some lack flow or sound."""
-    lacking = [Spec("x/1.mp4", label="000", streams=("rgb",)), Spec("x/2.mp4", label="001", streams=("flow", "audio"))]
-    return make_store(tmp_path / "toy.h5", three_bit(8) + lacking[:1] + [Spec("x/2.mp4", streams=("rgb", "audio"))])
+    lacking = [Spec("x/1.mp4", label="000", streams=("rgb",)), Spec("x/2.mp4", streams=("rgb", "audio"))]
+    return make_store(tmp_path / "toy.h5", three_bit(8) + lacking)
 
 
 def test_a_batch_stacks_clips_and_says_what_is_there(toy):
     dataset = dataset_of(toy)
-    (batch,) = load(dataset, ViewSampler(dataset), batch=32)
-    assert len(toy) == 10 and batch.videos.tolist() == list(range(10))
-    for name, stream in STREAMS.items():
+    (batch,) = load(dataset, views_of(dataset))
+    assert len(toy) == 10 and batch.videos.tolist() == list(range(10)) and batch.clip == CLIP
+    for name in STREAMS:
         expected = [video.streams[name] for video in toy.videos]
         assert batch.present[name].dtype == torch.bool and batch.present[name].tolist() == expected
+        assert batch.rows[name].tolist() == [row for row, there in enumerate(expected) if there]
         for row, video in enumerate(toy.videos):
-            clip = stream.read(toy, video, view_starts(video, CLIP, 1)[0], CLIP, None)
+            clip = read(name, toy, view_starts(video, CLIP, 1)[0], CLIP, row=row)
             assert (clip is not None) == expected[row]
             if clip is not None:
-                assert torch.equal(batch.clips[name][row], torch.from_numpy(clip))
+                for part, values in clip.items():
+                    assert torch.equal(batch.clips[name][part][row], torch.from_numpy(values))
+
+
+def test_videos_of_any_shape_fit_into_one_batch(tmp_path):
+    shapes = [(36, 36), (36, 48), (48, 36), (36, 100), (64, 36)]
+    rng = np.random.default_rng(0)
+    specs = [
+        Spec(
+            f"{k}.mp4",
+            rgb=rng.integers(0, 256, (20, *shape, 3), dtype=np.uint8),
+            flow=rng.normal(0, 3, (19, *shape, 2)).astype(np.float32),
+        )
+        for k, shape in enumerate(shapes)
+    ]
+    store = make_store(tmp_path / "s.h5", specs)
+    for dataset, batches in (
+        (dataset_of(store), lambda dataset, batch: views_of(dataset, batch=batch)),
+        (dataset_of(store, seed=1), lambda dataset, batch: EpochBatches(dataset, batch=batch, seed=1)),
+    ):
+        together, alone = (joined(load(dataset, batches(dataset, batch))) for batch in (5, 1))
+        assert len(together) == len(alone) == 5
+        for video, parts in together.items():
+            assert all(map(torch.equal, parts, alone[video]))
 
 
 def test_labels_are_rows_of_the_classes_given_and_minus_one_without_a_label(toy):
     classes = [*reversed(toy.classes), "other"]
     dataset = ClipDataset(toy, toy.videos, streams=("rgb",), classes=classes, clip=CLIP)
-    (batch,) = load(dataset, ViewSampler(dataset), batch=32)
+    (batch,) = load(dataset, views_of(dataset))
     for row, label in zip(batch.videos.tolist(), batch.labels.tolist(), strict=True):
         wanted = toy.videos[row].label
         assert label == (-1 if wanted is None else classes.index(wanted))
@@ -62,73 +116,136 @@ def test_labels_are_rows_of_the_classes_given_and_minus_one_without_a_label(toy)
 def test_a_stream_that_a_whole_batch_lacks_still_has_its_place(tmp_path):
     store = make_store(tmp_path / "s.h5", [Spec(f"{k}.mp4", streams=("rgb",)) for k in range(3)])
     dataset = dataset_of(store)
-    (batch,) = load(dataset, ViewSampler(dataset))
-    assert not batch.present["audio"].any() and len(batch.clips["audio"]) == 3
+    (batch,) = load(dataset, views_of(dataset))
+    assert not batch.present["audio"].any() and len(batch.clips["audio"]["mel"]) == 3
+    assert len(batch.rows["audio"]) == 0 and batch.rows["audio"].dtype == torch.int64
     assert batch.present["rgb"].all()
 
 
-def test_every_view_of_every_video_comes_once(tmp_path):
+@pytest.mark.parametrize("ranks", [1, 2, 5])
+def test_every_view_of_every_video_comes_once_whatever_the_number_of_ranks(tmp_path, ranks):
     store = make_store(tmp_path / "s.h5", [Spec("a.mp4", frames=30), Spec("b.mp4", frames=9), Spec("c.mp4", frames=4)])
     dataset = dataset_of(store, views=3)
-    videos = torch.cat([batch.videos for batch in load(dataset, ViewSampler(dataset))])
-    assert videos.bincount().tolist() == [3, 2, 1]
+    shares = [views_of(dataset, batch=2, rank=rank, ranks=ranks) for rank in range(ranks)]
+    keys = [[key for batch in share for key in batch] for share in shares]
+    assert sorted(key for share in keys for key in share) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (2, 0)]
+    assert [len(share) for share in shares] == [len(list(share)) for share in shares]
+    for rank in range(ranks):  # a video's views are judged by one
+        assert {row % ranks for row, _ in keys[rank]} <= {rank}
+    loaded = [batch.videos for share in shares for batch in load(dataset, share)]
+    assert torch.cat(loaded).bincount().tolist() == [3, 2, 1]
+
+
+def epoch(dataset: ClipDataset, number: int, *, seed: int = 0, batch: int = 4, **among) -> EpochBatches:
+    batches = EpochBatches(dataset, batch=batch, seed=seed, **among)
+    batches.epoch = number
+    return batches
 
 
 def test_an_epoch_holds_every_video_once_in_an_order_of_its_own(toy):
     dataset = dataset_of(toy, seed=0)
 
-    def order(seed: int, epoch: int) -> list[int]:
-        sampler = EpochSampler(dataset, seed=seed)
-        sampler.epoch = epoch
-        keys = list(sampler)
-        assert len(keys) == len(sampler) and {number for _, number in keys} == {epoch}
-        return [row for row, _ in keys]
+    def order(seed: int, number: int) -> list[int]:
+        batches = epoch(dataset, number, seed=seed)
+        given = list(batches)
+        assert len(given) == len(batches) == batches.total == 3 and [len(keys) for keys in given] == [4, 4, 2]
+        assert {epoch for keys in given for _, epoch in keys} == {number}
+        return [row for keys in given for row, _ in keys]
 
-    orders = [order(seed, epoch) for seed in range(2) for epoch in range(3)]
+    orders = [order(seed, number) for seed in range(2) for number in range(3)]
     assert all(sorted(rows) == list(range(10)) for rows in orders)
     assert len({tuple(rows) for rows in orders}) == 6
     assert order(1, 2) == orders[5]
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 7])
+@pytest.mark.parametrize("parts", [1, 2, 5])
+def test_ranks_and_parts_divide_the_steps_of_one_process(toy, ranks, parts):
+    dataset = dataset_of(toy, seed=0)
+    steps = [sorted(keys) for keys in epoch(dataset, 2)]
+    shares = [list(epoch(dataset, 2, parts=parts, rank=rank, ranks=ranks)) for rank in range(ranks)]
+    assert all(len(share) == 3 * parts for share in shares)
+    for number, step in enumerate(steps):
+        given = [share[number * parts : (number + 1) * parts] for share in shares]
+        assert sorted(key for share in given for part in share for key in part) == step
+        sizes = [sum(map(len, share)) for share in given]
+        assert max(sizes) - min(sizes) <= 1
+        assert all(max(map(len, share)) - min(map(len, share)) <= 1 for share in given)
+
+
+@pytest.mark.parametrize("done", [0, 1, 2, 3])
+def test_an_epoch_that_was_left_in_its_middle_goes_on_with_the_steps_that_are_left(toy, done):
+    dataset = dataset_of(toy, seed=0)
+    whole, rest = (epoch(dataset, 1, parts=2) for _ in range(2))
+    rest.done = done
+    assert list(rest) == list(whole)[2 * done :] and len(rest) == len(list(rest))
 
 
 def test_clips_of_an_epoch_are_the_same_however_many_workers_read_them(toy):
     dataset = dataset_of(toy, seed=3)
     epochs = {}
     for workers in (0, 1, 2):
-        sampler = EpochSampler(dataset, seed=3)
-        loader = make_loader(dataset, sampler, batch=4, workers=workers, pin=False)
-        for epoch in (0, 1):
-            sampler.epoch = epoch
-            epochs[workers, epoch] = list(loader)
-    for epoch in (0, 1):
-        assert_same(epochs[0, epoch], epochs[1, epoch])
-        assert_same(epochs[0, epoch], epochs[2, epoch])
+        batches = EpochBatches(dataset, batch=4, seed=3)
+        loader = make_loader(dataset, batches, workers=workers, pin=False)
+        for number in (0, 1):
+            batches.epoch = number
+            epochs[workers, number] = list(loader)
+    for number in (0, 1):
+        for workers in (1, 2):
+            assert_same(epochs[0, number], epochs[workers, number])
+
+
+def test_clips_of_an_epoch_are_the_same_however_they_are_divided_into_batches(toy):
+    dataset = dataset_of(toy, seed=3)
+    expected = joined(load(dataset, epoch(dataset, 1, batch=10)))
+    assert len(expected) == 10
+    divided = [
+        load(dataset, epoch(dataset, 1, batch=3)),
+        load(dataset, epoch(dataset, 1, batch=1), workers=2),
+        load(dataset, epoch(dataset, 1, batch=4, parts=3)),
+        [batch for rank in range(3) for batch in load(dataset, epoch(dataset, 1, rank=rank, ranks=3))],
+    ]
+    for batches in divided:
+        found = joined(batches)
+        assert found.keys() == expected.keys()
+        for video, parts in found.items():
+            assert all(map(torch.equal, parts, expected[video]))
+
+
+def test_a_share_without_a_video_is_an_empty_batch(toy):
+    dataset = dataset_of(toy, seed=0)
+    *_, last = load(dataset, epoch(dataset, 0, batch=9, rank=1, ranks=2))
+    assert len(last.videos) == len(last.labels) == 0 and last.videos.dtype == last.labels.dtype == torch.int64
+    for name in STREAMS:
+        assert last.present[name].shape == last.rows[name].shape == (0,)
+        assert all(len(clips) == 0 for clips in last.clips[name].values())
 
 
 def test_an_epoch_does_not_depend_on_those_before_it(toy):
     dataset = dataset_of(toy, seed=3)
-    sampler = EpochSampler(dataset, seed=3)
-    loader = make_loader(dataset, sampler, batch=4, workers=0, pin=False)
+    batches = EpochBatches(dataset, batch=4, seed=3)
+    loader = make_loader(dataset, batches, workers=0, pin=False)
     list(loader)
-    sampler.epoch = 5
-    after_another = list(loader)
-    fresh = EpochSampler(dataset, seed=3)
-    fresh.epoch = 5
-    assert_same(after_another, load(dataset, fresh))
+    batches.epoch = 5
+    assert_same(list(loader), load(dataset, epoch(dataset, 5, seed=3)))
+
+
+def first_clip(store, stream: str, *, seed: int, number: int = 0, row: int = 0) -> list[torch.Tensor]:
+    return [clips[0] for clips in dataset_of(store, seed=seed).__getitems__([(row, number)]).clips[stream].values()]
 
 
 @pytest.mark.parametrize("name", ["rgb", "flow"])
 def test_another_epoch_or_seed_cuts_another_clip_of_the_same_video(toy, name):
-    first, second = (dataset_of(toy, seed=3)[0, epoch]["clips"][name] for epoch in (0, 1))
-    other = dataset_of(toy, seed=4)[0, 0]["clips"][name]
-    assert not np.array_equal(first, second) and not np.array_equal(first, other)
-    assert np.array_equal(first, dataset_of(toy, seed=3)[0, 0]["clips"][name])
+    first = first_clip(toy, name, seed=3)
+    for other in (first_clip(toy, name, seed=3, number=1), first_clip(toy, name, seed=4)):
+        assert not all(map(torch.equal, first, other))
+    assert all(map(torch.equal, first, first_clip(toy, name, seed=3)))
 
 
 def test_two_videos_of_one_epoch_are_not_augmented_alike(tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (1, HEIGHT, WIDTH, 3), dtype=np.uint8).repeat(20, axis=0)
     store = make_store(tmp_path / "s.h5", [Spec(f"{k}.mp4", rgb=picture) for k in range(2)])
-    dataset = dataset_of(store, seed=0)
-    assert not np.array_equal(dataset[0, 0]["clips"]["rgb"], dataset[1, 0]["clips"]["rgb"])
+    assert not all(map(torch.equal, first_clip(store, "rgb", seed=0), first_clip(store, "rgb", seed=0, row=1)))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -137,20 +254,134 @@ def test_reading_clips_draws_none_of_the_programs_random_numbers(toy, workers):
     dataset = dataset_of(toy, seed=0)
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    load(dataset, EpochSampler(dataset, seed=0), workers=workers)
+    load(dataset, epoch(dataset, 0), workers=workers)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_workers_read_rightly_though_the_parent_has_the_store_open(toy):
     dataset = dataset_of(toy)
-    sampler = ViewSampler(dataset)
-    here = load(dataset, sampler, workers=0)
-    assert_same(here, load(dataset, sampler, workers=2, batch=4))
-    assert_same(here, load(dataset, sampler, workers=0))
+    here = load(dataset, views_of(dataset, batch=4), workers=0)
+    assert_same(here, load(dataset, views_of(dataset, batch=4), workers=2))
+    assert_same(here, load(dataset, views_of(dataset, batch=4), workers=0))
+
+
+def _descriptors_of(path) -> set[int]:
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        link = f"/proc/self/fd/{name}"
+        if os.path.exists(link) and os.path.samefile(link, path):
+            found.add(int(name))
+    return found
+
+
+def _read_and_tell(store, pipe) -> None:
+    inherited, used, pread = _descriptors_of(store.path), set(), os.pread
+
+    def watched(handle: int, *where: int) -> bytes:
+        used.add(handle)
+        return pread(handle, *where)
+
+    os.pread = watched
+    batch = dataset_of(store).__getitems__([(0, 0), (1, 0)])
+    pipe.send((inherited, used, {name: clips.sum().item() for name, clips in batch.clips["rgb"].items()}))
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_no_file_descriptor_is_shared_across_a_fork(toy):
+    """What the parent has read through is read through by nobody else, and stays open in the parent."""
+    expected = dataset_of(toy).__getitems__([(0, 0), (1, 0)])
+    mine = _descriptors_of(toy.path)
+    assert len(mine) == 1
+    context = multiprocessing.get_context("fork")
+    for _ in range(2):
+        pipe, end = context.Pipe(duplex=False)
+        process = context.Process(target=_read_and_tell, args=(toy, end))
+        process.start()
+        end.close()
+        inherited, used, sums = pipe.recv()
+        process.join()
+        assert process.exitcode == 0
+        assert inherited == mine and used and not used & inherited
+        assert sums == {name: clips.sum().item() for name, clips in expected.clips["rgb"].items()}
+        assert _descriptors_of(toy.path) == mine
+    again = dataset_of(toy).__getitems__([(0, 0), (1, 0)])
+    assert_same([expected], [again])
+
+
+def _alive(process: str) -> bool:
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+END = """
+import sys, signal, os, time
+from pathlib import Path
+from preprocess.store import Store
+from streams.batch import *
+from tests.streams.test_batch import dataset_of
+how = sys.argv[2]
+store = Store(sys.argv[1])
+dataset = dataset_of(store, seed=0)
+iterator = iter(make_loader(dataset, EpochBatches(dataset, batch=1, seed=0), workers=1, pin=False))
+next(iterator)
+worker = iterator._workers[0].pid
+if how == "signalled":
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+        os.kill(worker, number)
+        next(iterator)
+print(worker, flush=True)
+if how == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+if how == "raises":
+    raise RuntimeError("on purpose")  # whose traceback holds the loader until the end
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("how", "status"), [("ends", 0), ("signalled", 0), ("raises", 1), ("killed", -signal.SIGKILL)])
+def test_workers_end_when_the_program_ends_and_by_no_signal_of_others(toy, how, status):
+    command = [sys.executable, "-c", END, str(toy.path), how]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        worker = process.stdout.readline().strip()
+        assert process.wait(timeout=60) == status, process.stderr.read()
+        process.stdout.read()  # the worker holds its other end
+    assert worker and not _alive(worker)
+
+
+def test_memory_is_flat_over_many_batches(toy):
+    dataset = dataset_of(toy, seed=0)
+    batches = EpochBatches(dataset, batch=5, seed=0)
+    loader = make_loader(dataset, batches, workers=0, pin=False)
+
+    def epochs(count: int) -> tuple[int, int]:
+        for _ in range(count):
+            batches.epoch += 1
+            for _ in loader:
+                pass
+        with open("/proc/self/statm") as file:
+            return tracemalloc.get_traced_memory()[0], int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    tracemalloc.start()
+    try:
+        before, after = epochs(5), epochs(40)
+    finally:
+        tracemalloc.stop()
+    size = sum(clips.nbytes for part in next(iter(loader)).clips.values() for clips in part.values())
+    assert after[0] - before[0] < 200_000 < 80 * size  # Python's and NumPy's
+    assert after[1] - before[1] < 16e6  # PyTorch's and OpenCV's too
 
 
 def test_moving_a_batch_changes_nothing_in_it(toy):
     dataset = dataset_of(toy)
-    (batch,) = load(dataset, ViewSampler(dataset), batch=32)
-    assert_same([batch], [batch.to(torch.device("cpu"))])
-    assert batch.to(torch.device("meta")).clips["rgb"].is_meta
+    (batch,) = load(dataset, views_of(dataset))
+    moved = batch.to(torch.device("cpu"))
+    assert_same([batch], [moved])
+    assert moved.clip == batch.clip
+    elsewhere = batch.to(torch.device("meta"))
+    assert all(clips.is_meta for part in elsewhere.clips.values() for clips in part.values())
+    assert elsewhere.labels.is_meta and elsewhere.rows["rgb"].is_meta

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from preprocess.encode import FLOW_BOUND, FLOW_STEPS
+from preprocess.encode import FLOW_BOUND, FLOW_STEPS, FLOW_ZERO, dequantise_flow
 from streams import STREAMS
 from streams.clip import ClipSettings
 from streams.flow import NOISE, SCALE
 from tests.stores import HEIGHT, WIDTH, Spec, make_store
+from tests.streams.reading import as_towers_see, read, whole
 
-FLOW, RGB = STREAMS["flow"], STREAMS["rgb"]
+FLOW = STREAMS["flow"]
 CLIP = ClipSettings(frames=4, stride=2, size=32)
 STEP = FLOW_BOUND / FLOW_STEPS  # pixels a frame from one stored byte to the next
 
@@ -20,8 +21,14 @@ def field(*vectors: tuple[float, float], size: tuple[int, int] = (HEIGHT, WIDTH)
     return np.tile(np.float32(vectors)[:, None, None], (1, *size, 1))
 
 
-def store_of(tmp_path, flow: np.ndarray, **spec):
-    return make_store(tmp_path / "s.h5", [Spec("v.mp4", frames=len(flow) + 1, flow=flow, **spec)])
+def vectors(store, start: int, clip: ClipSettings = CLIP, rng=None) -> np.ndarray:
+    """(T, H, W, 2): what the towers see, as pixels of the crop a frame."""
+    return as_towers_see("flow", store, start, clip, rng).transpose(1, 2, 3, 0) * SCALE
+
+
+def store_of(tmp_path, flow: np.ndarray, *, rgb: np.ndarray | None = None):
+    side = min(flow.shape[1:3])
+    return make_store(tmp_path / "s.h5", [Spec("v.mp4", frames=len(flow) + 1, flow=flow, rgb=rgb)], short_side=side)
 
 
 def numbered(tmp_path, frames: int):
@@ -33,28 +40,34 @@ def numbered(tmp_path, frames: int):
 @pytest.mark.parametrize("rng", [None, 0, 1, 2])
 def test_no_motion_is_exactly_zero_in_the_towers_input(tmp_path, rng):
     store = store_of(tmp_path, np.zeros((19, HEIGHT, WIDTH, 2), np.float32))
-    clip = FLOW.read(store, store.videos[0], 0, CLIP, None if rng is None else np.random.default_rng(rng))
-    assert not clip.any()
-    assert not FLOW.prepare(torch.from_numpy(clip)[None], training=False).any()
+    assert (
+        read("flow", store, 0, CLIP, None if rng is None else np.random.default_rng(rng))["fields"] == FLOW_ZERO
+    ).all()
+    assert not vectors(store, 0, rng=None if rng is None else np.random.default_rng(rng)).any()
 
 
 def test_flow_comes_in_pixels_of_the_crop_a_frame(tmp_path):
     store = store_of(tmp_path, field(*[(3.0, -1.5)] * 19))
-    clip = FLOW.read(store, store.videos[0], 0, CLIP, None)
     zoom = 32 / (HEIGHT * 7 / 8)
-    assert clip.shape == (4, 32, 32, 2)
-    np.testing.assert_allclose(clip.mean(axis=(0, 1, 2)), [3.0 * zoom, -1.5 * zoom], atol=STEP)
-    prepared = FLOW.prepare(torch.from_numpy(clip)[None], training=False)
-    assert prepared.shape == (1, 2, 4, 32, 32)
-    np.testing.assert_allclose(prepared.numpy()[0].transpose(1, 2, 3, 0), clip.astype(np.float32) / SCALE, rtol=1e-6)
+    seen = as_towers_see("flow", store, 0, CLIP)
+    assert seen.shape == (2, 4, 32, 32)
+    np.testing.assert_allclose(seen.mean(axis=(1, 2, 3)) * SCALE, [3.0 * zoom, -1.5 * zoom], atol=STEP)
+
+
+def test_the_towers_see_the_stored_bytes_as_the_store_explains_them(tmp_path):
+    flow = np.random.default_rng(0).normal(0, 4, (19, 32, 32, 2)).astype(np.float32)
+    store = store_of(tmp_path, flow, rgb=np.zeros((20, 32, 32, 3), np.uint8))
+    stored = store.frames(store.videos[0], "flow", [2, 4, 6, 8])
+    clip = read("flow", store, 2, CLIP)
+    np.testing.assert_array_equal(clip["fields"], stored)
+    maps, fields = whole(32), torch.from_numpy(clip["fields"])[None]
+    prepared = FLOW.prepare({"fields": fields, "map": maps}, CLIP, training=False)[0].numpy()
+    np.testing.assert_allclose(prepared * SCALE, dequantise_flow(stored).transpose(1, 0, 2, 3), atol=1e-3)
 
 
 def test_a_random_crop_that_is_flipped_negates_what_moves_sideways(tmp_path):
     store = store_of(tmp_path, field(*[(5.0, 0.0)] * 19))
-    means = [
-        FLOW.read(store, store.videos[0], 0, CLIP, np.random.default_rng(seed)).mean(axis=(0, 1, 2))
-        for seed in range(60)
-    ]
+    means = [vectors(store, 0, rng=np.random.default_rng(seed)).mean(axis=(0, 1, 2)) for seed in range(60)]
     sideways = np.array(means)[:, 0]
     assert 15 < (sideways < 0).sum() < 45  # half of sixty, five deviations to either side
     assert (np.abs(sideways) > 4).all()
@@ -63,13 +76,14 @@ def test_a_random_crop_that_is_flipped_negates_what_moves_sideways(tmp_path):
 @pytest.mark.parametrize("seed", range(3))
 def test_a_steady_motion_stays_steady_when_augmented(tmp_path, seed):
     store = store_of(tmp_path, field(*[(2.0, 1.0)] * 19))
-    clip = FLOW.read(store, store.videos[0], 0, CLIP, np.random.default_rng(seed))
-    np.testing.assert_array_equal(clip, np.broadcast_to(clip[:1], clip.shape))
+    seen = vectors(store, 0, rng=np.random.default_rng(seed))
+    np.testing.assert_array_equal(seen, np.broadcast_to(seen[:1], seen.shape))
 
 
-def test_noise_in_training_is_small_and_without_direction(tmp_path):
+def test_noise_in_training_is_small_and_without_direction():
     torch.manual_seed(0)
-    prepared = FLOW.prepare(torch.zeros(8, 4, 32, 32, 2, dtype=torch.float16), training=True)
+    still = torch.full((8, 4, 2, 32, 32), FLOW_ZERO, dtype=torch.uint8)
+    prepared = FLOW.prepare({"fields": still, "map": whole(32, 8)}, CLIP, training=True)
     deviation = prepared.std(dim=(1, 2, 3, 4))
     assert deviation.max() <= 1.1 * NOISE / SCALE and deviation.max() > 0.3 * NOISE / SCALE
     assert prepared.mean().abs() < 1e-3
@@ -80,8 +94,8 @@ def test_each_flow_field_begins_at_the_picture_beside_it(tmp_path, frames, strid
     """Also where the clip reaches the video's end, or begins again. The last frame has no flow: its neighbour's."""
     store = numbered(tmp_path, frames)
     clip = ClipSettings(frames=4, stride=stride, size=32)
-    shown = RGB.read(store, store.videos[0], start, clip, None).mean(axis=(1, 2, 3)) / 8
-    moving = FLOW.read(store, store.videos[0], start, clip, None)[..., 1].mean(axis=(1, 2)) * (HEIGHT * 7 / 8) / 32
+    shown = read("rgb", store, start, clip)["frames"].mean(axis=(1, 2, 3)) / 8
+    moving = vectors(store, start, clip)[..., 1].mean(axis=(1, 2)) * (HEIGHT * 7 / 8) / 32
     np.testing.assert_allclose(moving / STEP, np.minimum(np.rint(shown), frames - 2), atol=0.3)
 
 
@@ -94,8 +108,8 @@ def test_pictures_and_flow_of_a_middle_crop_lie_pixel_on_pixel(tmp_path):
     store = store_of(tmp_path, flow, rgb=rgb)
     for size in (32, 42, 60):
         clip = ClipSettings(frames=4, stride=2, size=size)
-        seen = RGB.read(store, store.videos[0], 3, clip, None)[..., 0].astype(float)
-        moves = FLOW.read(store, store.videos[0], 3, clip, None)[..., 0].astype(float)
+        seen = (as_towers_see("rgb", store, 3, clip)[0] + 1) * 127.5
+        moves = vectors(store, 3, clip)[..., 0]
         share_seen = (seen - 30) / 190
         share_moves = moves / (6.0 * size / 42)
         assert share_seen.max() > 0.9 and share_seen.min() < 0.1

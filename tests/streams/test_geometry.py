@@ -3,8 +3,12 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from streams.geometry import centre_crop, random_crop, warp, warp_flow
+from streams import geometry
+from streams.geometry import centre_crop, random_crop, turn_vectors, warp, warp_clip
+
+SHAPES = [(96, 96), (96, 128), (128, 96), (96, 300), (97, 131)]
 
 
 def flow_field(kind: str, height: int, width: int) -> np.ndarray:
@@ -21,62 +25,132 @@ def flow_field(kind: str, height: int, width: int) -> np.ndarray:
 
 
 def pattern(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """A smooth picture that is known everywhere, not only at pixels."""
+    """A smooth picture that is known everywhere, not only at pixels; it changes by 0.35 a pixel at most."""
     return np.sin(x / 7) + np.cos(y / 9) + np.sin((x + 2 * y) / 11)
 
 
-def places_in_frame(matrix: np.ndarray, size: int) -> np.ndarray:
-    """(size, size, 2): where in the frame each pixel of the crop was taken from."""
+def smooth(height: int, width: int) -> np.ndarray:
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    return pattern(x, y).astype(np.float32)
+
+
+def places_in_window(matrix: np.ndarray, size: int) -> np.ndarray:
+    """(size, size, 2): where in the window each pixel of the crop was taken from."""
     y, x = np.mgrid[0:size, 0:size].astype(np.float64)
     return (np.stack([x, y], axis=-1) - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
 
 
-def inside(places: np.ndarray, height: int, width: int, margin: float) -> np.ndarray:
-    x, y = places[..., 0], places[..., 1]
-    return (x >= margin) & (x <= width - 1 - margin) & (y >= margin) & (y <= height - 1 - margin)
+def corner(window) -> np.ndarray:
+    """(2,): x and y of the window's first pixel."""
+    return np.array([window[1].start, window[0].start])
+
+
+def inside(places: np.ndarray, side: int, margin: float) -> np.ndarray:
+    return ((places >= margin) & (places <= side - 1 - margin)).all(axis=-1)
+
+
+def warp_one(picture: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    """(H, W) → (size, size)"""
+    frames = torch.from_numpy(np.ascontiguousarray(picture))[None, None].float()
+    return warp(frames, torch.from_numpy(np.float32(matrix))[None], size)[0, 0].numpy()
+
+
+def warp_flow(flow: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    """(H, W, 2) pixels → (size, size, 2): its places and its vectors, as for a stream of flow."""
+    maps = torch.from_numpy(np.float32(matrix))[None]
+    fields = torch.from_numpy(np.ascontiguousarray(flow.transpose(2, 0, 1)))[None]
+    return turn_vectors(warp(fields, maps, size)[:, None], maps)[0, 0].numpy().transpose(1, 2, 0)
+
+
+def by_opencv(picture: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    return cv2.warpAffine(
+        picture.astype(np.float32), matrix.astype(np.float64), (size, size), borderMode=cv2.BORDER_REFLECT_101
+    )
 
 
 @pytest.mark.parametrize(("height", "width"), [(128, 128), (128, 228), (228, 128)])
 def test_the_centre_crop_of_128_pixels_is_the_middle_112_untouched(height, width):
-    frames = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
-    cropped = warp(frames, centre_crop(height, width, 112), 112)
+    frame = np.random.default_rng(0).integers(0, 256, (height, width)).astype(np.float32)
+    matrix, window = centre_crop(height, width, 112)
+    assert frame[window].shape == (128, 128)
     top, left = (height - 112) // 2, (width - 112) // 2
-    np.testing.assert_array_equal(cropped, frames[:, top : top + 112, left : left + 112])
+    np.testing.assert_allclose(
+        warp_one(frame[window], matrix, 112), frame[top : top + 112, left : left + 112], atol=0.02
+    )
 
 
 @pytest.mark.parametrize("size", [32, 112, 160])
-def test_the_centre_crop_shows_seven_eighths_of_the_short_side_whatever_the_size(size):
-    places = places_in_frame(centre_crop(96, 128, size), size)
-    side = 96 * 7 / 8
+@pytest.mark.parametrize(("height", "width"), SHAPES)
+def test_the_centre_crop_shows_seven_eighths_of_the_short_side_whatever_the_size(height, width, size):
+    matrix, window = centre_crop(height, width, size)
+    places = places_in_window(matrix, size) + corner(window)
+    side = min(height, width) * 7 / 8
     # corner pixels are half a pixel of the crop inside the edges of what is shown
-    np.testing.assert_allclose(places[-1, -1] - places[0, 0], side - side / size)
-    np.testing.assert_allclose((places[-1, -1] + places[0, 0]) / 2, [(128 - 1) / 2, (96 - 1) / 2])
+    np.testing.assert_allclose(places[-1, -1] - places[0, 0], side - side / size, rtol=1e-5)
+    np.testing.assert_allclose((places[-1, -1] + places[0, 0]) / 2, [(width - 1) / 2, (height - 1) / 2], rtol=1e-5)
 
 
-def test_a_crop_of_a_linear_picture_is_linear_at_the_places_it_was_taken_from():
-    height, width, size = 60, 80, 40
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    picture = (2 * x + 3 * y)[None, :, :, None]
-    matrix = random_crop(height, width, size, np.random.default_rng(5))
-    places = places_in_frame(matrix, size)
-    here = inside(places, height, width, 1)
-    assert here.mean() > 0.7
-    cropped = warp(np.repeat(picture, 2, axis=3), matrix, size)[0, ..., 0]
+MAPS = {
+    "as it is": [[1, 0, 0], [0, 1, 0]],
+    "by parts of a pixel": [[1, 0, 0.3], [0, 1, -0.7]],
+    "far over an edge": [[1, 0, 30], [0, 1, -25]],
+    "flipped": [[-1, 0, 59], [0, 1, 0]],
+    "turned": [[0.8, -0.6, 20], [0.6, 0.8, -15]],
+    "larger": [[1.9, 0, -20], [0, 2.3, -40]],
+    "smaller than the frame": [[0.5, 0, 15], [0, 0.5, 15]],
+    "flipped, turned and stretched": [[-1.1, 0.4, 55], [0.3, 0.9, -5]],
+}
+
+
+@pytest.mark.parametrize("kind", MAPS)
+def test_a_warp_is_opencvs_mirrored_edges_included(kind):
+    matrix = np.array(MAPS[kind], np.float64)
+    frame = smooth(60, 70)
     # OpenCV may round places to 1/32 of a pixel
-    np.testing.assert_allclose(cropped[here], (places @ [2, 3])[here], atol=5 / 32)
+    np.testing.assert_allclose(warp_one(frame, matrix, 60), by_opencv(frame, matrix, 60), atol=2 * 0.35 / 32)
+
+
+@pytest.mark.parametrize(("height", "width"), SHAPES)
+def test_a_random_crop_is_opencvs_of_the_same_window(height, width):
+    frame, rng, mirrored = smooth(height, width), np.random.default_rng(1), 0
+    for _ in range(20):
+        matrix, window = random_crop(height, width, 64, rng)
+        ours, theirs = (crop(frame[window], matrix, 64) for crop in (warp_one, by_opencv))
+        np.testing.assert_allclose(ours, theirs, atol=2 * 0.35 / 32)
+        mirrored += not inside(places_in_window(matrix, 64), min(height, width), 0).all()
+    assert mirrored > 2
+
+
+def test_one_pixel_beyond_the_edge_is_the_last_but_one():
+    """Mirrored about the last pixel, which is not shown twice."""
+    row = np.arange(8.0)[None].repeat(8, axis=0)
+    shifted = warp_one(row, np.array([[1.0, 0, 3], [0, 1, 0]]), 8)
+    np.testing.assert_allclose(shifted[0], [3, 2, 1, 0, 1, 2, 3, 4], atol=1e-5)
+
+
+@pytest.mark.parametrize(("height", "width"), SHAPES)
+def test_a_crop_of_a_linear_picture_is_linear_at_the_places_it_was_taken_from(height, width):
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    matrix, window = random_crop(height, width, 40, np.random.default_rng(5))
+    places = places_in_window(matrix, 40)
+    here = inside(places, min(height, width), 1)
+    assert here.mean() > 0.7
+    cropped = warp_one((2 * x + 3 * y)[window], matrix, 40)
+    np.testing.assert_allclose(cropped[here], ((places + corner(window)) @ [2, 3])[here], atol=0.01)
 
 
 def test_random_crops_are_as_large_and_as_upright_as_promised_and_half_are_flipped():
     rng = np.random.default_rng(0)
     sides, turns, flips, corners = [], [], [], []
     for _ in range(400):
-        matrix = random_crop(96, 160, 64, rng)
-        linear = matrix[:, :2]
+        matrix, window = random_crop(96, 160, 64, rng)
+        linear = matrix[:, :2].astype(np.float64)
         sides.append(64 / np.sqrt(abs(np.linalg.det(linear))) / 96)
         flips.append(np.linalg.det(linear) < 0)
         turns.append(np.rad2deg(np.arctan(linear[1, 0] / linear[1, 1])))
-        corners.append(places_in_frame(matrix, 64)[[0, 0, -1, -1], [0, -1, 0, -1]])
-    assert 0.65 <= min(sides) < 0.68 and 0.97 < max(sides) <= 1.0
+        places = places_in_window(matrix, 64)[[0, 0, -1, -1], [0, -1, 0, -1]]
+        corners.append(places + corner(window))
+    assert min(sides) + 1e-6 >= 0.65 and min(sides) < 0.68 and 0.97 < max(sides) <= 1.0 + 1e-6
     assert 6 < np.max(np.abs(turns)) <= 8.001
     assert 0.4 < np.mean(flips) < 0.6
     # a crop may lean over the edge as far as the rotation and the aspect take it, and reaches every side
@@ -85,42 +159,97 @@ def test_random_crops_are_as_large_and_as_upright_as_promised_and_half_are_flipp
     assert (corners.min(axis=0) < 0.05).all() and (corners.max(axis=0) > 0.95).all()
 
 
+@pytest.mark.parametrize(("height", "width"), [*SHAPES, (36, 640), (640, 36)])
+def test_the_window_is_a_square_of_the_short_side_that_holds_the_crop(monkeypatch, height, width):
+    monkeypatch.setattr(geometry, "TURN", 0.0)
+    monkeypatch.setattr(geometry, "STRETCH", 1.0)  # turned and stretched, a crop's corners may lean over
+    rng, short, size = np.random.default_rng(0), min(height, width), 64
+    for number in range(200):
+        matrix, window = random_crop(height, width, size, rng) if number else centre_crop(height, width, size)
+        for part, length in zip(window, (height, width), strict=True):
+            assert part.start >= 0 and part.stop <= length and part.stop - part.start == short
+        places = places_in_window(matrix, size)
+        beyond = 1 - short / size / 2 + 1e-3  # a window begins at a whole pixel, its crop anywhere
+        assert places.min() >= -max(0.5, beyond) and places.max() <= short - 1 + max(0.5, beyond)
+
+
+@pytest.mark.parametrize(("height", "width"), [*SHAPES, (36, 640)])
+def test_turned_and_stretched_little_of_a_crop_leans_over_its_window(height, width):
+    rng = np.random.default_rng(0)
+    shares = [inside(places_in_window(random_crop(height, width, 64, rng)[0], 64), min(height, width), -0.5).mean()]
+    for _ in range(200):
+        matrix, _ = random_crop(height, width, 64, rng)
+        shares.append(inside(places_in_window(matrix, 64), min(height, width), -0.5).mean())
+    assert np.mean(shares) > 0.96 and min(shares) > 0.75
+
+
 def test_the_same_generator_draws_the_same_crop():
-    one, other = (random_crop(96, 128, 64, np.random.default_rng(3)) for _ in range(2))
+    (one, at), (other, there) = (random_crop(96, 128, 64, np.random.default_rng(3)) for _ in range(2))
     np.testing.assert_array_equal(one, other)
-    assert not np.array_equal(one, random_crop(96, 128, 64, np.random.default_rng(4)))
+    assert at == there
+    assert not np.array_equal(one, random_crop(96, 128, 64, np.random.default_rng(4))[0])
 
 
-def test_every_frame_of_a_clip_goes_through_the_same_map():
-    frame = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
-    warped = warp(np.stack([frame] * 5), random_crop(48, 64, 32, np.random.default_rng(1)), 32)
-    for other in warped[1:]:
-        np.testing.assert_array_equal(other, warped[0])
+def test_every_frame_of_a_clip_goes_through_its_own_clips_map():
+    frames = np.random.default_rng(0).integers(0, 256, (3, 1, 3, 48, 48), dtype=np.uint8).repeat(5, axis=1)
+    maps = np.stack([random_crop(48, 64, 32, np.random.default_rng(seed))[0] for seed in range(3)])
+    warped = warp_clip(torch.from_numpy(frames), torch.from_numpy(maps), 32).numpy()
+    assert warped.shape == (3, 5, 3, 32, 32) and warped.dtype == np.float32
+    for row in range(3):
+        for channel in range(3):
+            expected = warp_one(frames[row, 0, channel].astype(np.float32), maps[row], 32)
+            for step in range(5):
+                np.testing.assert_allclose(warped[row, step, channel], expected, atol=1e-3)
 
 
-def test_a_flip_mirrors_flow_and_negates_x_exactly():
-    flow = np.random.default_rng(0).normal(0, 3, (3, 40, 40, 2)).astype(np.float32)
+def test_the_map_is_not_rounded_in_mixed_precision():
+    """Preparing is outside of autocast: eight bits of mantissa do not tell pixels apart."""
+    from fusion.model import ModelSettings, build_model
+    from fusion.predict import answer
+    from streams.batch import Batch
+    from streams.clip import ClipSettings
+
+    clip = ClipSettings(frames=1, size=112)
+    picture = torch.arange(128, dtype=torch.uint8).expand(1, 1, 128, 128)[..., None].expand(-1, -1, -1, -1, 3)
+    maps = torch.from_numpy(random_crop(128, 128, 112, np.random.default_rng(0))[0])[None]
+    here, row = torch.tensor([True]), torch.tensor([0])
+    batch = Batch({"rgb": {"frames": picture.contiguous(), "map": maps}}, {"rgb": here}, {"rgb": row}, row, row, clip)
+    seen = []
+    model = build_model(ModelSettings(width=2, feature=4), streams=("rgb",), classes=2, parameters={})
+    model.register_forward_pre_hook(lambda _, given: seen.append(given[0]["rgb"]))
+    with pytest.MonkeyPatch.context() as patch:
+        answer(model, [batch], [("rgb",)], videos=1, classes=2, device=torch.device("cpu"))
+        patch.setattr("fusion.predict.mixed_precision", lambda _: torch.autocast("cpu", torch.bfloat16))
+        answer(model, [batch], [("rgb",)], videos=1, classes=2, device=torch.device("cpu"))
+    exact, mixed = seen
+    assert torch.equal(exact, mixed)
+
+
+def test_a_flip_mirrors_flow_and_negates_x():
+    flow = np.random.default_rng(0).normal(0, 3, (40, 40, 2)).astype(np.float32)
     flip = np.array([[-1.0, 0, 39], [0, 1, 0]])
-    np.testing.assert_array_equal(warp_flow(flow, flip, 40), flow[:, :, ::-1] * np.float32([-1, 1]))
+    np.testing.assert_allclose(warp_flow(flow, flip, 40), flow[:, ::-1] * np.float32([-1, 1]), atol=1e-4)
 
 
 def test_a_zoom_makes_motion_faster_by_its_factor():
-    flow = np.full((1, 32, 32, 2), [1.5, -0.5], np.float32)
+    flow = np.full((32, 32, 2), [1.5, -0.5], np.float32)
     zoom = np.array([[3.0, 0, -30], [0, 2, -20]])
-    np.testing.assert_array_equal(warp_flow(flow, zoom, 32), np.broadcast_to(np.float32([4.5, -1.0]), flow.shape))
+    expected = np.broadcast_to(np.float32([4.5, -1.0]), flow.shape)
+    np.testing.assert_allclose(warp_flow(flow, zoom, 32), expected, rtol=1e-6)
 
 
 def test_a_quarter_turn_turns_the_vectors():
-    flow = np.random.default_rng(0).normal(0, 3, (1, 32, 32, 2)).astype(np.float32)
+    flow = np.random.default_rng(0).normal(0, 3, (32, 32, 2)).astype(np.float32)
     quarter = np.array([[0.0, -1, 31], [1, 0, 0]])  # what pointed right points down
-    turned = np.rot90(flow, -1, axes=(1, 2))
-    np.testing.assert_array_equal(warp_flow(flow, quarter, 32), np.stack([-turned[..., 1], turned[..., 0]], axis=-1))
+    turned = np.rot90(flow, -1)
+    expected = np.stack([-turned[..., 1], turned[..., 0]], axis=-1)
+    np.testing.assert_allclose(warp_flow(flow, quarter, 32), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_no_motion_stays_no_motion_in_every_crop(seed):
-    matrix = random_crop(48, 64, 32, np.random.default_rng(seed))
-    assert not warp_flow(np.zeros((2, 48, 64, 2), np.float32), matrix, 32).any()
+    matrix, _ = random_crop(48, 64, 32, np.random.default_rng(seed))
+    assert not warp_flow(np.zeros((48, 48, 2), np.float32), matrix, 32).any()
 
 
 @pytest.mark.parametrize("kind", ["shift", "rotation", "zoom", "shear"])
@@ -131,14 +260,14 @@ def test_flow_of_a_crop_takes_the_crop_of_one_frame_to_the_crop_of_the_next(kind
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     after = pattern(x, y)
     before = pattern(x + flow[..., 0], y + flow[..., 1])  # what stands at p moves to p + flow(p)
-    matrix = random_crop(height, width, size, np.random.default_rng(seed))
-    frames = warp(np.stack([before, after])[..., None].repeat(2, axis=3), matrix, size)[..., 0]
-    moved = warp_flow(flow[None], matrix, size)[0]
+    matrix, window = random_crop(height, width, size, np.random.default_rng(seed))
+    first, second = (warp_one(picture[window], matrix, size) for picture in (before, after))
+    moved = warp_flow(flow[window], matrix, size)
     y, x = np.mgrid[0:size, 0:size].astype(np.float32)
     target_x, target_y = x + moved[..., 0], y + moved[..., 1]
-    followed = cv2.remap(frames[1], target_x, target_y, cv2.INTER_LINEAR)
-    here = inside(places_in_frame(matrix, size), height, width, 6)
+    followed = cv2.remap(second, target_x, target_y, cv2.INTER_LINEAR)
+    here = inside(places_in_window(matrix, size), height, 6)
     here &= (target_x > 1) & (target_x < size - 2) & (target_y > 1) & (target_y < size - 2)
     assert here.mean() > 0.5
-    np.testing.assert_allclose(followed[here], frames[0][here], atol=0.03)
-    assert np.abs(frames[1] - frames[0])[here].max() > 0.2  # and something did move
+    np.testing.assert_allclose(followed[here], first[here], atol=0.03)
+    assert np.abs(second - first)[here].max() > 0.2  # and something did move

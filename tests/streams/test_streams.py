@@ -11,6 +11,7 @@ from streams import STREAMS, parse_streams, subset_name, subsets
 from streams.clip import ClipSettings
 from streams.towers import TOWERS
 from tests.stores import Spec, make_store
+from tests.streams.reading import read, stack
 
 CLIP = ClipSettings(frames=4, stride=2, size=32, audio_seconds=0.32)
 each_stream = pytest.mark.parametrize("name", STREAMS)
@@ -20,27 +21,33 @@ each_stream = pytest.mark.parametrize("name", STREAMS)
 def test_a_stream_that_a_video_lacks_is_read_as_nothing(tmp_path, name):
     others = tuple(other for other in STREAMS if other != name)
     store = make_store(tmp_path / "s.h5", [Spec("v.mp4", streams=others)])
-    assert STREAMS[name].read(store, store.videos[0], 0, CLIP, None) is None
-    assert STREAMS[name].read(store, store.videos[0], 0, CLIP, np.random.default_rng(0)) is None
+    assert read(name, store, 0, CLIP) is None
+    assert read(name, store, 0, CLIP, np.random.default_rng(0)) is None
     for other in others:
-        assert STREAMS[other].read(store, store.videos[0], 0, CLIP, None) is not None
+        assert read(other, store, 0, CLIP) is not None
 
 
 @each_stream
-def test_what_stands_for_an_absent_clip_is_shaped_like_a_real_one(tmp_path, name):
+def test_a_clip_fills_all_of_its_place(tmp_path, name):
+    """What was there before does not matter."""
     store = make_store(tmp_path / "s.h5", [Spec("v.mp4")])
-    clip = STREAMS[name].read(store, store.videos[0], 0, CLIP, None)
-    empty = STREAMS[name].empty(store, CLIP)
-    assert clip.shape == empty.shape and clip.dtype == empty.dtype
+    stream, clips = STREAMS[name], []
+    for before in (0, 77):
+        into = {
+            key: np.full(shape, before, kind) for key, (shape, kind) in stream.shapes(store.parameters, CLIP).items()
+        }
+        assert stream.read(store, store.videos[0], 3, CLIP, None, into)
+        clips.append(into)
+    for part in clips[0]:
+        np.testing.assert_array_equal(clips[0][part], clips[1][part])
 
 
 @each_stream
 @pytest.mark.parametrize("frames", [2, 3, 7, 30])
 def test_clips_have_one_shape_however_short_the_video(tmp_path, name, frames):
     store = make_store(tmp_path / "s.h5", [Spec("v.mp4", frames=frames)])
-    stream = STREAMS[name]
-    clip = stream.read(store, store.videos[0], 0, CLIP, np.random.default_rng(0))
-    assert clip.shape == stream.empty(store, CLIP).shape
+    assert read(name, store, 0, CLIP, np.random.default_rng(0)) is not None
+    assert read(name, store, 0, CLIP) is not None
 
 
 @each_stream
@@ -48,10 +55,10 @@ def test_clips_have_one_shape_however_short_the_video(tmp_path, name, frames):
 def test_a_prepared_batch_fits_each_of_the_streams_towers(tmp_path, name, training):
     store = make_store(tmp_path / "s.h5", [Spec("v.mp4")])
     stream = STREAMS[name]
-    batch = torch.from_numpy(np.stack([stream.read(store, store.videos[0], start, CLIP, None) for start in (0, 5)]))
-    before = batch.clone()
-    prepared = stream.prepare(batch, training=training)
-    assert torch.equal(batch, before)  # what is in the batch stays as it is
+    batch = stack(*(read(name, store, start, CLIP) for start in (0, 5)))
+    before = {part: values.clone() for part, values in batch.items()}
+    prepared = stream.prepare(batch, CLIP, training=training)
+    assert all(torch.equal(batch[part], before[part]) for part in batch)  # what is in the batch stays as it is
     assert prepared.dtype == torch.float32 and prepared.isfinite().all()
     assert prepared.shape[1] == stream.channels(store.parameters)
     assert stream.towers and set(stream.towers) <= set(TOWERS)
@@ -64,23 +71,35 @@ def test_a_prepared_batch_fits_each_of_the_streams_towers(tmp_path, name, traini
 def test_without_training_preparing_draws_no_random_numbers_and_in_training_it_does(tmp_path, name):
     store = make_store(tmp_path / "s.h5", [Spec("v.mp4")])
     stream = STREAMS[name]
-    batch = torch.from_numpy(stream.read(store, store.videos[0], 0, CLIP, None)[None])
-    first, second = (stream.prepare(batch, training=False) for _ in range(2))
+    batch = stack(read(name, store, 0, CLIP))
+    state = torch.get_rng_state()
+    first, second = (stream.prepare(batch, CLIP, training=False) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(first, second)
-    drawn = [stream.prepare(batch, training=True) for _ in range(2)]
+    drawn = [stream.prepare(batch, CLIP, training=True) for _ in range(2)]
     assert not torch.equal(*drawn)
     torch.manual_seed(5)
-    again = stream.prepare(batch, training=True)
+    again = stream.prepare(batch, CLIP, training=True)
     torch.manual_seed(5)
-    assert torch.equal(stream.prepare(batch, training=True), again)
+    assert torch.equal(stream.prepare(batch, CLIP, training=True), again)
 
 
 @each_stream
 def test_clips_of_one_batch_are_augmented_each_in_its_own_way(tmp_path, name):
     store = make_store(tmp_path / "s.h5", [Spec("v.mp4")])
-    clip = torch.from_numpy(STREAMS[name].read(store, store.videos[0], 0, CLIP, None))
-    first, second = STREAMS[name].prepare(torch.stack([clip, clip]), training=True)
+    clip = read(name, store, 0, CLIP)
+    first, second = STREAMS[name].prepare(stack(clip, clip), CLIP, training=True)
     assert not torch.equal(first, second)
+
+
+@each_stream
+@pytest.mark.parametrize("training", [False, True])
+def test_a_batch_without_a_clip_can_be_prepared(tmp_path, name, training):
+    """As one of several processes has it where the last batch of an epoch is small."""
+    store = make_store(tmp_path / "s.h5", [Spec("v.mp4")])
+    full = stack(read(name, store, 0, CLIP))
+    nothing = STREAMS[name].prepare({part: values[:0] for part, values in full.items()}, CLIP, training=training)
+    assert nothing.shape == (0, *STREAMS[name].prepare(full, CLIP, training=False).shape[1:])
 
 
 def test_streams_are_named_in_any_order_and_kept_in_one():

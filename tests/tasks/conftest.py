@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from fusion.model import ModelSettings
+from fusion.settings import Machine, Recipe, TrainSettings
 from preprocess.store import Store
 from streams.clip import ClipSettings
 from tests.stores import Spec, make_store, three_bit
-from train import Machine, Recipe, TrainSettings, train
+from train import train
 
 TINY = Recipe(
     epochs=2,

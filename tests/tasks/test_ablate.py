@@ -9,6 +9,7 @@ from itertools import count
 import pytest
 import torch
 
+from fusion.checkpoint import Checkpoints
 from preprocess.errors import UserError
 from streams import STREAMS, subset_name, subsets
 from tasks.ablate import METHODS, AblateSettings, ablate, mean_and_deviation, table
@@ -172,6 +173,23 @@ def test_an_interrupted_ablation_goes_on_and_finds_the_same(result, settings, tm
     again = ablate(settings)
     assert again == result
     assert first.items() <= weights(settings.out).items()
+
+
+def test_an_ablation_that_was_stopped_after_a_checkpoint_goes_on_from_it(result, settings, tmp_path, monkeypatch):
+    settings = replace(settings, out=tmp_path / "again", machine=replace(CPU, save_minutes=0.0))
+    real, calls = Checkpoints.save, count(1)
+
+    def interrupted(self, *positional):
+        real(self, *positional)
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoints, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ablate(settings)
+    (stopped,) = settings.out.glob("*/checkpoints")
+    assert len(list(stopped.iterdir())) == 2 and not (stopped.parent / "last.safetensors").exists()
+    assert ablate(settings) == result
 
 
 def test_only_the_subsets_asked_for_are_trained(store, settings, tmp_path):

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from fusion.settings import TrainSettings
 from preprocess.errors import UserError
 from streams import STREAMS, subset_name, subsets
 from tasks.evaluate import EvaluateSettings, ask, evaluate, print_report
@@ -13,7 +14,7 @@ from tasks.run import load_run
 from tests.preprocess.commands import assert_one_line_error, run
 from tests.stores import make_store, three_bit
 from tests.tasks.conftest import CPU, TINY
-from train import TrainSettings, train
+from train import train
 
 PNG = b"\x89PNG\r\n\x1a\n"
 NAMES = [subset_name(subset) for subset in subsets(tuple(STREAMS))]

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from fusion.settings import TrainSettings
 from preprocess.errors import UserError
 from preprocess.extract import ExtractSettings, extract
 from preprocess.piece import PieceSettings
@@ -17,7 +18,7 @@ from tests.preprocess.commands import assert_one_line_error, run
 from tests.stores import BANDS, HEIGHT
 from tests.tasks.conftest import CPU, TINY
 from tests.videos import drift, sound, tone, write_video
-from train import TrainSettings, train
+from train import train
 
 SUMS = 1e-6
 

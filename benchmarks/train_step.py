@@ -1,0 +1,178 @@
+"""A training step on the CPU: our three streams beside torchvision's r3d_18, which sees the pictures alone.
+
+    python -m benchmarks.train_step             # four minutes on two cores
+    python -m benchmarks.train_step --quick     # one: without the variants
+
+Both get random clips of 16 frames of 112 × 112 pixels, in batches of the same size, and go forward and backward; ours
+also with the optimiser's step, compiled, in the memory order channels_last_3d, and in bfloat16. The sides take turns; a
+ratio is the median over the turns. The last line is JSON.
+"""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as train.py has it
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable
+from time import perf_counter, process_time
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from fusion.loss import count_rows, joint_loss
+from fusion.model import FusionModel, ModelSettings, build_model
+from preprocess.encode import MEL_RATE
+from streams import STREAMS
+from streams.clip import ClipSettings
+
+CLASSES = 101
+PARAMETERS = {"mel_bands": 64, "short_side": 128}
+
+Side = Callable[[], None]
+
+
+def new_model(streams: tuple[str, ...] = tuple(STREAMS), settings: ModelSettings | None = None) -> FusionModel:
+    """The default model, unless settings are given."""
+    return build_model(settings or ModelSettings(), streams=streams, classes=CLASSES, parameters=PARAMETERS)
+
+
+def random_clips(
+    streams: tuple[str, ...], batch: int, clip: ClipSettings, device: torch.device | str = "cpu"
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], torch.Tensor]:
+    """What towers take, {(B, ...)}, that all is there, {(B,)}, and labels, (B,)."""
+    clips = {}
+    for name in streams:
+        channels, *rest = STREAMS[name].channels(PARAMETERS), clip.frames, clip.size, clip.size
+        shape = rest if name != "audio" else [round(clip.audio_seconds * MEL_RATE)]
+        clips[name] = torch.randn(batch, channels, *shape, device=device)
+    present = {name: torch.ones(batch, dtype=torch.bool, device=device) for name in streams}
+    return clips, present, torch.randint(CLASSES, (batch,), device=device)
+
+
+def our_step(
+    batch: int,
+    clip: ClipSettings,
+    *,
+    settings: ModelSettings | None = None,
+    compiled: bool = False,
+    channels_last: bool = False,
+    bfloat16: bool = False,
+    optimise: bool = False,
+) -> Side:
+    """Forward and backward of our model."""
+    model = new_model(settings=settings).train()
+    clips, present, labels = random_clips(tuple(STREAMS), batch, clip)
+    if channels_last:
+        to_channels_last(model)
+        last = torch.channels_last_3d
+        clips = {name: c.to(memory_format=last) if c.ndim == 5 else c for name, c in clips.items()}
+    if compiled:
+        for encoder in model.encoders.values():
+            encoder.tower.compile()
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    counts = count_rows(present)
+    rows = {name: torch.arange(batch) for name in STREAMS}
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            output = model(clips, present, rows=rows)
+        optimizer.zero_grad(set_to_none=True)
+        joint_loss(output, labels, present, counts, auxiliary=0.5).backward()
+        if optimise:
+            optimizer.step()
+
+    return step
+
+
+def their_step(model: nn.Module, batch: int, clip: ClipSettings) -> Side:
+    """Forward and backward of a classifier of pictures."""
+    model.train()
+    clips, _, labels = random_clips(("rgb",), batch, clip)
+
+    def step() -> None:
+        model.zero_grad(set_to_none=True)
+        cross_entropy(model(clips["rgb"]), labels).backward()
+
+    return step
+
+
+def to_channels_last(model: nn.Module) -> None:
+    """The weights of all 3D convolutions in the order in which channels come last."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv3d):
+            module.to(memory_format=torch.channels_last_3d)
+
+
+def race(sides: dict[str, Side], turns: int) -> dict[str, dict[str, list[float]]]:
+    """Every side in turn: seconds of each, by the clock and of CPU time."""
+    taken = {name: {"clock": [], "cpu": []} for name in sides}
+    for side in sides.values():
+        side()
+    for _ in range(turns):
+        for name, side in sides.items():
+            clock, cpu = perf_counter(), process_time()
+            side()
+            taken[name]["clock"].append(perf_counter() - clock)
+            taken[name]["cpu"].append(process_time() - cpu)
+    return taken
+
+
+def summary(taken: dict[str, dict[str, list[float]]], batch: int, than: str) -> dict[str, dict[str, float]]:
+    """Clips a second of each side, and how many times as fast as the side `than` it is, in the median turn."""
+    table = {}
+    for name, times in taken.items():
+        ratios = {
+            how: statistics.median(slow / fast for slow, fast in zip(taken[than][how], times[how], strict=True))
+            for how in times
+        }
+        speed = batch / statistics.median(times["clock"])
+        table[name] = {"clips_per_s": speed, "ratio": ratios["clock"], "ratio_cpu": ratios["cpu"]}
+    return table
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--quick", action="store_true", help="without the variants of our model")
+    parser.add_argument("--tiny", action="store_true", help="a small model and small clips: shows that it runs")
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(given.threads)
+    torch.manual_seed(0)
+    clip = ClipSettings(frames=4, size=32, audio_seconds=0.64) if given.tiny else ClipSettings()
+    settings = ModelSettings(width=2, feature=4) if given.tiny else None
+    shared = {"batch": given.batch, "clip": clip, "settings": settings}
+    ours = {"ours": our_step(**shared), "ours, with the optimiser": our_step(**shared, optimise=True)}
+    if not given.quick:
+        ours["ours, channels_last_3d"] = our_step(**shared, channels_last=True)
+        ours["ours, bfloat16"] = our_step(**shared, bfloat16=True)
+        ours["ours, compiled"] = our_step(**shared, compiled=True)
+        ours["ours, compiled, channels_last_3d"] = our_step(**shared, compiled=True, channels_last=True)
+    theirs = {}
+    try:
+        from torchvision.models.video import r3d_18
+
+        theirs["r3d_18"] = their_step(r3d_18(num_classes=CLASSES), given.batch, clip)
+    except (ImportError, RuntimeError) as error:
+        print(f"r3d_18: skipped, torchvision is not here ({error})")
+    taken = race(ours | theirs, given.turns)
+    table = summary(taken, given.batch, "ours")
+    report = {"benchmark": "train_step", "torch": torch.__version__, "threads": given.threads, "batch": given.batch}
+    report |= {"load": os.getloadavg()[0], "sides": table}
+    print(f"batch {given.batch}, {given.threads} threads, load average {report['load']:.1f}")
+    print(f"{'':36}{'clips/s':>9}{'x ours':>9}{'x ours, CPU time':>18}")
+    for name, row in table.items():
+        print(f"{name:36}{row['clips_per_s']:9.2f}{row['ratio']:9.2f}{row['ratio_cpu']:18.2f}")
+    if theirs:
+        other = summary(taken, given.batch, "r3d_18")["ours"]
+        report |= {"ratio_r3d_18": other["ratio"], "ratio_r3d_18_cpu": other["ratio_cpu"]}
+        print(f"ours is {other['ratio']:.1f} times as fast as r3d_18")
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()

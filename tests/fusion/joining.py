@@ -1,0 +1,84 @@
+"""What one of several processes does in test_ranks.py: python -m tests.fusion.joining STORE OUT"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from fusion import step as stepping
+from fusion.model import ModelSettings, build_model
+from fusion.predict import answer
+from fusion.ranks import Ranks
+from fusion.settings import Recipe
+from fusion.step import Step
+from preprocess.store import Store
+from streams import STREAMS, subsets
+from streams.batch import ClipDataset, EpochBatches, ViewBatches, make_loader
+from streams.clip import ClipSettings
+
+CLIP = ClipSettings(frames=4, stride=2, size=32, audio_seconds=0.32)
+MODEL = ModelSettings(width=4, feature=8, dropout=0.0, towers=("flow=r2plus1d",))
+RECIPE = Recipe(clip=CLIP, model=MODEL, stream_dropout=0.0, batch=7)
+ALL = subsets(tuple(STREAMS))
+
+
+def train(store: Store, ranks: Ranks, *, parts: int = 1, epochs: int = 2) -> dict:
+    """A few steps without chance: losses, clips, gradients after each, buffers, weights; answers to all videos."""
+    real = stepping.prepare
+    stepping.prepare = lambda batch, training: real(batch, training=False)
+    try:
+        return _train(store, ranks, parts, epochs)
+    finally:
+        stepping.prepare = real
+
+
+def _train(store: Store, ranks: Ranks, parts: int, epochs: int) -> dict:
+    torch.manual_seed(0)
+    streams = tuple(STREAMS)
+    model = build_model(MODEL, streams=streams, classes=len(store.classes), parameters=store.parameters).train()
+    # at a small rate: AdamW makes large steps of what rounding makes of gradients near zero
+    step = Step(model, lr=1e-4, weight_decay=0.05, steps=20, device=torch.device("cpu"), ranks=ranks)
+    shared = {"streams": streams, "classes": store.classes, "clip": CLIP}
+    dataset = ClipDataset(store, store.videos, seed=0, **shared)
+    share = {"rank": ranks.rank, "ranks": ranks.size}
+    batches = EpochBatches(dataset, batch=RECIPE.batch, parts=parts, seed=0, **share)
+    loader = make_loader(dataset, batches, workers=0, pin=False)
+    found: dict = {"losses": [], "clips": [], "gradients": [], "none": []}
+    number = 0
+    for batches.epoch in range(epochs):
+        reads = iter(loader)
+        for given in zip(*[reads] * parts, strict=True):
+            loss, clips = step(given, number, recipe=RECIPE, seed=0)
+            number += 1
+            found["losses"].append(float(loss))
+            found["clips"].append(clips)
+            gradients = {name: p.grad for name, p in model.named_parameters()}
+            found["none"].append(sorted(name for name, gradient in gradients.items() if gradient is None))
+            found["gradients"].append({name: g.clone() for name, g in gradients.items() if g is not None})
+    assert step.look() == []
+    found["buffers"] = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    found["weights"] = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    judged = ClipDataset(store, store.videos, **shared)
+    views = ViewBatches(judged, batch=3, **share)
+    asked = [0] * len(store)
+    for keys in views:
+        for row, _ in keys:
+            asked[row] += 1
+    found["asked"] = asked
+    answers = answer(
+        model,
+        make_loader(judged, views, workers=0, pin=False),
+        ALL,
+        videos=len(store),
+        classes=len(store.classes),
+        device=torch.device("cpu"),
+    )
+    answers.join(ranks.add_up)
+    found["answers"] = {"+".join(subset): answers.probabilities("+".join(subset)) for subset in ALL}
+    return found
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    with Ranks() as ranks:
+        torch.save(train(Store(sys.argv[1]), ranks), Path(sys.argv[2]) / f"{ranks.rank}.pt")

@@ -1,0 +1,63 @@
+"""What is minimised."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from fusion.loss import count_rows, joint_loss
+from fusion.model import Output
+from streams import STREAMS
+
+
+def a_batch(streams=tuple(STREAMS), rows: int = 7, classes: int = 5) -> tuple[Output, torch.Tensor, dict]:
+    torch.manual_seed(0)
+    present = {name: torch.rand(rows) < 0.6 for name in streams}
+    for mask in present.values():
+        mask[3] = False  # a video that has nothing
+    logits = {name: torch.randn(rows, classes) for name in streams}
+    return Output(torch.randn(rows, classes), logits, {}, {}), torch.randint(0, classes, (rows,)), present
+
+
+def part_of(output: Output, rows: slice) -> Output:
+    return Output(output.logits[rows], {name: logits[rows] for name, logits in output.stream_logits.items()}, {}, {})
+
+
+@pytest.mark.parametrize(("auxiliary", "smoothing"), [(0.5, 0.0), (0.0, 0.0), (1.3, 0.1)])
+def test_the_joint_loss_is_the_fused_cross_entropy_and_the_mean_of_the_streams_own(auxiliary, smoothing):
+    output, labels, present = a_batch()
+    there = torch.stack([*present.values()]).any(dim=0)
+    assert not there.all()
+    fused = cross_entropy(output.logits[there], labels[there], label_smoothing=smoothing)
+    own = [
+        cross_entropy(output.stream_logits[name][mask], labels[mask], label_smoothing=smoothing)
+        for name, mask in present.items()
+    ]
+    found = joint_loss(output, labels, present, count_rows(present), auxiliary=auxiliary, label_smoothing=smoothing)
+    torch.testing.assert_close(found, fused + auxiliary * sum(own) / len(own))
+
+
+@pytest.mark.parametrize("cuts", [(0, 3, 7), (0, 0, 7), (0, 1, 2, 4, 7)])
+def test_the_losses_of_the_parts_of_a_batch_add_up_to_the_whole_batchs(cuts):
+    output, labels, present = a_batch()
+    counts = count_rows(present)
+    whole = joint_loss(output, labels, present, counts, auxiliary=0.5)
+    parts = [
+        joint_loss(part_of(output, rows), labels[rows], {k: m[rows] for k, m in present.items()}, counts, auxiliary=0.5)
+        for rows in (slice(*pair) for pair in pairwise(cuts))
+    ]
+    torch.testing.assert_close(sum(parts), whole)
+
+
+def test_rows_are_counted_for_each_stream_and_for_any():
+    present = {"rgb": torch.tensor([True, False, False]), "audio": torch.tensor([True, True, False])}
+    assert count_rows(present) == {"": 2, "rgb": 1, "audio": 2}
+
+
+def test_a_stream_that_the_whole_batch_lacks_adds_nothing_to_the_loss():
+    output, labels, present = a_batch()
+    present["flow"][:] = False
+    output.stream_logits["flow"].requires_grad_()
+    joint_loss(output, labels, present, count_rows(present), auxiliary=0.5).backward()
+    assert not output.stream_logits["flow"].grad.any()

@@ -1,0 +1,50 @@
+"""Whoever has a GPU, or a quiet machine, for an hour shall find no trivial mistake in what measures there."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.preprocess.commands import ROOT, environment
+from tests.stores import make_store, three_bit
+from tests.videos import drift, write_video
+
+
+def run(module: str, *arguments: object) -> dict:
+    """The JSON that a benchmark prints last."""
+    command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
+    result = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=170)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def test_without_videos_the_loader_is_measured_alone(tmp_path):
+    store = make_store(tmp_path / "s.h5", three_bit(8, frames=40))
+    report = run("loader", "--store", store.path, "--turns", 1, "--clips", 32)
+    assert report["clips_per_s"] > 0 and report["one_worker"]["by_the_clock"] > 0
+    assert report["ways"] == {"peers": "skipped: no videos"} and "ratio_torchcodec" not in report
+
+
+def test_ours_is_compared_with_decoders_of_the_very_videos(tmp_path):
+    pytest.importorskip("decord")
+    specs = three_bit(4, frames=40)
+    for spec in specs:
+        (tmp_path / spec.path).parent.mkdir(exist_ok=True)
+        write_video(tmp_path / spec.path, drift(40, size=(64, 64)))  # decord fails at widths like 48
+    store = make_store(tmp_path / "s.h5", specs)
+    report = run("loader", "--store", store.path, "--videos", tmp_path, "--turns", 1, "--clips", 32)
+    assert report["ratio_decord"] > 0 and report["ways"]["decord"] == "get_batch"
+
+
+def test_a_training_step_is_measured_on_the_cpu():
+    report = run("train_step", "--tiny", "--quick", "--turns", 1, "--batch", 2, "--threads", 1)
+    assert report["sides"]["ours"]["ratio"] == 1.0
+
+
+def test_the_benchmark_of_gpus_runs_without_one(tmp_path):
+    report = run("gpu", "--tiny", "--out", tmp_path)
+    assert report["training"] and report["loop"] and report["asking"] and report["reading"]
+    written = next(tmp_path.glob("gpu-*-tiny.json"))
+    assert json.loads(written.read_text()) == report
+    assert "| training |" in written.with_suffix(".md").read_text()
