@@ -109,7 +109,9 @@ class Extraction:
         known = self.archive.contents()
         unit = Unit(ledger.pieces, ledger.scratch(self.part), settings.store, known)
         mine = len(todo) + len(self.outcomes)
-        placing = self._placing(writer) if writer else iter(())
+        pieces = any(m.reason is None and m.content not in self.archive for m in self.outcomes.values())
+        # where nothing is new the store may be as it shall be, and copying what is in its own file would be in vain
+        placing = self._placing(writer) if writer and (todo or pieces) else iter(())
         with (
             progress(total=mine, done=len(self.outcomes), unit="video", name="extract") as bar,
             ledger.journal(self.part) as journal,

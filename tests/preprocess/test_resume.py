@@ -194,6 +194,7 @@ def test_a_video_that_kills_its_worker_costs_itself_alone(videos, out, tmp_path)
     code = f"""
 import os, sys
 from preprocess import extract, unit
+from preprocess.command import run_command
 
 real = unit.extract_piece
 
