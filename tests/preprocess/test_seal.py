@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import h5py
 import numpy as np
@@ -142,6 +143,13 @@ def test_json_is_replaced_whole_and_an_error_leaves_nothing(tmp_path):
     with pytest.raises(TypeError):
         replace_json({"a": object()}, name)
     assert json.loads(name.read_text()) == {"a": 1}
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_many_may_write_the_same_json_at_the_same_moment(tmp_path):
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: replace_json({"a": [1, 2]}, tmp_path / "a.json"), range(200)))
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": [1, 2]}
     assert os.listdir(tmp_path) == ["a.json"]
 
 
