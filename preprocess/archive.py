@@ -22,13 +22,14 @@ class Archive:
 
         With `newer_than`, only shards that were made after that time in ns: a store that is being replaced has no say.
         """
+        for shard in sorted(shard_folder(out).glob("*.h5")):
+            if newer_than is None or shard.stat().st_mtime_ns >= newer_than:
+                self.add_file(shard)
+        # second: what a killed run has copied from it into a shard is in both, and is there already
         if out.exists() and newer_than is None:
             store = Store(out)
             if store.parameters == self.parameters:
                 self._add(out, store.columns, np.flatnonzero(store.columns["shard"] == HERE).tolist())
-        for shard in sorted(shard_folder(out).glob("*.h5")):
-            if newer_than is None or shard.stat().st_mtime_ns >= newer_than:
-                self.add_file(shard)
 
     def add_file(self, path: Path) -> bool:
         """Take in a shard or a piece; False if it is no whole one with these parameters."""
@@ -70,6 +71,11 @@ class Archive:
         self._places[content] = (path, row)
         if before.stem == content:  # a piece holds nothing else
             del self._columns[before]
+
+    def prefer(self, path: Path) -> None:
+        """Take what a file holds from it, if others hold it too."""
+        for row, content in enumerate(self.members(path)):
+            self._places[content] = (path, row)
 
     def members(self, path: Path) -> list[str]:
         """What a file that was taken in holds."""

@@ -168,9 +168,8 @@ def _walk(root: Path, *, follow_links: bool) -> tuple[list[str], int]:
         inside = [name for name in visible if follow_links or not _refusal(root, os.path.join(relative, name))]
         folders_out += len(visible) - len(inside)
         folders[:] = inside
-        for name in names:
-            file = os.path.join(folder, name)
-            if not name.startswith(".") and (os.path.isfile(file) or os.path.islink(file)):  # dead links are listed
+        for name in names:  # dead links, pipes and sockets too: they are listed as what cannot be read
+            if not name.startswith("."):
                 files.append(name if relative == "." else f"{relative}/{name}")
     return files, folders_out
 

@@ -9,13 +9,11 @@ what was in it is done anew.
 """
 
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from itertools import pairwise
-from multiprocessing import get_context
 from pathlib import Path
 from time import monotonic
 from typing import Annotated
@@ -24,18 +22,21 @@ import numpy as np
 import tyro
 
 from preprocess import guard
-from preprocess.checksum import stream_checksum
+from preprocess.checksum import COPY_BLOCK, new_hasher
 from preprocess.command import available_cores, parse_command, run_command
-from preprocess.encode import check_jpegs, decode_flow, decode_rgb, frame_count
+from preprocess.encode import check_jpegs, decode_flow, decode_rgb
 from preprocess.errors import UserError, at_least, one_line
 from preprocess.index import STREAMS, Video
 from preprocess.info import total_bytes
 from preprocess.progress import progress
+from preprocess.pulse import Pulse
 from preprocess.seal import Broken, verify
 from preprocess.store import Store, frame_datasets, mel_dataset
+from preprocess.supervise import Containment, Failure, supervise
 from preprocess.table import human_bytes, plural
 
 BATCH = 64  # videos that are looked at together
+CONTAINMENT = Containment(stall_seconds=120.0, memory_mb=16_000)  # reading is slow where a disk is
 
 
 @dataclass(frozen=True)
@@ -50,74 +51,135 @@ class CheckSettings:
     """files and videos that are looked at at the same time; the default is one for each core"""
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Videos of the store to look at."""
+
+    rows: range
+
+
+@dataclass(frozen=True)
+class Members:
+    """A file of the store whose list of videos is to be compared with the index."""
+
+    number: int  # in Store.files()
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The store's own file, which is damaged."""
+
+
+Job = Rows | Members | Opening
+
+
 def check(path: Path, *, decode: bool = False, workers: int = 1) -> Iterator[str]:
     """What is wrong with a store, a line each; nothing if it is as it was written.
 
-    Raises UserError if there is no store, or it is so damaged that its index cannot be read.
+    Raises UserError if there is no store, or one that no run of this program wrote.
     """
-    if path.is_file():
-        yield from _check_file(path)
+    work = partial(_work, path, decode)
+    damages = _check_file(path) if path.is_file() else []
+    yield from damages
+    if damages:  # HDF5 may end the process that reads such a file, or never come back
+        problems = list(_contained([Opening()], work, workers=1, show=lambda _: str(path)))
+        if problems:
+            yield from problems
+            return
     store = Store(path)
     with ThreadPoolExecutor(workers) as threads:
-        for problems in threads.map(_check_file, store.shards, store.digests):
+        files = threads.map(_check_file, store.shards, store.digests)
+        for problems in progress(files, total=len(store.shards), unit="file", name="check files"):
             yield from problems
-    # HDF5 may end the process that reads a damaged file
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        batches = [range(begin, min(begin + BATCH, len(store))) for begin in range(0, len(store), BATCH)]
-        try:
-            yield from pool.submit(check_members, store).result()
-            found = pool.map(partial(_check_rows, store, decode), batches)
-            for problems in progress(found, total=len(batches), unit="batch", name="check"):
-                yield from problems
-        except BrokenProcessPool:
-            yield f"{path}: reading its videos ends the process"
+    jobs: list[Job] = [Members(number) for number in range(len(store.files()))]
+    jobs += [Rows(range(begin, min(begin + BATCH, len(store)))) for begin in range(0, len(store), BATCH)]
+    bar = progress(jobs, unit="batch", name="check videos")
+    yield from _contained(bar, work, workers=workers, show=partial(_show, store))
 
 
-def check_members(store: Store) -> list[str]:
-    """What is wrong between the videos that the index knows and those that are in the files."""
-    problems = []
-    contents_of = [set() for _ in store.files()]
-    for content, shard in zip(store.columns["content"].tolist(), store.columns["shard"].tolist(), strict=True):
-        contents_of[shard].add(content.decode())  # the last, row -1, is the store's own file
-    for path, contents in zip(store.files(), contents_of, strict=True):
-        if not path.is_file():
-            continue
-        try:
-            with guard.open_file(path) as file:
-                there = set(guard.group(file, "videos"))
-        except (guard.Hostile, OSError, RuntimeError) as error:
-            problems.append(f"{path}: {error}")
-            continue
-        if there != contents:
-            many, missing = len(there - contents), len(contents - there)
-            problems.append(f"{path}: holds {many} videos that are not in the index, and misses {missing}")
-    return problems
+def check_members(store: Store, number: int) -> list[str]:
+    """What is wrong between the videos that the index knows of a file and those that are in it."""
+    path = store.files()[number]
+    if not path.is_file():
+        return []
+    shard = number if number < len(store.shards) else -1
+    known = {content.decode() for content in store.columns["content"][store.columns["shard"] == shard].tolist()}
+    try:
+        with guard.open_file(path) as file:
+            there = set(guard.group(file, "videos"))
+    except (guard.Hostile, *guard.ERRORS) as error:
+        return [f"{path}: {error}"]
+    if there == known:
+        return []
+    return [f"{path}: holds {len(there - known)} videos that are not in the index, and misses {len(known - there)}"]
 
 
 def check_video(store: Store, video: Video, *, decode: bool) -> Iterator[str]:
     """What is wrong with the streams of one video."""
     try:
         group = store.group(video)
-    except (UserError, OSError, RuntimeError, KeyError) as error:
-        yield str(error)
+        there = set(group)
+    except (UserError, *guard.ERRORS) as error:
+        yield f"{one_line(video.path)}: {error}"
         return
+    if not there.issubset(STREAMS):
+        yield f"{one_line(video.path)}: holds more than its streams"
     for stream in STREAMS:
         try:
-            if video.streams[stream] != (stream in group):
-                raise guard.Hostile("it is there and should not be" if stream in group else "it is not there")
-            if not video.streams[stream]:
-                continue
-            if stream == "audio":
-                _check_audio(group, store, video)
-            else:
-                _check_frames(group, video, stream, decode=decode)
-            found = guard.group(group, stream)
-            if stream_checksum(found) != guard.attribute(found, "checksum"):
-                raise guard.Hostile("its bytes are not those that were written")
-            if sum(data.nbytes for data in found.values()) != video.bytes[stream]:
-                raise guard.Hostile("it has another size than the index says")
-        except (guard.Hostile, OSError, RuntimeError, KeyError, ValueError) as error:
+            if video.streams[stream] != (stream in there):
+                raise guard.Hostile("it is there and should not be" if stream in there else "it is not there")
+            if video.streams[stream]:
+                _check_stream(group, store, video, stream, decode=decode)
+        except (guard.Hostile, *guard.ERRORS) as error:
             yield f"{stream} of {one_line(video.path)}: {error}"
+
+
+def _check_stream(group, store: Store, video: Video, stream: str, *, decode: bool) -> None:
+    found, hasher = guard.group(group, stream), new_hasher()
+    if stream == "audio":
+        datasets = {"data": mel_dataset(group, video, store.parameters)}
+        _check_audio(datasets["data"], hasher)
+    else:
+        ends, data = frame_datasets(group, video, stream)
+        datasets = {"data": data, "ends": ends}
+        _check_frames(data, ends[:], hasher, video, stream, decode=decode)
+    if any(video.at.get(f"{stream}_{name}") != data.id.get_offset() for name, data in datasets.items()):
+        raise guard.Hostile("it lies elsewhere than the index says")
+    if hasher.hexdigest() != guard.attribute(found, "checksum"):
+        raise guard.Hostile("its bytes are not those that were written")
+    if set(found) != set(datasets) or sum(data.nbytes for data in datasets.values()) != video.bytes[stream]:
+        raise guard.Hostile("it holds more or less than the index says")
+
+
+def _check_frames(data, ends: np.ndarray, hasher, video: Video, stream: str, *, decode: bool) -> None:
+    if ends[0] != 0 or ends[-1] != len(data) or (np.diff(ends) < 4).any():
+        raise guard.Hostile("frames begin and end where they cannot")
+    begin = 0
+    while begin < len(ends) - 1:  # a few frames at a time: a video may be long
+        end = max(begin + 1, int(np.searchsorted(ends, ends[begin] + COPY_BLOCK, side="right")) - 1)
+        jpegs = data[ends[begin] : ends[end]]
+        hasher.update(jpegs)
+        _check_jpegs(jpegs, ends[begin : end + 1] - ends[begin], video, stream, decode=decode)
+        begin = end
+    hasher.update(ends)
+
+
+def _check_jpegs(jpegs: np.ndarray, ends: np.ndarray, video: Video, stream: str, *, decode: bool) -> None:
+    check_jpegs(jpegs, ends, (video.height * (2 if stream == "flow" else 1), video.width))
+    lasts = ends[1:] - 2
+    if (jpegs[lasts] != 0xFF).any() or (jpegs[lasts + 1] != 0xD9).any():
+        raise guard.Hostile("a frame does not end")
+    for begin, end in pairwise(ends) if decode else ():
+        {"rgb": decode_rgb, "flow": decode_flow}[stream](jpegs[begin:end])
+
+
+def _check_audio(data, hasher) -> None:
+    step = max(1, COPY_BLOCK // max(1, data.shape[1] * data.dtype.itemsize))
+    for begin in range(0, len(data), step):
+        block = np.ascontiguousarray(data[begin : begin + step])
+        hasher.update(block)
+        if not np.isfinite(block).all():
+            raise guard.Hostile("it holds what is no number")
 
 
 def _check_file(path: Path, digest: str | None = None) -> list[str]:
@@ -125,42 +187,58 @@ def _check_file(path: Path, digest: str | None = None) -> list[str]:
         seal = verify(path)
     except FileNotFoundError:
         return [f"{path}: is missing"]
-    except Broken as error:
+    except (Broken, OSError) as error:
         return [f"{path}: {error}"]
     return [] if digest in (None, seal.digest) else [f"{path}: is not the file that the store means"]
 
 
-def _check_rows(store: Store, decode: bool, rows: range) -> list[str]:
-    return [problem for row in rows for problem in check_video(store, store.videos[row], decode=decode)]
+def _contained(
+    jobs: Iterable[Job], work: Callable[[Job, Pulse], list[str]], *, workers: int, show: Callable[[Job], str]
+) -> Iterator[str]:
+    """Problems that jobs find in processes of their own; what costs such a process is a problem itself.
+
+    Of a batch that does, every video is looked at alone, to tell which one it is. `show` says what a job looks at.
+    """
+    alone: list[Job] = []
+    for job, found in supervise(jobs, work, workers=workers, containment=CONTAINMENT, limit_address_space=False):
+        if not isinstance(found, Failure):
+            yield from found
+        elif isinstance(job, Rows) and len(job.rows) > 1:
+            alone += [Rows(range(row, row + 1)) for row in job.rows]
+        else:
+            yield f"{show(job)}: cannot be read ({found.reason.replace('decoding', 'reading')})"
+    if alone:
+        yield from _contained(alone, work, workers=workers, show=show)
 
 
-def _check_frames(group, video: Video, stream: str, *, decode: bool) -> None:
-    ends, data = frame_datasets(group, video, stream)
-    _check_place(video, f"{stream}_ends", ends)
-    _check_place(video, f"{stream}_data", data)
-    ends, data = ends[:], data[:]
-    if ends[0] != 0 or ends[-1] != len(data) or (np.diff(ends) < 4).any():
-        raise guard.Hostile("frames begin and end where they cannot")
-    check_jpegs(data, ends, (video.height * (2 if stream == "flow" else 1), video.width))
-    lasts = ends[1:] - 2
-    if (data[lasts] != 0xFF).any() or (data[lasts + 1] != 0xD9).any():
-        raise guard.Hostile("a frame does not end")
-    for begin, end in pairwise(ends) if decode else ():
-        {"rgb": decode_rgb, "flow": decode_flow}[stream](data[begin:end])
+def _show(store: Store, job: Job) -> str:
+    """What a job looks at: a file, or the first of its videos."""
+    if isinstance(job, Rows):
+        return one_line(store.columns["path"][job.rows[0]])
+    return str(store.files()[job.number] if isinstance(job, Members) else store.path)
 
 
-def _check_place(video: Video, name: str, data) -> None:
-    if video.at.get(name) != data.id.get_offset():
-        raise guard.Hostile("it lies elsewhere than the index says")
+def _work(path: Path, decode: bool, job: Job, pulse: Pulse) -> list[str]:
+    """Do a job, in a worker process."""
+    try:
+        store = _store(path)
+    except UserError as error:
+        return [str(error)]
+    if isinstance(job, Members):
+        return check_members(store, job.number)
+    problems, seconds = [], 0.0
+    for row in job.rows if isinstance(job, Rows) else ():
+        video = store.videos[row]
+        problems += check_video(store, video, decode=decode)
+        seconds += video.seconds
+        pulse.beat(seconds)
+    return problems
 
 
-def _check_audio(group, store: Store, video: Video) -> None:
-    data = mel_dataset(group, store.parameters)
-    _check_place(video, "audio_data", data)
-    if len(data) != frame_count(video.seconds):
-        raise guard.Hostile(f"{len(data)} rows for {video.seconds} s")
-    if not np.isfinite(data[:]).all():
-        raise guard.Hostile("it holds what is no number")
+@lru_cache(maxsize=1)
+def _store(path: Path) -> Store:
+    """The store, which a worker opens once."""
+    return Store(path)
 
 
 def main() -> int:
@@ -169,7 +247,7 @@ def main() -> int:
     begun, count = monotonic(), 0
     for problem in check(settings.store, decode=settings.decode, workers=settings.workers):
         count += 1
-        print(f"damaged: {problem}")
+        print(f"damaged: {one_line(problem)}")
     if count:
         print(f"error: {settings.store} is damaged: {plural(count, 'problem')}", file=sys.stderr)
         return 1

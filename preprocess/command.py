@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import tyro
 
-from preprocess.errors import UserError
+from preprocess.errors import UserError, one_line
 
 Settings = TypeVar("Settings")
 
@@ -38,16 +38,17 @@ def run_command(main: Callable[[], int | None]) -> None:
         sys.stdout.flush()
     except UserError as error:
         status = 2
-        print("error: " + "\\n".join(str(error).splitlines()), file=sys.stderr)  # names may hold line breaks
+        text = str(error).rpartition("preprocess.errors.UserError: ")[2]  # before it a DataLoader puts a traceback
+        print(f"error: {one_line(text)}", file=sys.stderr)
     except BrokenPipeError:  # `… | head` has read enough; keep Python from flushing into the pipe again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     except OSError as error:
         status = 2
         if error.strerror is None:  # h5py puts everything into the message
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {one_line(str(error))}", file=sys.stderr)
         else:
-            print(f"error: {error.strerror}: {error.filename or 'no file named'}", file=sys.stderr)
+            print(one_line(f"error: {error.strerror}: {error.filename or 'no file named'}"), file=sys.stderr)
     except KeyboardInterrupt as stop:
         status = 130
         print(f"\nstopped{': ' if stop.args else ''}{stop}", file=sys.stderr)

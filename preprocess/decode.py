@@ -7,6 +7,7 @@ rate or length is not believed.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from mmap import mmap
 
 import av
 import numpy as np
@@ -22,6 +23,7 @@ from preprocess.stopwatch import Stopwatch
 
 QUIETEST = 1 / 32768  # one step of 16 bits; a track that never reaches it is silence
 WIDEST_ASPECT = 16  # frames thinner than 16:1 are no picture that a crop could show
+LARGEST_FRAME = 1 << 29  # bytes; more than any frame within the limits takes, with what a decoder needs for it
 HIGHEST_RATE = 768_000  # Hz; sound with more is broken, and silence in its gaps would fill the memory
 
 
@@ -79,7 +81,8 @@ class Decoder:
     def __iter__(self) -> Iterator[Frame | Samples]:
         """Decode.
 
-        Raises Unusable where there is no video in the file, or one that crosses a limit.
+        Raises Unusable where there is no video in the file, or one that crosses a limit; MemoryError where the memory
+        that this process may have is not enough for it.
         """
         with open_media(self.file, max_pixels=self.limits.max_pixels) as container:
             video, audio = self._choose(container)
@@ -140,7 +143,7 @@ class Decoder:
         for samples in voice.finish():
             self.sound.push(samples)
         yield from self._show(self.frames.finish(step=step))
-        self.expected, self.truncated = promise.settle(self.frames, step=step)
+        self.expected, self.truncated = promise.settle(self.frames, step=step, damaged=self.errors > 0)
         if self.frames.start is None:
             raise Unusable(self._why_no_frame())
         self.limits.check_whole(seconds=self.seconds, cut_from=self.expected if self.truncated else None)
@@ -178,7 +181,8 @@ class Decoder:
                 return
             except IndexError:  # PyAV's, behind the last packet, where a stream has appeared in the middle
                 return
-            except (OSError, *AV_ERRORS):
+            except (OSError, *AV_ERRORS) as error:
+                _check_memory(error, 0)
                 self.errors += 1
                 return
 
@@ -194,8 +198,9 @@ class Decoder:
         except av.error.EOFError:
             return []
         except AV_ERRORS as error:  # a damaged packet costs itself; what follows may be whole
-            self.errors += not packet.is_corrupt
             context = packet.stream.codec_context
+            _check_memory(error, getattr(context, "width", 0) * getattr(context, "height", 0))
+            self.errors += not packet.is_corrupt
             self._too_large |= isinstance(error, av.error.ArgumentError) and not getattr(context, "width", 1)
             return []
 
@@ -239,3 +244,17 @@ class Decoder:
         with self.watch.stage("resize"):
             rgb = self._scaler.reformat(frame, width=width, height=height, format="rgb24", interpolation=kernel)
             return Frame(np.ascontiguousarray(np.rot90(rgb.to_ndarray(), quarters)), count)
+
+
+def _check_memory(error: Exception, pixels: int) -> None:
+    """Raise MemoryError if an error comes of a lack of it, in a stream whose frames have so many pixels.
+
+    FFmpeg's own word is not enough: some decoders that get no memory for a frame say that their data are not valid, and
+    a broken size in the data makes others ask for more than there can be.
+    """
+    needed = LARGEST_FRAME if isinstance(error, MemoryError) else 8 * pixels  # two frames of four bytes a pixel
+    try:
+        if needed:
+            mmap(-1, needed).close()
+    except (OSError, MemoryError):
+        raise MemoryError from error

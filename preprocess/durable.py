@@ -58,8 +58,8 @@ def replace(written: Path, name: Path) -> None:
 
 
 def replace_json(content: object, name: Path) -> None:
-    """Write JSON, one line an item of a list, to `name`."""
-    aside = name.with_name(name.name + ".tmp")
+    """Write JSON, one line an item of a list, to `name`; others may be writing the same."""
+    aside = name.with_name(f"{name.name}.{os.urandom(8).hex()}.tmp")
     try:
         aside.write_text(json.dumps(content, indent=1) + "\n")
         replace(aside, name)

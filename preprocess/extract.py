@@ -118,7 +118,7 @@ def check(settings: ExtractSettings) -> dict:
         raise UserError(f"cannot write {out}: {'it is a folder' if out.is_dir() else 'its folder does not exist'}")
     at_least(1, workers=settings.workers, mel_bands=settings.store.mel_bands)
     at_least(8, short_side=settings.store.short_side)
-    at_least(0.001, shard_size=settings.shard_size)
+    at_least(0.0001, shard_size=settings.shard_size)
     if not 0 < settings.store.fps <= 1000:
         raise UserError(f"--fps must be positive, and 1000 at most, not {settings.store.fps}")
     number, slash, count = settings.part.partition("/")

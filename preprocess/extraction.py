@@ -1,8 +1,11 @@
 """One run of an extraction: what is known already, what is done now, and the store that comes of both."""
 
+import errno
+import os
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from hashlib import blake2b
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from preprocess.archive import Archive
@@ -20,6 +23,8 @@ from preprocess.writer import StoreWriter
 if TYPE_CHECKING:
     from preprocess.extract import ExtractSettings
 
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
 
 class Extraction:
     """One run: what is known already, what is done now, and the store that comes of both."""
@@ -36,7 +41,21 @@ class Extraction:
         self.progress = Progress()
 
     def run(self) -> Store | None:
-        """Do this part. The store, if it is complete by then; None if other parts are not, or no video can be used."""
+        """Do this part. The store, if it is complete by then; None if other parts are not, or no video can be used.
+
+        Raises UserError where the user must do something first, and then the same again.
+        """
+        try:
+            return self._run()
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise UserError(
+                f"{error.strerror}: make room for {self.settings.out} and run the same command again; "
+                f"what is done stays done"
+            ) from error
+
+    def _run(self) -> Store | None:
         settings, ledger = self.settings, self.ledger
         ledger.check(self.parameters, overwrite=settings.overwrite)
         with ledger.begin(self.part, parameters=self.parameters, overwrite=settings.overwrite):
@@ -90,7 +109,9 @@ class Extraction:
         known = self.archive.contents()
         unit = Unit(ledger.pieces, ledger.scratch(self.part), settings.store, known)
         mine = len(todo) + len(self.outcomes)
-        placing = self._placing(writer) if writer else iter(())
+        pieces = any(m.reason is None and m.content not in self.archive for m in self.outcomes.values())
+        # where nothing is new the store may be as it shall be, and copying what is in its own file would be in vain
+        placing = self._placing(writer) if writer and (todo or pieces) else iter(())
         with (
             progress(total=mine, done=len(self.outcomes), unit="video", name="extract") as bar,
             ledger.journal(self.part) as journal,
@@ -173,7 +194,9 @@ class Extraction:
             return None
         duplicates = find_duplicates(sources, self.outcomes)
         notes = self.found.notes + duplicate_notes(duplicates)
-        if not self._is_published(videos, rejected, notes):
+        if self._is_published(videos, rejected, notes):
+            writer.sweep(Store(settings.out).shards)  # which a run that was killed then has not done
+        else:
             writer.publish(videos, rejected, notes=notes)
         for note in duplicate_notes(duplicates):
             print(f"note: {one_line(note)}")
@@ -196,8 +219,17 @@ class Extraction:
 
     def _check_still_there(self, manifest: Manifest) -> None:
         """Raises UserError if it is not one video that is missing, but all of them."""
-        if manifest.signature is None and not self.settings.videos.is_dir():
+        if manifest.signature is None and not os.path.isabs(manifest.path) and _is_gone(self.settings.videos):
             raise UserError(f"{self.settings.videos} is gone: bring it back and run the same command again")
+
+
+def _is_gone(folder: Path) -> bool:
+    """Whether a folder is not there, or empty, as where a disk was mounted."""
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is None
+    except OSError:
+        return True
 
 
 def part_of(path: str, part: str) -> bool:

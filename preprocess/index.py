@@ -17,6 +17,7 @@ from preprocess.errors import UserError
 STREAMS = ("rgb", "flow", "audio")
 UNLABELLED = -1
 HERE = -1  # the shard number of what lies in the store's own file
+BLOCK = 1 << 20  # bytes of a column that are looked at together
 CONTENT = np.dtype("S32")  # a digest in hexadecimal digits
 
 DATASETS = ("rgb_data", "rgb_ends", "flow_data", "flow_ends", "audio_data")  # what a video has in the store, at most
@@ -84,20 +85,27 @@ def category(reason: str) -> str:
 class Texts(Sequence[str]):
     """Texts of one column. Names of files may hold bytes that are no UTF-8; they are kept as they are."""
 
-    def __init__(self, blob: bytes) -> None:
-        """Raises ValueError if the last text does not end."""
-        if blob and blob[-1]:
+    def __init__(self, blob: np.ndarray) -> None:
+        """blob: (bytes,) uint8, as it is stored.
+
+        Raises ValueError if the last text does not end.
+        """
+        if len(blob) and blob[-1]:
             raise ValueError("a text does not end")
         self._blob = blob
-        self._ends = np.flatnonzero(np.frombuffer(blob, np.uint8) == 0)
+        blocks = range(0, len(blob), BLOCK)  # which keeps small what is needed on the way
+        found = [begin + np.flatnonzero(blob[begin : begin + BLOCK] == 0) for begin in blocks]
+        self._ends = np.concatenate(found) if found else np.zeros(0, np.int64)
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> "Texts":
-        return cls(b"".join(text.encode("utf-8", "surrogateescape") + b"\0" for text in texts))
+        """What ends a text cannot be in it: a zero byte, which no name can have, is shown."""
+        shown = (text.replace("\0", "\\0").encode("utf-8", "surrogateescape") + b"\0" for text in texts)
+        return cls(np.frombuffer(b"".join(shown), np.uint8))
 
     def array(self) -> np.ndarray:
         """(bytes,) uint8, as it is stored."""
-        return np.frombuffer(self._blob, np.uint8)
+        return self._blob
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -111,10 +119,10 @@ class Texts(Sequence[str]):
             return [self[k] for k in range(*row.indices(len(self)))]
         row = range(len(self))[row]
         begin = self._ends[row - 1] + 1 if row else 0
-        return self._blob[begin : self._ends[row]].decode("utf-8", "surrogateescape")
+        return self._blob[begin : self._ends[row]].tobytes().decode("utf-8", "surrogateescape")
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._blob.decode("utf-8", "surrogateescape").split("\0")[:-1])
+        return iter(self._blob.tobytes().decode("utf-8", "surrogateescape").split("\0")[:-1])
 
 
 Columns = dict[str, "np.ndarray | Texts"]
@@ -246,7 +254,7 @@ def read_texts(group, name: str, *, rows: int | None = None) -> Texts:
     Raises guard.Hostile if it is none, or of another number of rows.
     """
     try:
-        texts = Texts(guard.read(group, name, np.dtype("u1")).tobytes())
+        texts = Texts(guard.read(group, name, np.dtype("u1")))
     except ValueError as error:
         raise guard.Hostile(f"{name}: {error}") from error
     if rows is not None and len(texts) != rows:
@@ -265,8 +273,9 @@ def no_nul(text: str, *, where: str) -> str:
 
 
 def _check_facts(columns: Columns) -> None:
-    digits = columns["content"].view(np.uint8)
-    if not np.isin(digits, np.frombuffer(b"0123456789abcdef", np.uint8)).all():
+    is_digit = np.zeros(256, bool)
+    is_digit[np.frombuffer(b"0123456789abcdef", np.uint8)] = True
+    if not is_digit[columns["content"].view(np.uint8)].all():
         raise guard.Hostile("index/content holds what is no digest")
     for name in ("frames", "height", "width"):
         if (columns[name] < 1).any():

@@ -18,7 +18,7 @@ import tyro
 
 from preprocess.command import parse_command, run_command
 from preprocess.errors import one_line
-from preprocess.index import STREAMS, Rejected, category
+from preprocess.index import STREAMS, UNLABELLED, Rejected, category
 from preprocess.store import Store
 from preprocess.table import human_bytes, human_seconds, plural, print_table
 
@@ -95,15 +95,20 @@ def print_summary(store: Store) -> None:
 
 def print_classes(store: Store) -> None:
     """How many videos, groups and how much time each class has."""
-    rows = []
-    for label in [*store.classes, None]:
-        videos = [video for video in store.videos if video.label == label]
-        if not videos:
+    columns, rows = store.columns, []
+    groups, splits = list(columns["group"]), list(columns["split"])
+    order = np.argsort(columns["label"], kind="stable")
+    numbers = [*range(len(store.classes)), UNLABELLED]
+    begins = np.searchsorted(columns["label"], numbers, sorter=order)
+    ends = np.searchsorted(columns["label"], numbers, side="right", sorter=order)
+    for name, begin, end in zip([*store.classes, "(no label)"], begins, ends, strict=True):
+        if begin == end:
             continue
-        groups = len({video.group for video in videos if video.group})
-        splits = ", ".join(f"{name} {count}" for name, count in Counter(v.split for v in videos if v.split).items())
-        seconds = human_seconds(sum(video.seconds for video in videos))
-        rows.append([label or "(no label)", str(len(videos)), str(groups) if groups else "–", splits or "–", seconds])
+        members = order[begin:end]
+        grouped = len({groups[row] for row in members if groups[row]})
+        split = ", ".join(f"{name} {count}" for name, count in Counter(splits[row] for row in members).items() if name)
+        seconds = human_seconds(float(columns["seconds"][members].sum()))
+        rows.append([name, str(len(members)), str(grouped) if grouped else "–", split or "–", seconds])
     print_table(["class", "videos", "groups", "split", "length"], rows)
 
 

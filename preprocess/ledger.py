@@ -49,7 +49,10 @@ class Ledger:
         Raises UserError if a store or an interrupted extraction has other parameters, or another run is in the way.
         """
         if self.out.exists() and not overwrite:
-            there = Store(self.out).parameters
+            try:
+                there = Store(self.out).parameters
+            except UserError as error:
+                raise UserError(f"{error} (give another name, or --overwrite to replace it)") from error
             if there != parameters:
                 raise UserError(
                     f"{self.out} was extracted with other settings ({differences(there, parameters)}): "
@@ -85,8 +88,7 @@ class Ledger:
                     replace_json({"parameters": parameters, "overwrite": overwrite}, self._job)
                 yield
             finally:
-                if self.folder.is_dir() and self._is_empty():
-                    self.discard()
+                self.tidy()
                 self._held = None
 
     def scratch(self, part: str) -> Path:
@@ -138,10 +140,12 @@ class Ledger:
             remove_folder(self.folder)
         return True
 
-    def _is_empty(self) -> bool:
-        """Whether nothing was done that another run could use."""
+    def tidy(self) -> None:
+        """Remove the folder if there is nothing in it that another run could use."""
         journals = self._journal.glob("*.jsonl")
-        return not any(journal.stat().st_size for journal in journals) and not any(self.pieces.glob("*/*.h5"))
+        used = any(journal.stat().st_size for journal in journals) or any(self.pieces.glob("*/*.h5"))
+        if self.folder.is_dir() and not used:
+            self.discard()
 
 
 def differences(there: dict, wanted: dict, *, within: str = "") -> str:

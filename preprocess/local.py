@@ -50,6 +50,7 @@ def warm_up(settings: PieceSettings) -> None:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     frames = np.zeros((2, settings.short_side, settings.short_side), np.uint8)
+    frames[1, ::4] = 255  # the flow of equal frames is not solved
     tvl1(frames, engine=settings.flow_engine, preset=settings.flow_preset)
 
 

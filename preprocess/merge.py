@@ -40,7 +40,9 @@ def merge(paths: list[Path], out: Path, *, overwrite: bool = False, shard_bytes:
 
     Raises UserError if they do not fit together, or `out` is there already.
     """
+    ledger = Ledger(out)
     if out.exists() and (not overwrite or out.resolve() in [path.resolve() for path in paths]):
+        ledger.tidy()  # a merge that was killed at its very end has made the store and left its folder
         raise UserError(f"{out} exists: give another name for the result, last, or --overwrite to replace it")
     if not out.parent.is_dir():
         raise UserError(f"cannot write {out}: its folder does not exist")
@@ -51,13 +53,16 @@ def merge(paths: list[Path], out: Path, *, overwrite: bool = False, shard_bytes:
             what = differences(parameters, store.parameters)
             raise UserError(f"{stores[0].path} and {store.path} were extracted with different settings: {what}")
     videos = join_videos(stores)
-    ledger = Ledger(out)
     ledger.check(parameters, overwrite=overwrite)
     archive = Archive(parameters)
     with ledger.begin("merge", parameters=parameters, overwrite=overwrite), ledger.joining():
         archive.add_store(out, newer_than=ledger.job_time())  # what a killed merge has done
         for store in stores:
             archive.add_store(store.path)
+            if missing := sorted(set(store.shards).difference(archive.files())):
+                raise UserError(
+                    f"{missing[0]} is missing or damaged: see what python -m preprocess.check {store.path} says"
+                )
         scratch = ledger.scratch("merge")
         with StoreWriter(out, archive=archive, scratch=scratch, shard_bytes=shard_bytes) as writer:
             for video in progress(videos, unit="video", name="merge"):
@@ -98,7 +103,7 @@ def main() -> None:
     settings = parse_command(MergeSettings, prog="python -m preprocess.merge", doc=__doc__)
     if len(settings.stores) < 2:
         raise UserError("name the stores to join, and last the one to write: a.h5 b.h5 out.h5")
-    at_least(0.001, shard_size=settings.shard_size)
+    at_least(0.0001, shard_size=settings.shard_size)
     *paths, out = settings.stores
     print_summary(merge(paths, out, overwrite=settings.overwrite, shard_bytes=settings.shard_size * 1e9))
 

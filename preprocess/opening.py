@@ -46,7 +46,7 @@ def open_media(file: str, *, max_pixels: int) -> av.container.InputContainer:
 
     A frame of much more than `max_pixels` is not decoded while FFmpeg looks for what the streams are; but FLV and
     MPEG program streams, whose streams show only then, have no other limit than FFmpeg's 268 million pixels.
-    Raises Unusable.
+    Raises Unusable; MemoryError where there is not enough memory for it.
     """
     try:
         status = os.stat(file)
@@ -72,6 +72,8 @@ def open_media(file: str, *, max_pixels: int) -> av.container.InputContainer:
     try:
         # FFmpeg takes what stands before a colon for a protocol, but not after a slash
         return av.open(os.path.abspath(file), format=form, options=options, metadata_errors="replace")
+    except MemoryError:  # FFmpeg's is among its errors too
+        raise
     except (OSError, *AV_ERRORS) as error:
         other = _other_file(head)
         reason = f"not media: {other}" if other else f"corrupt: cannot be opened ({_message(error)})"

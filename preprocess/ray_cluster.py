@@ -8,10 +8,12 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import ModuleType
 
 from preprocess.errors import UserError
 
+ROOT = Path(__file__).resolve().parents[1]  # where the nodes find this code
 REACHED = 5.0  # seconds in which a cluster must answer
 STORE = 100 << 20  # bytes of Ray's object store; no frame goes through it
 
@@ -32,15 +34,18 @@ def cluster(address: str | None, *, cpus: int | None) -> Iterator[ModuleType]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what it is going to be; a warning says so
     stop = signal.getsignal(signal.SIGTERM)
     try:
-        quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        runtime = {"env_vars": {"PYTHONPATH": path}}
+        common = {"log_to_driver": False, "logging_level": logging.ERROR, "runtime_env": runtime}
         if address is None:  # "local", for None may mean the cluster in RAY_ADDRESS
-            ray.init("local", num_cpus=cpus, include_dashboard=False, object_store_memory=STORE, **quiet)
+            ray.init("local", num_cpus=cpus, include_dashboard=False, object_store_memory=STORE, **common)
         else:
-            ray.init(address, **quiet)
+            ray.init(address, **common)
     except Exception as error:  # of many kinds, plain Exception among them
         ray.shutdown()
         where = "does not start on this machine" if address is None else f"at {address} cannot be used"
-        raise UserError(f"the Ray cluster {where}: {first_line(error)}") from error
+        hint = "" if address is None else "; one that asks for a token needs RAY_AUTH_MODE=token here"
+        raise UserError(f"the Ray cluster {where}: {first_line(error)}{hint}") from error
     try:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, stop)  # Ray has put its own there
@@ -56,11 +61,18 @@ def first_line(error: Exception) -> str:
 
 def _reach(address: str) -> None:
     """Raises UserError at once if nobody answers: Ray tries for minutes."""
-    place = re.fullmatch(r"(?:ray://)?\[?(.+?)\]?:(\d{1,5})", address)
+    known = None
+    if address == "auto":
+        known = os.environ.get("RAY_ADDRESS")
+        with suppress(OSError):  # where `ray start` writes it, and leaves it
+            known = (
+                known or Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster").read_text().strip()
+            )
+        if not known:
+            return  # Ray says so itself
+    place = re.fullmatch(r"(?:ray://)?\[?(.+?)\]?:(\d{1,5})", known or address)
     if place:
         with suppress(OSError, OverflowError):
             socket.create_connection((place[1], int(place[2])), timeout=REACHED).close()
             return
-    elif address == "auto":
-        return
     raise UserError(f"no Ray cluster answers at --ray-address {address}: give auto, host:port or ray://host:port")

@@ -7,7 +7,6 @@ Nodes may go at any time, and what they were at is given to others; CPUs that co
 """
 
 import os
-import platform
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
@@ -18,12 +17,12 @@ from uuid import uuid4
 
 from preprocess.catalog import Source
 from preprocess.errors import UserError
-from preprocess.local import failed, work_here
+from preprocess.local import failed
+from preprocess.ray_actor import Outpost
 from preprocess.ray_cluster import cluster, first_line
 from preprocess.supervise import Containment
 from preprocess.unit import Manifest, Unit
 
-ROOT = Path(__file__).resolve().parents[1]  # what nodes import this code from
 LOOK = 1.0  # seconds from one look at the cluster's nodes to the next
 PATIENCE = 300.0  # seconds without any CPU, while others use the cluster
 GO_ON = "run the same command again to go on"
@@ -64,47 +63,6 @@ def work_on_ray(
             landmarks[0].unlink(missing_ok=True)
 
 
-class Outpost:
-    """The actor: it lives on a node, has one worker process there, and does one source at a time."""
-
-    def __init__(self, unit: Unit, containment: Containment, landmarks: list[Path]) -> None:
-        self._landmarks = landmarks
-        self._feed = _Feed()
-        self._manifests = work_here(self._feed, unit, workers=1, containment=containment)
-
-    def look(self) -> None:
-        """Raises UserError for a file or folder that exists, but not as this node sees it."""
-        for path in self._landmarks:
-            if not path.exists():
-                raise UserError(f"node {platform.node()} does not see {path}: mount its folder there, at the same path")
-
-    def work(self, source: Source) -> Manifest:
-        """Make the piece of a source. The worker stays for the next: its imports take seconds."""
-        self._feed.sources.append(source)
-        try:
-            manifest = next(self._manifests)
-        except UserError as error:
-            raise UserError(f"node {platform.node()}: {error}") from error
-        if manifest.signature is None:  # a node that lost its mounts would go through all videos in no time
-            self.look()
-        return manifest
-
-
-class _Feed:
-    """An iterator that ends when it is empty and goes on when something was added: `supervise` asks again."""
-
-    def __init__(self) -> None:
-        self.sources: deque[Source] = deque()
-
-    def __iter__(self) -> "_Feed":
-        return self
-
-    def __next__(self) -> Source:
-        if not self.sources:
-            raise StopIteration
-        return self.sources.popleft()
-
-
 @dataclass
 class _Task:
     source: Source
@@ -132,7 +90,7 @@ class _Crew:
         self.most = most
         self.gpu = gpu
         self.vain = 0  # deaths of actors that did nothing since one was ready
-        self.why = ""  # the last of them died
+        self.why: list[str] = []  # the last line of what Ray said of the last of them
         self.looked = float("-inf")  # when the nodes were counted
         self.worked = time.monotonic()  # when an actor was there last
 
@@ -143,7 +101,9 @@ class _Crew:
             if not (self.waiting or self.again or any(post.calls for post in self.posts)):
                 return
             refs = [ref for post in self.posts for ref in (post.greeting, *(call[0] for call in post.calls)) if ref]
-            if refs and self.ray.wait(refs, timeout=LOOK)[0]:
+            if not refs:
+                time.sleep(LOOK)  # all actors are gone, and the nodes have just been counted
+            elif self.ray.wait(refs, timeout=LOOK)[0]:
                 ready = set(self.ray.wait(refs, num_returns=len(refs), timeout=0)[0])
                 for post in list(self.posts):
                     yield from self._attend(post, ready)
@@ -165,11 +125,10 @@ class _Crew:
         if now - self.worked > PATIENCE:
             raise UserError(f"the Ray cluster gave none of its {cpus} CPUs in {PATIENCE:.0f} s; {GO_ON}")
         if self.vain > VAIN_DEATHS * cpus:
-            raise UserError(f"the actors on the Ray cluster end before they do any work ({self.why})")
+            raise UserError(f"the actors on the Ray cluster end before they do any work: {''.join(self.why)}")
         left = len(self.waiting) + len(self.again) + sum(len(post.calls) for post in self.posts)
-        needs = {"num_cpus": 1, "num_gpus": min(1.0, gpus / cpus // 1e-4 * 1e-4) if self.gpu else 0}
-        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        outpost = self.ray.remote(Outpost).options(runtime_env={"env_vars": {"PYTHONPATH": path}}, **needs)
+        needs = {"num_cpus": 1, "num_gpus": min(1.0, 10_000 * gpus // cpus / 10_000) if self.gpu else 0}
+        outpost = self.ray.remote(Outpost).options(**needs)
         for _ in range(min(cpus, left, self.most or cpus) - len(self.posts)):
             actor = outpost.remote(*self.arguments)
             self.posts.append(_Post(actor, actor.look.remote()))
@@ -214,7 +173,7 @@ class _Crew:
         with suppress(self.ray.exceptions.RayError):
             self.ray.kill(post.actor)  # it may just not answer
         if post.greeting is not None:
-            self.vain, self.why = self.vain + 1, first_line(error)
+            self.vain, self.why = self.vain + 1, str(error).strip().splitlines()[-1:]
         tasks = [task for _, task in post.calls]
         for task in tasks[:1]:
             task.deaths += 1

@@ -40,7 +40,7 @@ class Progress:
         self.cpu.update(manifest.cpu)
         self.curve.append((round(self.took, 2), self.done))
         if len(self.curve) > 2 * POINTS:
-            del self.curve[::2]
+            del self.curve[-2::-2]  # every second, but not the last
 
 
 def report_path(out: Path) -> Path:
@@ -100,11 +100,11 @@ def remembered(out: Path) -> Manifests:
 
 
 def find_duplicates(sources: Sequence[Source], outcomes: dict[str, Manifest]) -> list[list[Source]]:
-    """Groups of sources whose files are equal."""
+    """Groups of sources whose files are equal and can be used."""
     same: dict[str, list[Source]] = defaultdict(list)
     for source in sources:
         manifest = outcomes[source.path]
-        if manifest.content is not None:
+        if manifest.content is not None and manifest.reason is None:
             same[manifest.content].append(source)
     return [group for group in same.values() if len(group) > 1]
 

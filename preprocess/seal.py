@@ -32,6 +32,10 @@ class Broken(Exception):
     """A file that is not as it was sealed. The message says in what, without the file's name."""
 
 
+class Unsealed(Broken):
+    """A file that was never sealed, or whose seal is damaged."""
+
+
 def digest(path: str | os.PathLike, *, skip: int = 0, each: Callable[[], object] | None = None) -> str:
     """blake2b, 128 bit, as hexadecimal digits, of a file's bytes from `skip` on; `each` is called now and then."""
     hasher = hashlib.blake2b(digest_size=16)
@@ -61,12 +65,21 @@ def read_seal(path: Path) -> Seal:
     with open(path, "rb") as file:
         block = file.read(BLOCK)
         size = os.fstat(file.fileno()).st_size
+    seal = parse_seal(block)
+    if seal.size != size:
+        raise Broken(f"it is {size} bytes long and was {seal.size}")
+    return seal
+
+
+def parse_seal(block: bytes) -> Seal:
+    """What a file's first block says.
+
+    Raises Broken if it is no seal.
+    """
     match = FORM.fullmatch(block)
     seal = match and Seal(match[1].decode(), int(match[2]))
     if not seal or seal.block() != block:
-        raise Broken("it has no seal of this program")
-    if seal.size != size:
-        raise Broken(f"it is {size} bytes long and was {seal.size}")
+        raise Unsealed("it has no seal of this program")
     return seal
 
 

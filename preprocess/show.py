@@ -40,15 +40,16 @@ def find(store: Store, name: str) -> Video:
 
     Raises UserError if there is none, or more than one.
     """
-    matches = [video for video in store.videos if video.path == name] or [
-        video for video in store.videos if name in video.path
+    paths = list(store.columns["path"])
+    rows = [row for row, path in enumerate(paths) if path == name] or [
+        row for row, path in enumerate(paths) if name in path
     ]
-    if len(matches) == 1:
-        return matches[0]
-    if matches:
-        some = ", ".join(video.path for video in matches[:3])
-        raise UserError(f"'{name}' is part of {len(matches)} videos of {store.path} ({some} …): give more of the path")
-    near = difflib.get_close_matches(name, [video.path for video in store.videos], n=3, cutoff=0.0)
+    if len(rows) == 1:
+        return store.videos[rows[0]]
+    if rows:
+        some = ", ".join(paths[row] for row in rows[:3])
+        raise UserError(f"'{name}' is part of {len(rows)} videos of {store.path} ({some} …): give more of the path")
+    near = difflib.get_close_matches(name, paths, n=3, cutoff=0.0)
     raise UserError(f"no video of {store.path} is called '{name}'; there is {', '.join(near)}")
 
 

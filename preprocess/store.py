@@ -23,13 +23,14 @@ import os
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from preprocess import guard
-from preprocess.encode import check_jpegs, decode_flow, decode_rgb
+from preprocess.encode import check_jpegs, decode_flow, decode_rgb, frame_count
 from preprocess.errors import UserError
 from preprocess.index import (
     CONTENT,
@@ -43,7 +44,10 @@ from preprocess.index import (
     video_columns,
     write_columns,
 )
-from preprocess.seal import BLOCK, Broken, read_seal
+from preprocess.seal import Broken, Unsealed, read_seal
+
+if TYPE_CHECKING:
+    from preprocess.sink import NewFile
 
 FORMAT = "tristream"
 VERSION = 2
@@ -70,10 +74,11 @@ class Store:
             raise UserError(
                 f"there is no store {self.path}: make one with python -m preprocess.extract videos/ {self.path}"
             )
-        _check_kind(self.path)
         try:
-            self.digest = read_seal(self.path).digest
+            self._check_seal()
             with guard.open_file(self.path) as file:
+                self.digest = guard.sealed_digest(file)
+                _check_version(self.path, file)
                 self._load(file)
         except guard.Hostile as error:
             raise UserError(f"{self.path} is no store that this program wrote: {error}") from error
@@ -81,6 +86,13 @@ class Store:
             how = "remove it, and run the extraction that made it again"
             raise UserError(f"{self.path} is damaged or was cut short ({error}): {how}") from error
         self._files = _Files()
+
+    def _check_seal(self) -> None:
+        try:
+            read_seal(self.path)
+        except Unsealed:
+            _check_kind(self.path)
+            raise
 
     def _load(self, file) -> None:
         self.parameters: dict = read_parameters(file)
@@ -217,8 +229,7 @@ class _Files:
         """A file descriptor for reading, and the file's size."""
         self._check_owner()
         if path not in self._handles:
-            seal = _checked(path, lambda: guard.check_seal(path, digest=digest))
-            self._handles[path] = (os.open(path, os.O_RDONLY), seal.size)
+            self._handles[path] = _checked(path, lambda: guard.open_handle(path, digest=digest))
             if len(self._handles) > OPEN_FILES:
                 os.close(self._handles.popitem(last=False)[1][0])
         return self._handles[path]
@@ -254,10 +265,14 @@ def read_parameters(file) -> dict:
     """
     try:
         parameters = json.loads(guard.attribute(file, "parameters"))
-        float(parameters["fps"])
-        int(parameters["mel_bands"])
+        numbers = [parameters[name] for name in ("fps", "short_side", "mel_bands")]
+        texts = [parameters["flow"][name] for name in ("method", "engine", "preset")]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise guard.Hostile("its parameters are not JSON of this program") from error
+    if not all(type(number) in (int, float) and 0 < number < 1e6 for number in numbers):
+        raise guard.Hostile("its parameters hold numbers that cannot be")
+    if not all(isinstance(text, str) for text in texts):
+        raise guard.Hostile("its parameters do not say what flow it holds")
     return parameters
 
 
@@ -276,22 +291,26 @@ def frame_datasets(group, video: Video, stream: str):
     return ends, guard.dataset(found, "data", np.dtype("u1"))
 
 
-def mel_dataset(group, parameters: dict):
+def mel_dataset(group, video: Video, parameters: dict):
     """The log-mel spectrogram of a video.
 
     Raises guard.Hostile if it is not as the index says.
     """
-    data = guard.dataset(guard.group(group, "audio"), "data", np.dtype("f2"), ndim=2)
+    rows = frame_count(video.seconds)
+    data = guard.dataset(guard.group(group, "audio"), "data", np.dtype("f2"), ndim=2, rows=rows)
     if data.shape[1] != parameters["mel_bands"]:
         raise guard.Hostile(f"{data.name} has {data.shape[1]} bands, not {parameters['mel_bands']}")
     return data
 
 
-def new_file(path: Path, *, parameters: dict):
-    """Make an HDF5 file with room for a seal, that says what it is, for writing."""
-    import h5py
+def new_file(path: Path, *, parameters: dict) -> "NewFile":
+    """Make an HDF5 file with room for a seal, that says what it is, for writing.
 
-    file = h5py.File(path, "w", userblock_size=BLOCK)
+    Raises OSError when it is closed, if it could not be written.
+    """
+    from preprocess.sink import NewFile
+
+    file = NewFile(path)
     file.attrs["format"] = np.bytes_(FORMAT)
     file.attrs["version"] = VERSION
     file.attrs["written_by"] = np.bytes_(_release())
@@ -326,21 +345,27 @@ def write_index(
 
 
 def _check_kind(path: Path) -> None:
-    """Tell what a user may have mistaken for a store, before its contents are judged."""
+    """Tell what a user may have mistaken for a store."""
     import h5py
 
     if not h5py.is_hdf5(path):
         raise UserError(f"{path} is no HDF5 file, or a damaged one: extract it again")
-    version = release = None
     try:
         with h5py.File(path, "r") as file:
-            if "format" in file.attrs:  # which version 1 wrote in a way that is not read any more
-                version = guard.attribute(file, "version")
-            if version == VERSION and guard.attribute(file, "format") == FORMAT:
-                return
-            release = guard.attribute(file, "written_by")
-    except (OSError, RuntimeError, guard.Hostile):
-        pass
+            _check_version(path, file)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{path} is a damaged HDF5 file: extract it again") from error
+
+
+def _check_version(path: Path, file) -> None:
+    """Raises UserError for a store of another version, or an HDF5 file that is none."""
+    version = release = None
+    with suppress(guard.Hostile):
+        if "format" in file.attrs:  # which version 1 wrote in a way that is not read any more
+            version = guard.attribute(file, "version")
+        if isinstance(version, int) and version == VERSION and guard.attribute(file, "format") == FORMAT:
+            return
+        release = guard.attribute(file, "written_by")
     if isinstance(version, int) and version != VERSION:
         raise UserError(
             f"{path} is a store of version {version}, this program reads version {VERSION}: extract it again, or use "

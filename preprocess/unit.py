@@ -13,7 +13,7 @@ from time import monotonic
 
 from preprocess.catalog import Source
 from preprocess.decode import Unusable
-from preprocess.durable import make_folder, publish
+from preprocess.durable import make_folder, publish, replace
 from preprocess.piece import PieceSettings, extract_piece
 from preprocess.seal import Broken, digest, read_seal
 from preprocess.stopwatch import Stopwatch
@@ -101,7 +101,10 @@ class Unit:
         try:
             extract_piece(file, written, content=content, settings=self.settings, watch=watch, pulse=pulse)
             with watch.stage("write"):
-                publish(written, piece)
+                if piece.exists():  # not whole, or another has just made the same
+                    replace(written, piece)
+                else:
+                    publish(written, piece)
         except (Unusable, MemoryError, OSError):  # the decoder makes the input's own errors Unusable
             raise
         except Exception as error:  # whatever a hostile file makes of a decoder costs that file alone

@@ -20,6 +20,7 @@ from preprocess.durable import make_folder, replace
 from preprocess.errors import UserError
 from preprocess.index import HERE, STREAMS, Facts, Rejected, Video, facts_columns, write_columns
 from preprocess.seal import write_seal
+from preprocess.sink import NewFile
 from preprocess.store import new_file, shard_folder, write_index
 
 STREAM_DATASETS = {"rgb": ("data", "ends"), "flow": ("data", "ends"), "audio": ("data",)}
@@ -35,7 +36,7 @@ class StoreWriter:
         self.shard_bytes = shard_bytes
         self._folder = shard_folder(out)
         self._aside = scratch / "store.h5"  # on the same file system
-        self._file: h5py.File | None = None
+        self._file: NewFile | None = None
         self._members: dict[str, Facts] = {}  # what is in it
         self._size = 0  # bytes of their streams
         self._stale: set[Path] = set()  # shards that will go
@@ -66,9 +67,7 @@ class StoreWriter:
     def publish(self, videos: Sequence[Video], rejected: Sequence[Rejected], *, notes: Sequence[str]) -> None:
         """Give the store its name. All of `videos` were placed; where each lies is filled in here."""
         wanted = {video.content for video in videos}
-        for path in self.archive.files():
-            if path.parent == self._folder and not wanted.issuperset(self.archive.members(path)):
-                self._stale.add(path)
+        self._judge_shards(wanted)
         for video in videos:  # what is still wanted of a shard that goes
             self.place(video.content)
         where = {content: self.archive.file(content) for content in wanted if content not in self._members}
@@ -88,7 +87,19 @@ class StoreWriter:
         write_seal(self._aside)
         self._leave_origin()
         replace(self._aside, self.out)
-        self._sweep(shards)
+        self.sweep(shards)
+
+    def _judge_shards(self, wanted: set[str]) -> None:
+        """See which shards stay: those of which every video is wanted, and is in no other that stays."""
+        kept: set[str] = set()
+        for path in self.archive.files():
+            if path.parent == self._folder:
+                members = self.archive.members(path)
+                if wanted.issuperset(members) and kept.isdisjoint(members):
+                    kept.update(members)
+                    self.archive.prefer(path)  # a killed run may have copied them from a shard that goes
+                else:
+                    self._stale.add(path)
 
     def _close_shard(self) -> None:
         assert self._file is not None
@@ -106,8 +117,8 @@ class StoreWriter:
                 origin.unlink(missing_ok=True)
         self._members, self._size = {}, 0
 
-    def _sweep(self, shards: Sequence[Path]) -> None:
-        """Remove the shards that this store does not have."""
+    def sweep(self, shards: Sequence[Path]) -> None:
+        """Remove all shards but these, which are the published store's."""
         for path in self._folder.glob("*.h5"):
             if path not in shards:
                 path.unlink()
@@ -117,26 +128,34 @@ class StoreWriter:
     def _copy(self, content: str, origin: Path) -> dict[str, int]:
         """Copy a video's streams, and nothing that a file of somebody else's may hold beside them; say where to."""
         assert self._file is not None
-        if self._origin is None or self._origin[0] != origin:
-            self._leave_origin()
-            self._origin = (origin, guard.open_file(origin))
-        source = guard.group(guard.group(self._origin[1], "videos"), content)
-        target = self._file["videos"].create_group(content)
-        _copy_attributes(source, target)
-        at = {}
-        for stream in STREAMS:
-            if stream not in source:
-                continue
-            group = guard.group(source, stream)
-            copied = target.create_group(stream)
-            _copy_attributes(group, copied)
-            for name in STREAM_DATASETS[stream]:
-                dtype, ndim = ("f2", 2) if stream == "audio" else DATASET_TYPES[name]
-                self._file.copy(guard.dataset(group, name, np.dtype(dtype), ndim=ndim), copied, name=name)
-                at[f"{stream}_{name}"] = copied[name].id.get_offset()
-            if stream_checksum(copied) != guard.attribute(group, "checksum"):
-                raise UserError(f"{origin} is damaged: {stream} of {content} is not what was written")
+        target, at = self._file["videos"].create_group(content), {}
+        try:
+            if self._origin is None or self._origin[0] != origin:
+                self._leave_origin()
+                self._origin = (origin, guard.open_file(origin))
+            source = guard.group(guard.group(self._origin[1], "videos"), content)
+            _copy_attributes(source, target)
+            there = set(source)  # to look a name up is to follow its link
+            for stream in STREAMS:
+                if stream in there:
+                    at |= self._copy_stream(stream, guard.group(source, stream), target.create_group(stream))
+        except guard.Hostile as error:
+            raise UserError(
+                f"{origin} is damaged: {error}; remove it and run the extraction again: only what was in it is redone"
+            ) from error
         return at
+
+    def _copy_stream(self, stream: str, source, target) -> dict[str, int]:
+        """Where its datasets are in the new file. Raises guard.Hostile if it is not what was written."""
+        assert self._file is not None
+        _copy_attributes(source, target)
+        for name in STREAM_DATASETS[stream]:
+            dtype, ndim = ("f2", 2) if stream == "audio" else DATASET_TYPES[name]
+            self._file.copy(guard.dataset(source, name, np.dtype(dtype), ndim=ndim), target, name=name)
+        self._file.check()
+        if stream_checksum(target) != guard.attribute(source, "checksum"):
+            raise guard.Hostile(f"{source.name[1:]} is not what was written")
+        return {f"{stream}_{name}": target[name].id.get_offset() for name in STREAM_DATASETS[stream]}
 
     def _leave_origin(self) -> None:
         if self._origin is not None:

@@ -5,6 +5,7 @@ motion, the band of the sound. A test that needs more gives the arrays itself.
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ def three_bit(count: int, *, prefix: str = "v", **shared) -> list[Spec]:
 
 def content_of(text: str) -> str:
     """What stands for the digest of a file; a digest stands for itself."""
-    return text if CONTENT.fullmatch(text) else hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return text if CONTENT.fullmatch(text) else hashlib.blake2b(os.fsencode(text), digest_size=16).hexdigest()
 
 
 def _add(videos: h5py.Group, spec: Spec, rng: np.random.Generator) -> Video:

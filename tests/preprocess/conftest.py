@@ -1,6 +1,7 @@
 """A folder of small real videos of many kinds, and the store that the command line makes of it."""
 
 import os
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocess.store import Store, Video
+from preprocess.index import Video
+from preprocess.piece import extract_piece
+from preprocess.store import Store
 from tests.preprocess.commands import run
+from tests.preprocess.runs import Engine, extract_here, write_clips
 from tests.videos import click, drift, flash, sound, tone, write_video
 
 NOT_UTF8 = os.fsdecode(b"jump/caf\xe9 \xff.mp4")
@@ -25,9 +29,9 @@ USED = {  # path → why its streams are absent
 }
 FLASH = "run/deep er/fl\u00e4sh \u7535\u5f71.mkv"
 REJECTED = {  # path → a word of the reason
-    "jump/gone.mp4": "no such file",
+    "jump/gone.mp4": "unreadable: No such file",
     "jump/sound.mp4": "only sound",
-    "jump/text.mp4": "corrupt",
+    "jump/text.mp4": "not media",
     "run/cut.mp4": "corrupt",
     "run/empty.mp4": "corrupt",
 }
@@ -92,3 +96,40 @@ def video(store):
         return next(video for video in store.videos if video.path == path)
 
     return find
+
+
+@pytest.fixture
+def engine(monkeypatch) -> Engine:
+    """Extractions of this test are done in its own process."""
+    engine = Engine()
+    monkeypatch.setattr("preprocess.extraction.work_here", engine)
+    monkeypatch.setattr("preprocess.plan.work_here", engine)
+
+    def watched(file: str, *arguments, **settings):
+        engine.decoded.append(Path(file).name)
+        return extract_piece(file, *arguments, **settings)
+
+    monkeypatch.setattr("preprocess.unit.extract_piece", watched)
+    return engine
+
+
+@pytest.fixture(scope="session")
+def ten(tmp_path_factory) -> Path:
+    """A folder of ten videos that nobody may change."""
+    return write_clips(tmp_path_factory.mktemp("ten") / "videos", 10)
+
+
+@pytest.fixture
+def videos(ten, tmp_path) -> Path:
+    """The same, to be changed."""
+    return Path(shutil.copytree(ten, tmp_path / "videos"))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(ten, tmp_path_factory) -> Path:
+    """The store of the ten videos, in two shards and its own file. Nobody may change it."""
+    out = tmp_path_factory.mktemp("undisturbed") / "out.h5"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("preprocess.extraction.work_here", Engine())
+        extract_here(ten, out)
+    return out

@@ -153,10 +153,11 @@ def test_two_points_after_a_link_do_not_hide_where_it_leads(folder, elsewhere, t
     assert source.refused
 
 
-def test_pipes_and_sockets_are_no_videos(folder):
+def test_a_pipe_that_is_called_a_video_is_listed_so_that_its_reason_is_said(folder):
     root = folder("run/a.mp4")
     os.mkfifo(root / "run" / "pipe.mp4")
-    assert labels(from_folder(root)) == {"run/a.mp4": "run"}
+    os.mkfifo(root / "run" / "pipe")
+    assert labels(from_folder(root)) == {"run/a.mp4": "run", "run/pipe.mp4": "run"}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The command line of extraction, as a user runs it."""
+"""The command line of extraction, as a user runs it. What it does when it is run again is in test_resume."""
 
 import os
 import re
@@ -8,8 +8,6 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import h5py
-import numpy as np
 import pytest
 
 from preprocess import extract
@@ -17,6 +15,7 @@ from preprocess.command import run_command
 from preprocess.store import Store
 from tests.preprocess.commands import assert_one_line_error, command, environment, run
 from tests.preprocess.conftest import REJECTED, USED
+from tests.preprocess.runs import copy_store, files, leftovers, run_here, write_clips
 from tests.videos import drift, sound, tone, write_video
 
 
@@ -31,21 +30,9 @@ def small(tmp_path):
     return root
 
 
-def datasets(path) -> dict[str, np.ndarray]:
-    """All that a store holds, by name."""
-    found = {}
-    with h5py.File(path) as file:
-        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
-    return found
-
-
-def leftovers(store) -> list[str]:
-    return sorted(path.name for path in store.parent.iterdir() if path.name.startswith(store.name + "."))
-
-
-def test_a_run_over_good_and_bad_files_ends_well_and_leaves_one_file(extracted):
+def test_a_run_over_good_and_bad_files_ends_well_and_leaves_the_store_and_its_report(extracted):
     assert extracted.result.returncode == 0, extracted.result.stderr
-    assert os.listdir(extracted.store.parent) == ["out.h5"]
+    assert sorted(os.listdir(extracted.store.parent)) == ["out.h5", "out.report.json"]
 
 
 def test_every_file_ends_in_the_store_or_on_the_list_with_its_reason(extracted, store):
@@ -70,56 +57,58 @@ def test_what_is_no_video_by_its_name_is_noted(extracted, store):
     assert "passed over" in extracted.result.stdout
 
 
-def test_the_number_of_workers_changes_no_dataset(extracted, tmp_path):
-    alone = tmp_path / "alone.h5"
+def test_the_number_of_workers_changes_no_byte(extracted, tmp_path):
+    alone = tmp_path / "out.h5"
     result = run("preprocess.extract", extracted.videos, alone, "--workers", 1, "--short-side", 32)
     assert result.returncode == 0, result.stderr
-    first, second = datasets(extracted.store), datasets(alone)
-    assert first.keys() == second.keys()
-    for name in first:
-        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+    assert files(alone) == files(extracted.store)
 
 
-def test_an_existing_store_is_refused_and_replaced_only_on_demand(small, tmp_path):
-    out = tmp_path / "out.h5"
-    out.write_bytes(b"precious")
-    assert_one_line_error(run("preprocess.extract", small, out), "out.h5 exists", "--overwrite")
-    assert out.read_bytes() == b"precious"
-    result = run("preprocess.extract", small, out, "--overwrite", "--short-side", 32, "--strict")
-    assert result.returncode == 1  # --strict: one file could not be used, and the store is there all the same
-    assert [video.path for video in Store(out).videos] == ["jump/b.mp4", "run/a.mp4"]
-    assert leftovers(out) == []
+def test_a_second_run_of_the_command_tries_only_what_could_not_be_read(extracted, tmp_path):
+    out = copy_store(extracted.store, tmp_path)
+    result = run("preprocess.extract", extracted.videos, out, "--short-side", 32, "--strict")
+    assert result.returncode == 1, result.stderr  # --strict: some could not be used
+    assert "1 file in " in result.stdout and "12 kept from before" in result.stdout
+    assert "not used: jump/gone.mp4: unreadable: No such file or directory" in result.stdout
+    assert files(out) == files(extracted.store)
 
 
-def test_labels_splits_and_groups_come_from_a_label_file(small, tmp_path):
+def test_a_store_of_other_settings_is_refused_in_one_line(extracted, tmp_path):
+    out = copy_store(extracted.store, tmp_path)
+    refused = run("preprocess.extract", extracted.videos, out, "--short-side", 48)
+    assert_one_line_error(refused, "out.h5 was extracted with other settings", "short_side 32, now 48", "--overwrite")
+    assert files(out) == files(extracted.store)
+
+
+def test_labels_splits_and_groups_come_from_a_label_file(small, tmp_path, engine, monkeypatch, capsys):
     table, out = tmp_path / "labels.csv", tmp_path / "out.h5"
     table.write_text("path,label,split,group\nrun/a.mp4,Ärger,train,g1\njump/b.mp4,joy,val,\n")
-    result = run("preprocess.extract", small, out, "--labels", table, "--short-side", 32)
+    result = run_here(monkeypatch, capsys, small, out, "--labels", table, "--short-side", 32)
     assert result.returncode == 0, result.stderr
     rows = [(video.path, video.label, video.split, video.group) for video in Store(out).videos]
     assert rows == [("jump/b.mp4", "joy", "val", None), ("run/a.mp4", "Ärger", "train", "g1")]
     assert Store(out).classes == ["joy", "Ärger"]
 
 
-def test_where_nothing_can_be_used_the_status_is_1_and_an_old_store_stays(small, tmp_path):
+def test_where_nothing_can_be_used_the_status_is_1_and_an_old_store_stays(small, tmp_path, engine, monkeypatch, capsys):
     out = tmp_path / "out.h5"
     out.write_bytes(b"precious")
     for name in ("run/a.mp4", "jump/b.mp4"):
         (small / name).write_text("no longer a video")
-    result = run("preprocess.extract", small, out, "--overwrite")
+    result = run_here(monkeypatch, capsys, small, out, "--overwrite")
     assert result.returncode == 1
     assert "none of the videos" in result.stderr and "Traceback" not in result.stderr
     assert result.stdout.count("not used: ") == 3
     assert out.read_bytes() == b"precious"
-    assert leftovers(out) == []
+    assert leftovers(out) == ["videos"]
 
 
-def test_a_class_may_be_called_anything(tmp_path):
+def test_a_class_may_be_called_anything(tmp_path, engine, monkeypatch, capsys):
     folder = os.fsdecode(b"caf\xe9")
     (tmp_path / "videos" / folder).mkdir(parents=True)
     write_video(tmp_path / "a.mp4", drift(3)).rename(tmp_path / "videos" / folder / "a.mp4")
     (tmp_path / "videos" / folder / os.fsdecode(b"notes.t\xff")).touch()
-    result = run("preprocess.extract", tmp_path / "videos", tmp_path / "out.h5", "--short-side", 32)
+    result = run_here(monkeypatch, capsys, tmp_path / "videos", tmp_path / "out.h5", "--short-side", 32)
     assert result.returncode == 0, result.stderr
     store = Store(tmp_path / "out.h5")
     assert store.classes == [folder]
@@ -138,6 +127,11 @@ def test_a_class_may_be_called_anything(tmp_path):
         (["videos", "out.h5", "--fps", "-1"], ["--fps"]),
         (["videos", "out.h5", "--fps", "nan"], ["--fps"]),
         (["videos", "out.h5", "--mel-bands", "0"], ["--mel-bands"]),
+        (["videos", "out.h5", "--shard-size", "0"], ["--shard-size"]),
+        (["videos", "out.h5", "--shard-size", "nan"], ["--shard-size"]),
+        (["videos", "out.h5", "--flow-preset", "best"], ["best", "quality"]),
+        *((["videos", "out.h5", "--part", part], ["--part", "3/64", part]) for part in ("0/3", "4/3", "3", "a/b", "/")),
+        (["videos", "out.h5", "--dry-run", "--workers", "0"], ["--workers"]),
         (["videos", "out.h5", "--labels", "gone.csv"], ["gone.csv"]),
         (["videos", "out.h5", "--labels", "empty"], ["empty"]),
         (["videos", "out.h5", "--labels", "lost.csv"], ["lost.csv line 2", "nowhere.mp4"]),
@@ -164,7 +158,7 @@ def start(videos, out) -> subprocess.Popen:
     """Extraction in its own process group, as a terminal starts it. What it says goes to the file log."""
     with open(out.parent.parent / "log", "w") as log:
         return subprocess.Popen(
-            command("preprocess.extract", videos, out, "--workers", 2, "--short-side", 64),
+            command("preprocess.extract", videos, out, "--workers", 2, "--short-side", 32),
             env=environment(),
             stdout=log,
             stderr=log,
@@ -201,15 +195,15 @@ def group_is_gone(group: int) -> bool:
     return False
 
 
+def some_are_done(out: Path) -> bool:
+    """Whether a run has noted down a video, and most are still to be done."""
+    return any(path.stat().st_size for path in out.parent.glob("out.h5.partial/journal/*.jsonl"))
+
+
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
     """Enough videos to be still at work when a signal comes."""
-    root = tmp_path_factory.mktemp("many") / "videos"
-    (root / "run").mkdir(parents=True)
-    write_video(root / "run/000.mp4", drift(60, size=(72, 96)))
-    for number in range(1, 60):
-        os.link(root / "run/000.mp4", root / f"run/{number:03d}.mp4")
-    return root
+    return write_clips(tmp_path_factory.mktemp("many") / "videos", 24)
 
 
 @pytest.fixture
@@ -220,13 +214,10 @@ def out(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["workers are loading", "videos are decoded"])
-def test_ctrl_c_stops_with_one_word_and_leaves_nothing(many, out, tmp_path, moment):
+def test_ctrl_c_before_anything_is_done_stops_with_one_word_and_leaves_nothing(many, out, tmp_path):
     process = start(many, out)
-    if moment == "workers are loading":
-        wait_for(process, lambda: workers(process))
-    else:
-        wait_for(process, lambda: any(out.parent.glob("out.h5.partial/*.piece")))
+    seen = []
+    wait_for(process, lambda: seen.extend(workers(process)) or len(seen) > 1)
     os.killpg(process.pid, signal.SIGINT)
     process.wait(timeout=60)
     said = (tmp_path / "log").read_text()
@@ -235,40 +226,38 @@ def test_ctrl_c_stops_with_one_word_and_leaves_nothing(many, out, tmp_path, mome
     assert "Traceback" not in said
     assert os.listdir(out.parent) == []
     assert group_is_gone(process.pid)
-
-
-@pytest.mark.slow
-def test_ctrl_c_reaches_no_worker_not_even_one_that_is_loading(many, out):
-    """A terminal sends it to all; each worker would print a traceback of its own."""
-    process = start(many, out)
-    seen = []
-    wait_for(process, lambda: seen.extend(workers(process)) or any(out.parent.glob("out.h5.partial/*.piece")))
-    os.killpg(process.pid, signal.SIGINT)
-    process.wait(timeout=60)
-    assert seen
+    # a terminal sends it to all, and each worker would print a traceback of its own
     assert all((one["Blk"] | one["Ign"]) >> (signal.SIGINT - 1) & 1 for one in seen)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_run_leaves_no_half_store_no_process_and_no_obstacle(many, small, out, number):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_keeps_what_is_done_and_the_same_command_goes_on(many, out, tmp_path, number):
+    """As by Ctrl-C, or by a cluster whose time is up."""
     process = start(many, out)
-    wait_for(process, lambda: any(out.parent.glob("out.h5.partial/*.piece")))
-    os.kill(process.pid, number)
+    wait_for(process, lambda: some_are_done(out))
+    os.killpg(process.pid, number) if number == signal.SIGINT else os.kill(process.pid, number)
     process.wait(timeout=60)
-    assert not out.exists()
+    said = (tmp_path / "log").read_text()
+    assert process.returncode == 130, said
+    assert "stopped: " in said and "of 24 videos are done, and the same command goes on from there" in said
+    assert "Traceback" not in said
+    assert os.listdir(out.parent) == ["out.h5.partial"]
     assert group_is_gone(process.pid)
-    result = run("preprocess.extract", small, out, "--short-side", 32)
-    assert result.returncode == 0, result.stderr
-    assert len(Store(out)) == 2
-    assert os.listdir(out.parent) == ["out.h5"]
+    again = start(many, out)
+    assert again.wait(timeout=170) == 0
+    assert "kept from before" in (tmp_path / "log").read_text()
+    assert len(Store(out)) == 24
+    assert leftovers(out) == []
 
 
 @pytest.mark.slow
 def test_two_runs_do_not_write_one_store(many, small, out):
     process = start(many, out)
-    wait_for(process, (out.parent / "out.h5.partial" / "store.h5").exists)
-    second = run("preprocess.extract", small, out)
+    wait_for(process, lambda: some_are_done(out))
+    os.kill(process.pid, signal.SIGSTOP)  # it stays at work however long the other takes to start
+    second = run("preprocess.extract", small, out, "--short-side", 32)
+    os.kill(process.pid, signal.SIGCONT)
     os.killpg(process.pid, signal.SIGINT)
     process.wait(timeout=60)
     assert_one_line_error(second, "another extraction is writing")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from preprocess.clock import SOUND_AHEAD, SampleClock
-from preprocess.decode import Decoder
+from preprocess.decode import Decoder, _check_memory
 from preprocess.limits import Limits, Unusable
 from preprocess.stopwatch import Stopwatch
 from tests.videos import drift, grey, sound, tone, write_video
@@ -126,7 +126,7 @@ def write_large(path: Path, side: int) -> Path:
 GREW = r"""
 import re, sys
 from pathlib import Path
-from preprocess.decode import Decoder
+from preprocess.decode import Decoder, _check_memory
 from preprocess.limits import Limits, Unusable
 from preprocess.stopwatch import Stopwatch
 peak = lambda: int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) // 1024
@@ -209,3 +209,37 @@ def test_sound_of_a_rate_that_cannot_be_is_no_sound(tmp_path):
     decoder = decoder_of(path)
     list(decoder)
     assert decoder.audio_absent == "not decodable"
+
+
+SHORT_OF_MEMORY = r"""
+import resource, sys
+from preprocess.decode import Decoder, _check_memory
+from preprocess.limits import Unusable
+from preprocess.pulse import PAGE, memory_pages
+from preprocess.stopwatch import Stopwatch
+import os
+decoder = Decoder(sys.argv[1], fps=25, short_side=32, watch=Stopwatch())
+limit = memory_pages(os.getpid())[0] * PAGE + (int(sys.argv[2]) << 20)
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+try:
+    list(decoder)
+    print("taken", decoder.errors)
+except (MemoryError, Unusable) as error:
+    print(type(error).__name__.replace("_Array", ""), error)
+"""
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.flv"])
+def test_where_memory_is_short_it_is_not_the_file_that_is_damaged(tmp_path, name):
+    path = write_large(tmp_path / name, 5000)  # 36 MiB a frame, of which a decoder holds some
+    seen = set()
+    for megabytes in (20, 40, 60, 80, 120, 3000):
+        command = [sys.executable, "-c", SHORT_OF_MEMORY, str(path), str(megabytes)]
+        seen.add(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0])
+    assert seen == {"MemoryError", "taken"}
+
+
+def test_a_size_that_cannot_be_is_damage_and_no_lack_of_memory():
+    """FFmpeg says that there is not enough memory for a packet of which a broken head says that it has 3 GB."""
+    _check_memory(av.error.MemoryError(12, "Cannot allocate memory"), 10**6)
+    _check_memory(av.error.InvalidDataError(1, "damaged"), 10**6)

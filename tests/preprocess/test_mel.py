@@ -4,8 +4,8 @@ import librosa
 import numpy as np
 import pytest
 
-from preprocess.encode import MEL_FLOOR, SILENCE
-from preprocess.mel import HOP, SAMPLE_RATE, LogMel, frame_count, log_mel
+from preprocess.encode import MEL_FLOOR, SILENCE, frame_count
+from preprocess.mel import HOP, SAMPLE_RATE, LogMel, log_mel
 
 HALF_ULP = 2.0**-8  # float16's rounding at magnitudes from 8 to 16, where log-mel lies
 

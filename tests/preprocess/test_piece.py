@@ -9,17 +9,22 @@ import h5py
 import numpy as np
 import pytest
 
-from preprocess.catalog import Source
+from preprocess import guard
+from preprocess.checksum import stream_checksum
 from preprocess.encode import FLOW_BOUND, FLOW_ZERO, decode_flow, decode_rgb, dequantise_flow, quantise_flow
 from preprocess.flow import tvl1
+from preprocess.index import Facts, facts_at, read_facts
+from preprocess.limits import Limits, Unusable
 from preprocess.mel import log_mel
 from preprocess.piece import FLOW_CHUNK, PieceSettings, extract_piece
+from preprocess.seal import verify
 from preprocess.stopwatch import Stopwatch
-from preprocess.store import Rejected, Video
+from preprocess.store import read_parameters
 from tests.preprocess.decoding import decode
 from tests.videos import click, drift, flash, grey, sound, tone, write_video
 
 SETTINGS = PieceSettings(short_side=32)
+CONTENT = "0123456789abcdef" * 2
 
 
 class Piece:
@@ -28,33 +33,31 @@ class Piece:
     def __init__(self, path, *, settings: PieceSettings = SETTINGS) -> None:
         folder = path.parent / "pieces"
         folder.mkdir(exist_ok=True)
-        target = folder / "0.piece"
-        source = Source(str(path), path.name, "run", "g1", "train")
-        self.outcome = extract_piece(source, target, settings, Stopwatch())
+        self.target = folder / "0.h5"
+        self.facts = extract_piece(str(path), self.target, content=CONTENT, settings=settings, watch=Stopwatch())
         self.data: dict[str, np.ndarray] = {}
         self.attributes: dict[str, dict] = {}
-        if target.exists():
-            with h5py.File(target) as file:
-                video = file["video"]
-                self.attributes[""] = dict(video.attrs)
-                for name, group in video.items():
-                    self.attributes[name] = dict(group.attrs)
-                    self.data |= {f"{name}/{key}": item[()] for key, item in group.items()}
-            target.unlink()
-        self.left = os.listdir(folder)
+        with h5py.File(self.target) as file:
+            video = file[f"videos/{CONTENT}"]
+            self.attributes[""] = dict(video.attrs)
+            for name, group in video.items():
+                self.attributes[name] = dict(group.attrs)
+                self.data |= {f"{name}/{key}": item[()] for key, item in group.items()}
+        self.left = [name for name in os.listdir(folder) if name != "0.h5"]
 
     def frames(self, stream: str) -> np.ndarray:
         ends, data = self.data[f"{stream}/ends"], self.data[f"{stream}/data"]
         decoder = {"rgb": decode_rgb, "flow": decode_flow}[stream]
-        return np.stack([decoder(data[a:b]) for a, b in pairwise(ends)])
+        size = (self.facts.height, self.facts.width)
+        return np.stack([decoder(data[a:b], size=size) for a, b in pairwise(ends)])
 
 
 @pytest.mark.parametrize("count", [2, 12, FLOW_CHUNK, FLOW_CHUNK + 1, 2 * FLOW_CHUNK + 5])
 def test_t_frames_have_t_less_one_flow_steps_and_four_t_rows_of_sound(tmp_path, count):
     piece = Piece(write_video(tmp_path / "a.mkv", drift(count), track=sound(tone(count / 25)), codec="ffv1"))
-    assert isinstance(piece.outcome, Video)
-    assert piece.outcome.streams == {"rgb": True, "flow": True, "audio": True}
-    assert (piece.outcome.frames, piece.outcome.seconds) == (count, pytest.approx(count / 25))
+    assert isinstance(piece.facts, Facts)
+    assert piece.facts.streams == {"rgb": True, "flow": True, "audio": True}
+    assert (piece.facts.frames, piece.facts.seconds) == (count, pytest.approx(count / 25))
     assert piece.frames("rgb").shape == (count, 32, 43, 3)
     assert piece.frames("flow").shape == (count - 1, 32, 43, 2)
     assert piece.data["audio/data"].shape == (4 * count, 64)
@@ -128,9 +131,8 @@ def test_motion_beyond_the_bound_is_clipped_and_its_share_is_told(tmp_path, monk
 )
 def test_a_video_of_one_frame_has_no_flow_and_says_why(tmp_path, pictures, times):
     piece = Piece(write_video(tmp_path / "a.mkv", pictures, times=times, codec="ffv1"))
-    assert piece.outcome.streams["flow"] is False
-    assert piece.outcome.why["flow"] == "one frame"
-    assert piece.attributes[""]["why_no_flow"] == "one frame"
+    assert piece.facts.streams["flow"] is False
+    assert piece.facts.why["flow"] == "one frame"
     assert not any(name.startswith("flow") for name in piece.data)
 
 
@@ -140,8 +142,8 @@ def test_a_video_of_one_frame_has_no_flow_and_says_why(tmp_path, pictures, times
 )
 def test_absent_sound_says_why_and_is_not_faked(tmp_path, track, why):
     piece = Piece(write_video(tmp_path / "a.mkv", drift(5), track=track, codec="ffv1"))
-    assert piece.outcome.streams == {"rgb": True, "flow": True, "audio": False}
-    assert piece.outcome.why["audio"].startswith(why)
+    assert piece.facts.streams == {"rgb": True, "flow": True, "audio": False}
+    assert piece.facts.why["audio"].startswith(why)
     assert not any(name.startswith("audio") for name in piece.data)
 
 
@@ -156,44 +158,77 @@ def test_a_piece_tells_what_its_numbers_are_and_where_they_come_from(tmp_path):
     path = write_video(tmp_path / "a.mp4", drift(5), track=track, rotation=90)
     piece = Piece(path)
     video = piece.attributes[""]
-    assert (video["label"], video["group"], video["split"]) == ("run", "g1", "train")
-    assert (video["source_video_codec"], video["source_audio_codec"], video["source_rotation"]) == ("h264", "aac", 90)
-    assert (video["frames"], video["height"], video["width"]) == (5, 43, 32)
-    assert "JPEG" in piece.attributes["rgb"]["unit"]
-    assert "pixels a frame" in piece.attributes["flow"]["unit"]
-    assert "log" in piece.attributes["audio"]["unit"]
+    assert (video["source_video_codec"], video["source_audio_codec"], video["source_rotation"]) == (b"h264", b"aac", 90)
+    assert (piece.facts.frames, piece.facts.height, piece.facts.width) == (5, 43, 32)
+    assert b"JPEG" in piece.attributes["rgb"]["unit"]
+    assert b"pixels a frame" in piece.attributes["flow"]["unit"]
+    assert b"log" in piece.attributes["audio"]["unit"]
     assert [piece.attributes[name]["rate"] for name in ("rgb", "flow", "audio")] == [25, 25, 100]
 
 
-def test_equal_files_have_equal_digests(tmp_path):
-    path = write_video(tmp_path / "a.mkv", drift(3), codec="ffv1")
-    assert Piece(path).outcome.content == hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+def test_a_piece_is_sealed_and_knows_what_it_holds_and_how_it_was_made(tmp_path):
+    track = sound(tone(0.2))
+    piece = Piece(write_video(tmp_path / "a.mkv", drift(5), track=track, codec="ffv1"))
+    verify(piece.target)
+    with guard.open_file(piece.target) as file:
+        assert read_parameters(file) == SETTINGS.parameters()
+        assert list(file["videos"]) == [CONTENT]
+        columns = read_facts(guard.group(file, "index"))
+        assert len(columns["content"]) == 1
+        assert Facts(**facts_at(columns, 0)) == piece.facts
+        for name, stream in file[f"videos/{CONTENT}"].items():
+            assert guard.attribute(stream, "checksum") == stream_checksum(stream)
+            assert piece.facts.bytes[name] == sum(data.nbytes for data in stream.values()) > 0
+    assert piece.facts.content == CONTENT
 
 
-def test_a_file_gives_the_same_piece_every_time(tmp_path):
+def test_a_checksum_is_a_digest_of_the_datasets_one_after_the_other(tmp_path):
+    """Computed here from what plain h5py reads, so that anybody else can."""
+    piece = Piece(write_video(tmp_path / "a.mkv", drift(5), track=sound(tone(0.2)), codec="ffv1"))
+    for name in ("rgb", "flow", "audio"):
+        both = piece.data[f"{name}/data"].tobytes()
+        both += piece.data[f"{name}/ends"].tobytes() if name != "audio" else b""
+        expected = hashlib.blake2b(both, digest_size=16).hexdigest().encode()
+        assert piece.attributes[name]["checksum"] == expected
+
+
+def test_a_file_gives_the_same_piece_byte_for_byte_every_time(tmp_path):
     path = write_video(tmp_path / "a.mp4", drift(12), track=sound(tone(0.5, rate=44_100), rate=44_100, codec="aac"))
-    first, second = Piece(path), Piece(path)
-    assert first.outcome == second.outcome
-    assert first.data.keys() == second.data.keys()
-    for name, array in first.data.items():
-        np.testing.assert_array_equal(array, second.data[name], err_msg=name)
+    first = Piece(path)
+    before = first.target.read_bytes()
+    assert Piece(path).facts == first.facts
+    assert first.target.read_bytes() == before
 
 
-@pytest.mark.parametrize("content", [b"", b"not a video"])
-def test_an_unusable_file_leaves_nothing_but_its_reason(tmp_path, content):
+@pytest.mark.parametrize(("content", "why"), [(b"", "corrupt: "), (b"not a video", "not media: ")])
+def test_an_unusable_file_leaves_nothing_but_its_reason(tmp_path, content, why):
     path = tmp_path / "a.mp4"
     path.write_bytes(content)
-    piece = Piece(path)
-    assert piece.outcome == Rejected("a.mp4", piece.outcome.reason)
-    assert piece.outcome.reason
-    assert piece.data == {} and piece.left == []
+    with pytest.raises(Unusable, match=why):
+        Piece(path)
+    assert os.listdir(tmp_path / "pieces") == []
+
+
+def test_a_video_beyond_a_limit_leaves_nothing_though_half_of_it_was_decoded(tmp_path):
+    path = write_video(tmp_path / "a.mkv", drift(50), codec="ffv1")
+    with pytest.raises(Unusable, match="too long"):
+        Piece(path, settings=PieceSettings(short_side=32, limits=Limits(max_seconds=1.0)))
+    assert os.listdir(tmp_path / "pieces") == []
+
+
+def test_a_piece_that_cannot_be_written_to_its_end_is_not_there(tmp_path, monkeypatch):
+    """As when the disk is full at the very last."""
+    path = write_video(tmp_path / "a.mkv", drift(5), codec="ffv1")
+    monkeypatch.setattr("preprocess.piece.write_columns", lambda *_: (_ for _ in ()).throw(OSError(28, "no space")))
+    with pytest.raises(OSError, match="no space"):
+        Piece(path)
+    assert os.listdir(tmp_path / "pieces") == []
 
 
 def test_one_frame_at_a_very_high_rate_is_used_all_the_same(tmp_path):
     path = write_video(tmp_path / "a.mkv", [grey(90)], fps=250, track=sound(tone(0.1)), codec="ffv1")
     piece = Piece(path, settings=PieceSettings(short_side=32, fps=250))
-    assert isinstance(piece.outcome, Video)
-    assert piece.outcome.frames == 1
+    assert piece.facts.frames == 1
 
 
 @pytest.mark.parametrize("fps", [10, 30])

@@ -1,5 +1,6 @@
 """Decoded audio of any format becomes one unbroken mono signal at 16 kHz; SciPy and librosa are the oracles."""
 
+import tracemalloc
 from fractions import Fraction
 from math import gcd
 
@@ -194,3 +195,39 @@ def test_no_sound_at_all_gives_nothing():
     ours, voice = listen([])
     assert len(ours) == 0
     assert voice.start is None
+
+
+@pytest.mark.parametrize("channels", [7, 8, 9, 24, 64])
+def test_every_channel_of_many_is_heard(channels):
+    """PyAV reads beyond the end of a frame that has more than seven channels in planes."""
+    samples = np.zeros((channels, 8000), np.float32)
+    samples[-1] = tone(0.5, level=0.9)
+    layout = {7: "6.1", 8: "7.1"}.get(channels, f"{channels} channels")
+    for form in ("fltp", "s16") if channels <= 7 else ("s16",):
+        ours, _ = listen([audio_frame(samples, rate=16_000, time=0.0, layout=layout, form=form)])
+        np.testing.assert_allclose(ours, samples[-1] / channels, atol=1e-4)
+
+
+@pytest.mark.parametrize("rate", [8000, 44_100, 48_000])
+@pytest.mark.parametrize("gap", [2.5, 61.3])
+def test_the_silence_of_a_long_gap_is_what_the_resampler_would_have_made_of_it(rate, gap):
+    before, after = tone(0.5, rate=rate), tone(0.5, rate=rate, frequency=700)
+    whole = np.concatenate([before, np.zeros(round(gap * rate), np.float32), after])
+    expected, _ = listen(in_packets(whole, rate=rate))
+    ours, _ = listen([*in_packets(before, rate=rate), *in_packets(after, rate=rate, start=0.5 + gap)])
+    np.testing.assert_allclose(ours, expected, atol=1e-6)
+
+
+def test_a_gap_of_ten_minutes_at_the_highest_rate_takes_little_memory():
+    """As samples of the source it would be 1.8 GB."""
+    rate = 768_000
+    voice = Voice()
+    list(voice.push(audio_frame(np.zeros(8192), rate=rate, time=0.0)))
+    tracemalloc.start()
+    try:
+        made = sum(map(len, voice.push(audio_frame(np.zeros(8192), rate=rate, time=590.0))))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert made == pytest.approx(590 * 16_000, abs=500)
+    assert peak < 30_000_000

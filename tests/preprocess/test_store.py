@@ -1,10 +1,8 @@
 """The store: complete or not there, explained by itself, read by this program and by plain h5py."""
 
-import json
 import multiprocessing
 import os
 import pickle
-import re
 import subprocess
 import sys
 from itertools import pairwise
@@ -14,20 +12,15 @@ import h5py
 import numpy as np
 import pytest
 
-from preprocess.catalog import Source
 from preprocess.encode import FLOW_BOUND, FLOW_ZERO
 from preprocess.errors import UserError
-from preprocess.piece import PieceSettings, extract_piece
-from preprocess.stopwatch import Stopwatch
-from preprocess.store import FORMAT, VERSION, Rejected, Store, Video, write_index
-from preprocess.writer import StoreWriter
-from tests.preprocess.commands import ROOT, environment
+from preprocess.seal import write_seal
+from preprocess.store import FORMAT, VERSION, Store
+from tests.preprocess.commands import environment
 from tests.preprocess.conftest import FLASH, NOT_UTF8, USED
-from tests.videos import drift, write_video
+from tests.stores import Spec, make_store, three_bit
 
 MOVING = "run/moving.mp4"
-STREAMS = ("rgb", "flow", "audio")
-README = ROOT / "README.md"
 
 
 def read_in_a_worker(store: Store, path: str, pipe) -> None:
@@ -66,19 +59,26 @@ def test_the_parameters_are_those_of_the_run(store):
 
 def test_the_index_agrees_with_what_the_groups_hold(store, extracted):
     with h5py.File(extracted.store) as file:
-        assert (file.attrs["format"], file.attrs["version"]) == (FORMAT, VERSION)
+        assert (file.attrs["format"].decode(), file.attrs["version"]) == (FORMAT, VERSION)
+        assert set(file["videos"]) == {video.content for video in store.videos}
         for video in store.videos:
-            group = file[f"videos/{video.path}".encode("utf-8", "surrogateescape")]
+            group = file[f"videos/{video.content}"]
             assert set(group) == {stream for stream, there in video.streams.items() if there}
-            assert group.attrs["frames"] == video.frames
             assert len(group["rgb/ends"]) == video.frames + 1
             assert group["rgb/ends"][-1] == len(group["rgb/data"])
             if video.streams["flow"]:
                 assert len(group["flow/ends"]) == video.frames
             if video.streams["audio"]:
                 assert group["audio/data"].shape == (4 * video.frames, 64)
-            for stream in video.why:
-                assert group.attrs[f"why_no_{stream}"] == video.why[stream]
+            for stream in video.streams:
+                there = group[stream].values() if video.streams[stream] else []
+                assert video.bytes[stream] == sum(data.nbytes for data in there)
+
+
+def test_equal_files_lie_in_the_store_once(store):
+    copies = [video for video in store.videos if video.path in ("jump/copy.mp4", "jump/moving.mp4", NOT_UTF8)]
+    assert len(copies) == 3
+    assert {store.group(video).name for video in copies} == {f"/videos/{copies[0].content}"}
 
 
 def test_every_stream_of_a_video_is_one_contiguous_stretch_of_the_file(store):
@@ -89,9 +89,19 @@ def test_every_stream_of_a_video_is_one_contiguous_stretch_of_the_file(store):
                 assert item.id.get_offset() is not None
 
 
+def test_a_column_of_texts_is_read_with_plain_h5py_by_splitting_at_zero_bytes(extracted, store):
+    with h5py.File(extracted.store) as file:
+        blob = bytes(file["index/path"][:])
+        classes = bytes(file["classes"][:])
+    assert blob.endswith(b"\0")
+    assert [os.fsdecode(path) for path in blob.split(b"\0")[:-1]] == [video.path for video in store.videos]
+    assert classes == b"jump\0run\0"
+
+
 def test_a_clip_is_five_lines_of_plain_h5py(extracted, store, video):
     with h5py.File(extracted.store) as file:
-        clip = file["videos/run/moving.mp4"]
+        row = bytes(file["index/path"][:]).split(b"\0").index(MOVING.encode())
+        clip = file["videos"][file["index/content"][row]]
         data, ends = clip["rgb/data"], clip["rgb/ends"][2:7]
         frames = [cv2.imdecode(data[a:b], cv2.IMREAD_COLOR)[..., ::-1] for a, b in pairwise(ends)]
         sound = clip["audio/data"][4 * 2 : 4 * 6]
@@ -99,30 +109,9 @@ def test_a_clip_is_five_lines_of_plain_h5py(extracted, store, video):
     np.testing.assert_array_equal(sound, store.mel(video(MOVING), 8, 24))
 
 
-def test_the_readmes_five_lines_read_a_clip(tmp_path, monkeypatch):
-    (code,) = (
-        block for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if "h5py.File(" in block
-    )
-    path = re.search(r'\["videos/(.+?)"\]', code)[1]
-    file = write_video(tmp_path / "a.mkv", drift(20), codec="ffv1")
-    with StoreWriter(tmp_path / "out.h5", overwrite=False) as writer:
-        piece = writer.folder / "0.piece"
-        settings = PieceSettings(short_side=32)
-        writer.add(piece, extract_piece(Source(str(file), path, "run", None, None), piece, settings, Stopwatch()))
-        writer.publish(parameters=settings.parameters(), notes=[])
-    monkeypatch.chdir(tmp_path)
-    names: dict = {}
-    exec(code, names)
-    assert len([line for line in code.splitlines() if not line.startswith("import")]) <= 5
-    store = Store("out.h5")
-    ours = store.frames(store.videos[0], "rgb", range(16))
-    np.testing.assert_array_equal(np.stack(names["clip"])[..., ::-1], ours)
-    names["video"].file.close()
-
-
 def test_flow_read_with_plain_h5py_is_in_pixels_by_its_own_attributes(extracted, store, video):
     with h5py.File(extracted.store) as file:
-        flow = file["videos/run/moving.mp4/flow"]
+        flow = file[f"videos/{video(MOVING).content}/flow"]
         begin, end = flow["ends"][3:5]
         x, y = np.split(cv2.imdecode(flow["data"][begin:end], cv2.IMREAD_GRAYSCALE).astype(float), 2)
         pixels = (np.stack([x, y], -1) - flow.attrs["zero"]) * flow.attrs["bound"] / 127
@@ -150,8 +139,8 @@ def test_shapes_and_types_are_as_the_reader_says(store, video):
     assert store.frames(flash, "flow", [0]).dtype == np.uint8
     assert store.mel(flash, 4, 20).shape == (16, 64)
     assert store.mel(flash, 4, 20).dtype == np.float16
-    assert store.stream_bytes(flash, "audio") == 4 * 15 * 64 * 2
-    assert store.stream_bytes(video("jump/moving.mp4"), "audio") == 0
+    assert flash.bytes["audio"] == 4 * 15 * 64 * 2
+    assert video("jump/moving.mp4").bytes["audio"] == 0
 
 
 def test_names_of_any_bytes_lead_to_their_videos(store, video):
@@ -202,16 +191,21 @@ def test_reading_needs_neither_a_decoder_nor_torch(extracted):
     assert result.stdout.strip() == "[]"
 
 
-def rewrite(source, target, change) -> str:
-    target.write_bytes(source.read_bytes())
-    with h5py.File(target, "r+") as file:
-        change(file)
-    return target
-
-
 def test_a_store_of_another_version_names_both_versions_and_the_release(extracted, tmp_path):
-    path = rewrite(extracted.store, tmp_path / "new.h5", lambda file: file.attrs.modify("version", VERSION + 1))
+    path = tmp_path / "new.h5"
+    path.write_bytes(extracted.store.read_bytes())
+    with h5py.File(path, "r+") as file:
+        file.attrs.modify("version", VERSION + 1)
+    write_seal(path)
     with pytest.raises(UserError, match=rf"new\.h5 is a store of version {VERSION + 1}, .* reads version {VERSION}"):
+        Store(path)
+
+
+def test_a_store_of_version_1_is_told_by_its_number_though_it_has_no_seal(tmp_path):
+    path = tmp_path / "old.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs.update({"format": "tristream", "version": 1, "written_by": "tristream 0.1.0"})
+    with pytest.raises(UserError, match=rf"old\.h5 is a store of version 1, .* reads version {VERSION}"):
         Store(path)
 
 
@@ -234,26 +228,16 @@ def test_what_is_no_store_is_one_clear_line(extracted, tmp_path, kind):
     assert "extract" in str(caught.value)
 
 
-def test_an_index_survives_writing_and_reading(tmp_path):
-    none = dict.fromkeys(STREAMS, False)
-    videos = [
-        Video("b/ü \udcff.mp4", "b\udce9", "g", "train", 1.5, 37, 32, 43, "0f", 2, dict.fromkeys(STREAMS, True)),
-        Video("a.mp4", None, None, None, 1 / 3, 1, 1, 2, "", 0, none, dict.fromkeys(STREAMS, "?")),
-    ]
-    rejected = [Rejected("z.mp4", "corrupt: " + "x" * 300), Rejected("c\n.mp4", "größer")]
-    with h5py.File(tmp_path / "out.h5", "w") as file:
-        write_index(file, videos, rejected, parameters={"fps": 30.0, "note": "ü"}, notes=["one", "two \udcfe"])
-    store = Store(tmp_path / "out.h5")
-    assert store.videos == videos[::-1]
-    assert store.rejected == rejected[::-1]
-    assert store.classes == ["b\udce9"]
-    assert store.notes == ["one", "two \udcfe"]
-    assert store.parameters == json.loads(json.dumps({"fps": 30.0, "note": "ü"}))
+def test_a_store_that_is_open_reads_on_when_its_name_comes_to_mean_another(tmp_path):
+    store = make_store(tmp_path / "out.h5", three_bit(8))
+    before = store.frames(store.videos[7], "rgb", [3])
+    make_store(tmp_path / "other.h5", three_bit(1)).path.replace(store.path)  # a shorter file
+    np.testing.assert_array_equal(store.frames(store.videos[7], "rgb", [3]), before)
 
 
-def test_a_store_of_unlabelled_videos_alone_has_no_classes(tmp_path):
-    video = Video("a.mp4", None, None, None, 1.0, 25, 32, 43, "0f", 0, dict.fromkeys(STREAMS, True))
-    with h5py.File(tmp_path / "out.h5", "w") as file:
-        write_index(file, [video], [], parameters={"fps": 25.0}, notes=[])
-    store = Store(tmp_path / "out.h5")
-    assert (store.classes, store.rejected, store.notes, store.videos) == ([], [], [], [video])
+def test_a_store_that_was_replaced_while_a_loader_had_it_says_so(tmp_path):
+    """A worker of a loader that starts later would read other videos than the index of its parent says."""
+    packed = pickle.dumps(make_store(tmp_path / "out.h5", [Spec("a.mp4")]))
+    make_store(tmp_path / "out.h5", [Spec("b.mp4")])
+    with pytest.raises(UserError, match="was replaced while it was in use: start again"):
+        pickle.loads(packed)

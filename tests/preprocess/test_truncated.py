@@ -142,6 +142,58 @@ def test_some_containers_cannot_know_that_they_were_cut(make, kind):
     assert decoder.expected == pytest.approx(decoder.seconds, abs=0.2)
 
 
+def test_the_end_of_an_ogg_file_says_how_long_it_is_where_its_middle_is_damaged(tmp_path):
+    track = sound(tone(SECONDS, rate=48_000), rate=48_000, codec="libopus")
+    path = write_video(tmp_path / "a.ogv", drift(FRAMES, size=(96, 128)), codec="libvpx", track=track)
+    whole, short = path.read_bytes(), 0
+    for begin in (0.5, 0.55, 0.6, 0.65, 0.7, 0.75):  # what FFmpeg makes of it depends on whose page it hits
+        path.write_bytes(whole)
+        decoder = decode(blank(path, begin, begin + 0.01)).decoder
+        assert decoder.expected == pytest.approx(SECONDS, abs=0.05)
+        assert decoder.truncated == (decoder.seconds < 2.7)
+        short += decoder.truncated
+    assert short
+
+
+@pytest.mark.parametrize("heard", [0.0, 1.0, 5.0, 9.0])
+@pytest.mark.parametrize("first", [0.0, 2.0])
+def test_a_whole_ogg_file_is_not_marked_however_long_its_sound_is(tmp_path, heard, first):
+    track = sound(tone(heard, rate=48_000), rate=48_000, codec="libopus", start=first) if heard else None
+    times = [first + k / 25 for k in range(FRAMES)]
+    decoder = decode(write_video(tmp_path / "a.ogv", drift(FRAMES), codec="libvpx", times=times, track=track)).decoder
+    assert not decoder.truncated and decoder.seconds == pytest.approx(SECONDS)
+
+
+@pytest.mark.parametrize("size", [1300, 2000, 3000])
+def test_of_a_wmv_file_that_is_all_but_gone_the_head_still_counts(make, size):
+    """FFmpeg passes its head's duration over, and guesses from the bit rate."""
+    path = make("wmv")
+    path.write_bytes(path.read_bytes()[:size])
+    decoder = decode(path).decoder
+    assert decoder.truncated
+    assert decoder.expected == pytest.approx(SECONDS, abs=0.1)
+
+
+def test_pictures_that_end_before_the_sound_are_missed_where_there_is_damage(make):
+    """Of a whole FLV file nobody knows whether its pictures were meant to last as long as its sound."""
+    path = make("flv")
+    content = bytearray(path.read_bytes())
+    tags, at = [], 13  # of pictures; behind the file's head
+    while at < len(content):
+        if content[at] == 9:
+            tags.append(at)
+        at += 11 + int.from_bytes(content[at + 1 : at + 4], "big") + 4
+    for tag in tags[30:]:
+        content[tag] = 18  # as notes, which nobody shows
+    path.write_bytes(content)
+    assert not decode(path).decoder.truncated
+    content[tags[5] + 16 : tags[5] + 40] = b"\xff" * 24  # one picture is damaged
+    path.write_bytes(content)
+    decoder = decode(path).decoder
+    assert decoder.errors and decoder.truncated
+    assert decoder.expected == pytest.approx(SECONDS, abs=0.1)
+
+
 def test_a_file_that_can_be_read_no_further_is_damaged_and_truncated(make):
     decoder = decode(cut(make("rm"), 0.6)).decoder  # the demuxer fails where a packet is not whole
     assert decoder.errors == 1 and decoder.truncated
