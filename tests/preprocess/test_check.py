@@ -246,12 +246,12 @@ def deadly(row: int, way: str, job: Rows | Members, pulse) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["crash", "hang"])
 def test_a_video_whose_reading_ends_or_stops_the_process_is_told_and_the_others_are_looked_at(monkeypatch, way):
-    monkeypatch.setattr(module, "CONTAINMENT", Containment(stall_seconds=2.0))
+    monkeypatch.setattr(module, "CONTAINMENT", Containment(stall_seconds=1.0))
     work = partial(deadly, 2, way)
     jobs = [Rows(range(4)), Rows(range(4, 6))]
     problems = list(module._contained(jobs, work, workers=2, show=lambda job: f"video {job.rows[0]}"))
     (told,) = [problem for problem in problems if not problem.startswith("looked at")]
-    why = {"crash": "crashed: reading it ends the process (SIGSEGV)", "hang": "hang: no progress for 2 s"}[way]
+    why = {"crash": "crashed: reading it ends the process (SIGSEGV)", "hang": "hang: no progress for 1 s"}[way]
     assert told == f"video 2: cannot be read ({why})"
     assert sorted(set(problems) - {told}) == [f"looked at {number}" for number in (0, 1, 3, 4, 5)]
 

@@ -20,7 +20,7 @@ from preprocess.merge import merge
 from preprocess.piece import PieceSettings
 from preprocess.report import report_path
 from preprocess.store import Store, shard_folder
-from tests.preprocess.commands import assert_one_line_error, command, environment, run
+from tests.preprocess.commands import assert_one_line_error, command, environment
 from tests.preprocess.runs import (
     COMMAND,
     SHARD_SIZE,
@@ -172,7 +172,9 @@ def worker_of(process: subprocess.Popen) -> int | None:
 
 
 @pytest.mark.slow
-def test_a_killed_worker_costs_no_video_and_a_killed_command_goes_on_to_the_same_store(videos, out, undisturbed):
+def test_a_killed_worker_costs_no_video_and_a_killed_command_goes_on_to_the_same_store(
+    engine, videos, out, undisturbed, capsys
+):
     process = start(videos, out, "--workers", 2)
     wait_for(process, lambda: journal_lines(out) >= 1)
     os.kill(worker_of(process), signal.SIGKILL)
@@ -180,12 +182,11 @@ def test_a_killed_worker_costs_no_video_and_a_killed_command_goes_on_to_the_same
     os.kill(process.pid, signal.SIGKILL)
     process.wait(timeout=60)
     assert not out.exists()
-    result = run("preprocess.extract", videos, out, *COMMAND, "--workers", 1)
-    assert result.returncode == 0, result.stderr
+    extract_here(videos, out)
     assert files(out) == files(undisturbed)
     assert leftovers(out) == []
     assert report(out)["videos_done"] <= 7
-    assert f"{10 - report(out)['videos_done']} kept from before" in result.stdout
+    assert f"{10 - report(out)['videos_done']} kept from before" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -650,7 +651,7 @@ def test_a_read_only_disk_is_one_line(engine, videos, disk, monkeypatch, capsys)
 
 
 @pytest.mark.slow
-def test_a_limit_on_the_size_of_files_is_one_line_of_the_real_command(videos, out, undisturbed):
+def test_a_limit_on_the_size_of_files_is_one_line_of_the_real_command(engine, videos, out, undisturbed):
     """As a quota, and for those who may mount nothing: through the workers, too."""
     arguments = command("preprocess.extract", videos, out, *COMMAND, "--workers", 2)
     shell = ["bash", "-c", 'ulimit -f 20; exec "$@"', "bash", *arguments]  # KB
@@ -658,6 +659,5 @@ def test_a_limit_on_the_size_of_files_is_one_line_of_the_real_command(videos, ou
     result.stderr = "\n".join(line for line in result.stderr.splitlines() if "%|" not in line)
     assert_one_line_error(result, "File too large", "the same command")
     assert not out.exists()
-    again = run("preprocess.extract", videos, out, *COMMAND)
-    assert again.returncode == 0, again.stderr
+    extract_here(videos, out)
     assert files(out) == files(undisturbed)
