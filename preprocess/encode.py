@@ -82,6 +82,8 @@ def _header_places(jpeg: np.ndarray) -> np.ndarray | None:
         places += range(at, at + 4)
         if data[at + 1] in FRAME_HEADERS:
             return np.array([*places, *range(at + 5, at + 9)])
+        if data[at + 1] not in BEFORE_FRAME:  # a decoder might step over it by another number of bytes
+            return None
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return None
 
