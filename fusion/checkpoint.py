@@ -2,7 +2,6 @@
 
 import json
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -10,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from preprocess import durable
+from preprocess.durable import make_folder, write_aside
 from preprocess.errors import UserError
 
 
@@ -49,7 +48,7 @@ class Checkpoints:
 
     def save(self, step: int, state: dict) -> None:
         """Save the state after `step` steps, and let the oldest go."""
-        durable.make_folder(self.folder)
+        make_folder(self.folder)
         write_aside(self.folder / f"step-{step:09d}.pt", lambda part: torch.save(state, part))
         killed = self.folder.glob("*.part")  # what a process left that was killed while it wrote
         for path in [*self.files()[self.keep :], *killed]:
@@ -76,13 +75,3 @@ def _load(path: Path) -> dict:
         if file.testzip() is not None:
             raise ValueError("a record has another sum")
     return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def write_aside(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside `path`, then give it its name."""
-    part = path.with_name(path.name + ".part")
-    try:
-        write(part)
-        durable.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -36,11 +36,12 @@ import numpy as np
 import torch
 import tyro
 
-from fusion.checkpoint import Checkpoints, write_aside, write_json
+from fusion.checkpoint import Checkpoints, write_json
 from fusion.heads import HEADS
 from fusion.model import ModelSettings
 from fusion.settings import NESTED, Machine, Recipe, TrainSettings, check
 from preprocess.command import available_cores, parse_command, run_command
+from preprocess.durable import write_aside
 from preprocess.errors import UserError, at_least
 from preprocess.lock import only_one
 from preprocess.progress import progress
