@@ -64,8 +64,10 @@ def open_handle(path: str | os.PathLike, *, digest: str) -> tuple[int, int]:
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         seal, size = parse_seal(os.pread(handle, BLOCK, 0)), os.fstat(handle).st_size
-        if seal.digest != digest or seal.size != size:
-            raise Hostile("it is not the file that is meant, or not all of it")
+        if seal.digest != digest:
+            raise Hostile("it is not the file that is meant: another has taken its place")
+        if seal.size != size:
+            raise Hostile(f"it has {size} bytes, not {seal.size} as its seal says")
     except Broken as error:
         os.close(handle)
         raise Hostile(str(error)) from error

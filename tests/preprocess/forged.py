@@ -135,14 +135,16 @@ def forged_pictures(file: h5py.File) -> None:
     rgb["ends"] = np.cumsum([0, *map(len, frames)])
 
 
-def read_all(path: Path) -> None:
-    """Open a store and read all that is in it."""
-    store = Store(path)
+def read_all(path: Path) -> dict[str, np.ndarray]:
+    """Open a store and read all that is in it: "path stream" → values."""
+    store, found = Store(path), {}
     for video in store.videos:
         for stream in STREAMS:
             if not video.streams[stream]:
                 continue
             if stream == "audio":
-                store.mel(video, 0, round(video.seconds * 100))
+                values = store.mel(video, 0, round(video.seconds * 100))
             else:
-                store.frames(video, stream, range(video.frames - (stream == "flow")))
+                values = store.frames(video, stream, range(video.frames - (stream == "flow")))
+            found[f"{video.path} {stream}"] = values
+    return found

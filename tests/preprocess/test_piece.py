@@ -47,9 +47,9 @@ class Piece:
 
     def frames(self, stream: str) -> np.ndarray:
         ends, data = self.data[f"{stream}/ends"], self.data[f"{stream}/data"]
-        decoder = {"rgb": decode_rgb, "flow": decode_flow}[stream]
-        size = (self.facts.height, self.facts.width)
-        return np.stack([decoder(data[a:b], size=size) for a, b in pairwise(ends)])
+        if stream == "rgb":
+            return np.stack([decode_rgb(data[a:b]) for a, b in pairwise(ends)])
+        return np.stack([np.moveaxis(decode_flow(data[a:b]), 0, -1) for a, b in pairwise(ends)])
 
 
 @pytest.mark.parametrize("count", [2, 12, FLOW_CHUNK, FLOW_CHUNK + 1, 2 * FLOW_CHUNK + 5])
