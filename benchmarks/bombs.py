@@ -187,13 +187,21 @@ def index(count: int) -> Callable[[Path], object]:
     return make
 
 
+def box(kind: bytes, *parts: bytes) -> bytes:
+    """A box of QuickTime's."""
+    return struct.pack(">I4s", 8 + sum(map(len, parts)), kind) + b"".join(parts)
+
+
+def full(kind: bytes, *parts: bytes) -> bytes:
+    """One with a version and flags."""
+    return box(kind, bytes(4), *parts)
+
+
 def overlapping(count: int) -> Callable[[Path], object]:
     """An index of so many pictures that all lie in the same place of the file."""
 
     def make(path: Path) -> None:
         picture = jpeg(256)
-        box = lambda kind, *parts: struct.pack(">I4s", 8 + sum(map(len, parts)), kind) + b"".join(parts)  # noqa: E731
-        full = lambda kind, *parts: box(kind, bytes(4), *parts)  # noqa: E731
         number = struct.Struct(">I").pack
         matrix = struct.pack(">9I", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
         entry = bytes(6) + b"\0\1" + bytes(16) + struct.pack(">HHII", 256, 256, 72 << 16, 72 << 16)

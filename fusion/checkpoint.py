@@ -1,8 +1,6 @@
 """A run's files: written aside and renamed, so that each is whole or is not there."""
 
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -11,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from preprocess.durable import write_aside
 from preprocess.errors import UserError
 
 
@@ -56,13 +55,3 @@ def load_state(path: Path, device: torch.device) -> dict:
     if "random_cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state_all([numbers.cpu() for numbers in state["random_cuda"]])
     return state
-
-
-def write_aside(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside `path`, then give it its name."""
-    part = path.with_name(path.name + ".part")
-    try:
-        write(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

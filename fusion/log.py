@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from fusion.checkpoint import write_aside
+from preprocess.durable import write_aside
 
 
 class Log:

@@ -5,9 +5,9 @@ brought to the disk. Without the last step a name may be gone after a power fail
 """
 
 import errno
-import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
@@ -57,15 +57,14 @@ def replace(written: Path, name: Path) -> None:
     sync(name.parent)
 
 
-def replace_json(content: object, name: Path) -> None:
-    """Write JSON, one line an item of a list, to `name`; others may be writing the same."""
-    aside = name.with_name(f"{name.name}.{os.urandom(8).hex()}.tmp")
+def write_aside(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a file beside `path`, then give it its name."""
+    part = path.with_name(path.name + ".part")
     try:
-        aside.write_text(json.dumps(content, indent=1) + "\n")
-        replace(aside, name)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
+        write(part)
+        replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def remove_folder(path: Path) -> None:

@@ -8,6 +8,7 @@ Run it again after it was interrupted, or after videos were added or changed: on
 Look at the result with python -m preprocess.info out.h5 and python -m preprocess.show out.h5 VIDEO.
 """
 
+import errno
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +26,8 @@ from preprocess.piece import PieceSettings
 from preprocess.report import print_run, print_stages
 from preprocess.store import Store
 from preprocess.supervise import Containment
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,9 @@ def extract(settings: ExtractSettings) -> Store | None:
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(extraction.what_is_kept()) from stop
     except OSError as error:  # not a video's fault: the disk is full, the target is read-only
-        where = error.filename or settings.out
-        raise UserError(f"{error.strerror or error}: {where}; {extraction.what_is_kept()}") from error
+        what = f"{error.strerror or error}: {error.filename or settings.out}"
+        do = f"make room for {settings.out}: " if error.errno in FULL else ""
+        raise UserError(f"{what}; {do}{extraction.what_is_kept()}") from error
     print_run(extraction.progress, len(extraction.outcomes) - extraction.progress.done)
     if settings.profile:
         print_stages(extraction.progress.cpu)

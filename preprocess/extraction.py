@@ -1,6 +1,5 @@
 """One run of an extraction: what is known already, what is done now, and the store that comes of both."""
 
-import errno
 import os
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -23,8 +22,6 @@ from preprocess.writer import StoreWriter
 if TYPE_CHECKING:
     from preprocess.extract import ExtractSettings
 
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
 
 class Extraction:
     """One run: what is known already, what is done now, and the store that comes of both."""
@@ -43,19 +40,9 @@ class Extraction:
     def run(self) -> Store | None:
         """Do this part. The store, if it is complete by then; None if other parts are not, or no video can be used.
 
-        Raises UserError where the user must do something first, and then the same again.
+        Raises UserError where the user must do something first, and then the same again; OSError for what is not a
+        video's fault.
         """
-        try:
-            return self._run()
-        except OSError as error:
-            if error.errno not in FULL:
-                raise
-            raise UserError(
-                f"{error.strerror}: make room for {self.settings.out} and run the same command again; "
-                f"what is done stays done"
-            ) from error
-
-    def _run(self) -> Store | None:
         settings, ledger = self.settings, self.ledger
         ledger.check(self.parameters, overwrite=settings.overwrite)
         with ledger.begin(self.part, parameters=self.parameters, overwrite=settings.overwrite):
@@ -193,12 +180,13 @@ class Extraction:
             self.ledger.discard()
             return None
         duplicates = find_duplicates(sources, self.outcomes)
-        notes = self.found.notes + duplicate_notes(duplicates)
+        warnings = duplicate_notes(duplicates)
+        notes = self.found.notes + warnings
         if self._is_published(videos, rejected, notes):
             writer.sweep(Store(settings.out).shards)  # which a run that was killed then has not done
         else:
             writer.publish(videos, rejected, notes=notes)
-        for note in duplicate_notes(duplicates):
+        for note in warnings:
             print(f"note: {one_line(note)}")
         same = [[source.path for source in group] for group in duplicates]
         used = {video.path: video for video in videos}

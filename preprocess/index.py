@@ -12,7 +12,6 @@ from typing import overload
 import numpy as np
 
 from preprocess import guard
-from preprocess.errors import UserError
 
 STREAMS = ("rgb", "flow", "audio")
 UNLABELLED = -1
@@ -246,16 +245,6 @@ def read_texts(group, name: str, *, rows: int | None = None) -> Texts:
     if rows is not None and len(texts) != rows:
         raise guard.Hostile(f"{name} has {len(texts)} rows, not {rows}")
     return texts
-
-
-def no_nul(text: str, *, where: str) -> str:
-    """The text.
-
-    Raises UserError if it holds a zero byte, which ends a text in a column.
-    """
-    if "\0" in text:
-        raise UserError(f"{where} holds a zero byte: take it out")
-    return text
 
 
 def _check_facts(columns: Columns) -> None:

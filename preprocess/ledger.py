@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from preprocess.durable import make_folder, remove_folder, replace_json, sync
+from preprocess.durable import make_folder, remove_folder, replace, sync
 from preprocess.errors import UserError
 from preprocess.lock import only_one
 from preprocess.store import Store
@@ -85,7 +85,9 @@ class Ledger:
                 remove_folder(self.scratch(part))
                 make_folder(self.scratch(part))
                 if not self.exists():
-                    replace_json({"parameters": parameters, "overwrite": overwrite}, self._job)
+                    written = self.scratch(part) / "job.json"  # other parts may be writing the same
+                    written.write_text(json.dumps({"parameters": parameters, "overwrite": overwrite}) + "\n")
+                    replace(written, self._job)
                 yield
             finally:
                 self.tidy()

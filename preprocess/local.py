@@ -1,6 +1,6 @@
 """The engine of one machine: contained worker processes, one video at a time each."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 import numpy as np
@@ -10,8 +10,6 @@ from preprocess.piece import PieceSettings
 from preprocess.pulse import Pulse
 from preprocess.supervise import Containment, Failure, supervise
 from preprocess.unit import Manifest, Unit, looked_at
-
-Engine = Callable[[Iterable[Source]], Iterator[Manifest]]
 
 
 def work_here(sources: Iterable[Source], unit: Unit, *, workers: int, containment: Containment) -> Iterator[Manifest]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from preprocess.catalog import Source
 from preprocess.durable import make_folder
+from preprocess.errors import one_line
 from preprocess.index import category
 from preprocess.local import work_here
 from preprocess.table import human_bytes, human_seconds, plural
@@ -61,4 +62,4 @@ def _print_estimate(todo: Sequence[Source], done: Sequence[Manifest], *, stored:
     )
     for manifest in done:
         if manifest.reason:
-            print(f"of these, {manifest.path} would be rejected ({category(manifest.reason)})")
+            print(f"of these, {one_line(manifest.path)} would be rejected ({category(manifest.reason)})")

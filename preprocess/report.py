@@ -12,7 +12,7 @@ from pathlib import Path
 from time import monotonic
 
 from preprocess.catalog import Source
-from preprocess.durable import replace
+from preprocess.durable import write_aside
 from preprocess.index import Facts, category
 from preprocess.table import human_seconds, plural, print_table
 from preprocess.unit import Manifest, Manifests
@@ -78,14 +78,8 @@ def write_report(out: Path, rows: Iterable[dict], *, progress: Progress, duplica
     }
     videos = ",\n".join(lines)
     facts_lines = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in head.items()]
-    path = report_path(out)
-    aside = path.with_name(path.name + ".tmp")
-    try:
-        aside.write_text("{\n" + ",\n".join([*facts_lines, f' "videos": [\n{videos}\n ]']) + "\n}\n")
-        replace(aside, path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
+    text = "{\n" + ",\n".join([*facts_lines, f' "videos": [\n{videos}\n ]']) + "\n}\n"
+    write_aside(report_path(out), lambda part: part.write_text(text))
 
 
 def remembered(out: Path) -> Manifests:

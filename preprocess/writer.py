@@ -23,8 +23,8 @@ from preprocess.seal import write_seal
 from preprocess.sink import NewFile
 from preprocess.store import new_file, shard_folder, write_index
 
-STREAM_DATASETS = {"rgb": ("data", "ends"), "flow": ("data", "ends"), "audio": ("data",)}
-DATASET_TYPES = {"ends": ("i8", 1), "data": ("u1", 1)}  # of rgb and flow
+JPEGS = {"data": ("u1", 1), "ends": ("i8", 1)}  # dataset → type and number of axes
+DATASETS = {"rgb": JPEGS, "flow": JPEGS, "audio": {"data": ("f2", 2)}}
 
 
 class StoreWriter:
@@ -144,8 +144,7 @@ class StoreWriter:
         """Raises guard.Hostile if it is not what was written."""
         assert self._file is not None
         _copy_attributes(source, target)
-        for name in STREAM_DATASETS[stream]:
-            dtype, ndim = ("f2", 2) if stream == "audio" else DATASET_TYPES[name]
+        for name, (dtype, ndim) in DATASETS[stream].items():
             self._file.copy(guard.dataset(source, name, np.dtype(dtype), ndim=ndim), target, name=name)
         self._file.check()
         if stream_checksum(target) != guard.attribute(source, "checksum"):

@@ -14,9 +14,10 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from fusion.checkpoint import write_aside, write_json
+from fusion.checkpoint import write_json
 from fusion.predict import Answers, answer
 from preprocess.command import parse_command, run_command
+from preprocess.durable import write_aside
 from preprocess.errors import UserError, at_least
 from preprocess.index import Video
 from preprocess.store import Store

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fusion.checkpoint import write_aside
+from preprocess.durable import write_aside
 
 COLOURS = {"trained": "#2b6cb0", "joint": "#90cdf4", "mean": "#c0c0c0"}
 

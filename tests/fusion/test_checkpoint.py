@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from fusion.checkpoint import load_state, load_weights, save_state, save_weights, write_aside, write_json
+from fusion.checkpoint import load_state, load_weights, save_state, save_weights, write_json
+from preprocess.durable import write_aside
 from preprocess.errors import UserError
 
 

@@ -13,7 +13,7 @@ from preprocess.index import Video
 from preprocess.piece import extract_piece
 from preprocess.store import Store
 from tests.preprocess.commands import run
-from tests.preprocess.runs import Engine, extract_here, write_clips
+from tests.preprocess.runs import Engine, copy_store, extract_here, write_clips
 from tests.videos import click, drift, flash, sound, tone, write_video
 
 NOT_UTF8 = os.fsdecode(b"jump/caf\xe9 \xff.mp4")
@@ -132,4 +132,20 @@ def undisturbed(ten, tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("preprocess.extraction.work_here", Engine())
         extract_here(ten, out)
+    return out
+
+
+@pytest.fixture
+def out(tmp_path) -> Path:
+    """Where a store is to be, alone in its folder."""
+    (tmp_path / "stores").mkdir()
+    return tmp_path / "stores" / "out.h5"
+
+
+@pytest.fixture
+def finished(undisturbed, videos, out, engine) -> Path:
+    """A store that is as its videos are."""
+    copy_store(undisturbed, out.parent)
+    extract_here(videos, out)
+    assert engine.decoded == []
     return out

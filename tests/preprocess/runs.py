@@ -1,5 +1,6 @@
 """Extractions within the tests' own process: no workers to wait for, and nothing hidden of what is done."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,11 +14,14 @@ from preprocess.catalog import Source
 from preprocess.command import run_command
 from preprocess.extract import ExtractSettings, extract, main
 from preprocess.piece import PieceSettings
+from preprocess.report import report_path
 from preprocess.store import Store, shard_folder
 from preprocess.unit import Manifest, Unit
+from tests.preprocess.commands import command, environment
 from tests.videos import drift, sound, tone, write_video
 
 SHARD_SIZE = 0.0001  # GB; four of the clips
+TEN = [f"{number:02d}.mp4" for number in (1, 3, 5, 7, 9, 0, 2, 4, 6, 8)]  # in the order of paths: jump/, run/
 COMMAND = ("--short-side", 32, "--shard-size", SHARD_SIZE)  # the same for a command line
 
 
@@ -114,3 +118,24 @@ def copy_store(out: Path, target: Path) -> Path:
     if shard_folder(out).exists():
         shutil.copytree(shard_folder(out), shard_folder(target / out.name), dirs_exist_ok=True)
     return target / out.name
+
+
+def report(out: Path) -> dict:
+    return json.loads(report_path(out).read_text())
+
+
+def snapshot(folder: Path) -> dict[Path, tuple]:
+    """Every file below a folder, and whether it was touched."""
+    return {path: (path.stat().st_mtime_ns, path.is_file() and path.read_bytes()) for path in folder.rglob("*")}
+
+
+def start(videos: Path, out: Path, *more: object) -> subprocess.Popen:
+    """The real command, in its own process group. What it says goes to the file log."""
+    with open(out.parent.parent / "log", "a") as log:
+        arguments = command("preprocess.extract", videos, out, *COMMAND, *more)
+        return subprocess.Popen(arguments, env=environment(), stdout=log, stderr=log, start_new_session=True)
+
+
+def journal_lines(out: Path) -> int:
+    """How many videos a run has noted down."""
+    return sum(path.read_bytes().count(b"\n") for path in out.parent.glob("out.h5.partial/journal/*.jsonl"))

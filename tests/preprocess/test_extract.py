@@ -206,13 +206,6 @@ def many(tmp_path_factory):
     return write_clips(tmp_path_factory.mktemp("many") / "videos", 24)
 
 
-@pytest.fixture
-def out(tmp_path):
-    """Where a store is to be, alone in its folder."""
-    (tmp_path / "stores").mkdir()
-    return tmp_path / "stores" / "out.h5"
-
-
 @pytest.mark.slow
 def test_ctrl_c_before_anything_is_done_stops_with_one_word_and_leaves_nothing(many, out, tmp_path):
     process = start(many, out)

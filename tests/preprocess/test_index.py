@@ -9,7 +9,6 @@ import h5py
 import numpy as np
 import pytest
 
-from preprocess.errors import UserError
 from preprocess.index import (
     STREAMS,
     Facts,
@@ -19,7 +18,6 @@ from preprocess.index import (
     Videos,
     facts_at,
     facts_columns,
-    no_nul,
     read_facts,
     read_videos,
     video_columns,
@@ -131,12 +129,6 @@ def test_a_text_that_does_not_end_is_no_column():
 def test_a_zero_byte_in_a_text_makes_no_second_row():
     """No name of a file holds one, but what a decoder says of a file may."""
     assert list(Texts.of(["corrupt: a\0b", "c"])) == ["corrupt: a\\0b", "c"]
-
-
-def test_a_label_with_a_zero_byte_is_refused_where_it_comes_from():
-    assert no_nul("fine", where="a label") == "fine"
-    with pytest.raises(UserError, match="a label holds a zero byte"):
-        no_nul("a\0b", where="a label")
 
 
 def test_columns_that_contradict_the_tables_beside_them_are_refused(tmp_path):

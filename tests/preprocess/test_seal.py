@@ -7,13 +7,15 @@ import os
 import random
 import re
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import h5py
 import numpy as np
 import pytest
 
 from preprocess import durable
-from preprocess.durable import make_folder, publish, replace, replace_json
+from preprocess.durable import make_folder, publish, replace, write_aside
+from preprocess.ledger import Ledger
 from preprocess.seal import BLOCK, Broken, digest, read_seal, verify, write_seal
 from preprocess.sink import NewFile
 
@@ -137,20 +139,33 @@ def test_a_name_is_given_only_when_the_bytes_are_on_the_disk_and_then_the_folder
     assert calls == ["sync written", "link", folder, "sync written", "replace", folder]
 
 
-def test_json_is_replaced_whole_and_an_error_leaves_nothing(tmp_path):
+def test_a_file_is_replaced_whole_and_an_error_leaves_the_old_one_and_nothing_else(tmp_path):
     name = tmp_path / "a.json"
-    replace_json({"a": 1}, name)
+    write_aside(name, lambda part: part.write_text("[1]"))
+
+    def fail(part):
+        part.write_text("[")
+        raise TypeError
+
     with pytest.raises(TypeError):
-        replace_json({"a": object()}, name)
-    assert json.loads(name.read_text()) == {"a": 1}
+        write_aside(name, fail)
+    assert json.loads(name.read_text()) == [1]
     assert os.listdir(tmp_path) == ["a.json"]
 
 
-def test_many_may_write_the_same_json_at_the_same_moment(tmp_path):
-    with ThreadPoolExecutor(8) as threads:
-        list(threads.map(lambda _: replace_json({"a": [1, 2]}, tmp_path / "a.json"), range(200)))
-    assert json.loads((tmp_path / "a.json").read_text()) == {"a": [1, 2]}
-    assert os.listdir(tmp_path) == ["a.json"]
+def test_many_parts_of_a_job_may_begin_at_the_same_moment(tmp_path):
+    together = Barrier(8)
+
+    def begin(number: int) -> dict:
+        ledger = Ledger(tmp_path / "out.h5")
+        together.wait()
+        with ledger.begin(f"{number}-of-8", parameters={"fps": 25}, overwrite=False):
+            together.wait()
+            return json.loads((ledger.folder / "job.json").read_text())
+
+    for _ in range(20):
+        with ThreadPoolExecutor(8) as threads:
+            assert list(threads.map(begin, range(8))) == 8 * [{"parameters": {"fps": 25}, "overwrite": False}]
 
 
 def test_many_may_make_a_folder_at_the_same_moment(tmp_path):

@@ -1,6 +1,5 @@
 """Workers that hang, crash and grow on purpose: every job has one outcome, and nothing is left behind."""
 
-import ctypes
 import errno
 import multiprocessing
 import os
@@ -8,7 +7,6 @@ import resource
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from contextlib import suppress
@@ -20,139 +18,9 @@ from textwrap import indent
 import pytest
 
 from preprocess.errors import UserError
-from preprocess.pulse import Pulse
-from preprocess.supervise import ONE_THREAD, Containment, Failure, supervise
+from preprocess.supervise import ONE_THREAD, Failure, supervise
 from tests.preprocess.commands import environment
-
-STALL = 1.5  # seconds; more than a busy machine keeps a process waiting
-SMALL = Containment(stall_seconds=STALL, memory_mb=200)
-BLOCK = 4 << 20  # numbers: 32 MB
-HELD = []  # memory
-
-
-def act(job: tuple, pulse: Pulse) -> object:
-    """The work of every test: job = (name of a function below, its arguments)."""
-    name, *arguments = job
-    return globals()[name](pulse, *arguments)
-
-
-def say(pulse, value):
-    return value
-
-
-def nap(pulse, seconds, *_):
-    time.sleep(seconds)
-    return os.getpid()
-
-
-def die(pulse, way, *_):
-    assert multiprocessing.parent_process() is not None, "this is the test's own process"
-    if way == "exit":
-        os._exit(3)
-    os.kill(os.getpid(), getattr(signal, way))
-    time.sleep(1000)
-
-
-def die_once(pulse, marker):
-    if not os.path.exists(marker):
-        Path(marker).touch()
-        die(pulse, "SIGKILL")
-    return "done"
-
-
-def die_after_the_result(pulse, log):
-    with open(log, "a") as file:
-        file.write("done\n")
-    threading.Timer(0.3, os._exit, [1]).start()  # the result is sent by then
-    return "done"
-
-
-def hang(pulse, way):
-    pulse.beat(0.1)
-    if way == "in C":
-        ctypes.PyDLL(None).sleep(1000)  # and nobody else has the GIL
-    elif way == "stopped":
-        os.kill(os.getpid(), signal.SIGSTOP)
-    time.sleep(1000)
-
-
-def crawl(pulse, seconds, *_):
-    """Work for so long, three times slower than the video's own clock."""
-    end = time.monotonic() + seconds
-    for step in range(1_000_000):
-        pulse.beat(step / 30)
-        time.sleep(0.1)
-        if time.monotonic() > end:
-            break
-    return "done"
-
-
-def stroll(pulse, log):
-    """Give a sign of life every second."""
-    with open(log, "a") as file:
-        file.write("begun\n")
-    for step in range(3):
-        time.sleep(1)
-        pulse.beat(step)
-    return "done"
-
-
-def meet(pulse, folder, name, number):
-    """Wait until so many jobs are at work."""
-    Path(folder, name).touch()
-    for step in range(200):
-        if len(os.listdir(folder)) == number:
-            return "met"
-        pulse.beat(step)
-        time.sleep(0.1)
-    return "alone"
-
-
-def drip(pulse):
-    for step in range(1000):
-        pulse.beat(step / 1000)
-        time.sleep(0.1)
-    return "done"
-
-
-def grow(pulse, blocks):
-    import numpy as np
-
-    held = []
-    for step in range(blocks):
-        held.append(np.ones(BLOCK))
-        pulse.beat(step)
-        time.sleep(0.05)
-    return "done"
-
-
-def fail(pulse, error):
-    raise error
-
-
-def fail_oddly(pulse):
-    raise OddError("first", "second")
-
-
-def limits(pulse):
-    return resource.getrlimit(resource.RLIMIT_AS)
-
-
-def threads(pulse):
-    return [os.environ.get(name) for name in ONE_THREAD]
-
-
-class OddError(Exception):
-    """Can be pickled, and not be loaded."""
-
-    def __init__(self, one, two):
-        super().__init__(f"{one} and {two}")
-
-
-def warm_up_large():
-    import numpy as np
-
-    HELD.append(np.ones(10 * BLOCK))
+from tests.preprocess.jobs import SMALL, STALL, act, warm_up_large
 
 
 def outcomes(jobs, *, workers=1, containment=SMALL, **settings) -> dict:
@@ -168,7 +36,8 @@ def outcomes(jobs, *, workers=1, containment=SMALL, **settings) -> dict:
 @pytest.fixture
 def script(tmp_path):
     """A function that starts `body`, with what this file defines, in a process and process group of its own."""
-    head = """from tests.preprocess.test_supervise import *
+    head = """from tests.preprocess.jobs import *
+from tests.preprocess.test_supervise import *
 if __name__ == "__mp_main__":
     time.sleep(0.5)  # a worker takes its time to load
 else:
@@ -275,6 +144,7 @@ def test_time_in_which_everybody_is_stopped_makes_nobody_a_hang(script, tmp_path
     log = tmp_path / "log"
     process = script(f"print(outcomes([('stroll', {str(log)!r})], containment=Containment(stall_seconds=3)))")
     while not log.exists():
+        assert process.poll() is None, process.communicate()
         time.sleep(0.1)
     time.sleep(0.5)  # the supervisor has seen that the job has begun
     os.killpg(process.pid, signal.SIGSTOP)
@@ -324,7 +194,7 @@ def test_an_error_that_is_not_the_videos_fault_ends_the_run_as_it_is(error):
     with pytest.raises(type(error)) as caught:
         outcomes([("say", 1), ("fail", error), *(("nap", 0.1, number) for number in range(50))], workers=2)
     assert (caught.value.errno, caught.value.filename) == (error.errno, error.filename)
-    assert "test_supervise.py" in str(caught.value.__cause__)  # where in the worker
+    assert "jobs.py" in str(caught.value.__cause__)  # where in the worker
     assert multiprocessing.active_children() == []
 
 
