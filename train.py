@@ -252,7 +252,7 @@ def train_one_epoch(
     bar.close()
     last = (state.epoch + 1) * batches.total - 1
     row = {"epoch": state.epoch + 1, "loss": float(loss) / state.clips, "lr": step.rate(last)}
-    return row | meter.row(flops=flops, peak=peak)
+    return row | meter.row(frames=recipe.clip.frames, flops=flops, peak=peak)
 
 
 def validate(model: FusionModel, loader: DataLoader, dataset: ClipDataset, device: torch.device, ranks: Ranks) -> dict:

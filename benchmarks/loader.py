@@ -166,7 +166,7 @@ def repeat_index(store: Store, rows: int) -> Videos:
 
     def repeat(column):
         if isinstance(column, Texts):
-            return Texts(column.array().tobytes() * times)
+            return Texts(np.tile(column.array(), times))
         return np.tile(column, times)
 
     return Videos({name: repeat(column) for name, column in store.columns.items()}, store.classes)

@@ -28,7 +28,7 @@ from preprocess.command import run_command
 from tests.stores import make_store, three_bit
 from train import main as train
 
-MEASURED = ("seconds", "clips_per_second", "waiting_share", "memory_gb")  # what differs from run to run
+MEASURED = ("seconds", "clips_per_second", "frames_per_second", "waiting_share", "memory_gb")  # differs from run to run
 SETTINGS = (
     *("--epochs", 2, "--batch", 4, "--frames", 2, "--size", 32, "--audio-seconds", 0.16),
     *("--width", 2, "--feature", 8, "--device", "cpu"),

@@ -36,9 +36,17 @@ class Log:
         alone = ", ".join(f"{key[9:]} {value:.1%}" for key, value in row.items() if key.startswith("val_top1_"))
         print(
             f"epoch {row['epoch']:3d}  loss {row['loss']:.3f}  validation: loss {row['val_loss']:.3f}, "
-            f"top-1 {row['val_top1']:.1%}{f' ({alone})' if alone else ''}  {row['clips_per_second']:.1f} clips/s",
+            f"top-1 {row['val_top1']:.1%}{f' ({alone})' if alone else ''}  {_speed(row)}",
             flush=True,
         )
+
+
+def _speed(row: dict) -> str:
+    """How fast the epoch was, and what the machine was doing."""
+    clips, frames = row["clips_per_second"], row["frames_per_second"]
+    peak = f", {row['mfu']:.0%} of peak" if "mfu" in row else ""
+    waiting, memory = row["waiting_share"], row["memory_gb"]
+    return f"{clips:.1f} clips/s ({frames:.0f} frames/s), {waiting:.0%} waiting, {memory:.1f} GB{peak}"
 
 
 def plot_curves(rows: list[dict], path: Path) -> None:

@@ -37,14 +37,15 @@ class Meter:
                     return
             yield item
 
-    def row(self, *, flops: float, peak: float | None) -> dict[str, float]:
-        """What is logged. flops: of a clip's training; peak: that the device can do in a second."""
+    def row(self, *, frames: int, flops: float, peak: float | None) -> dict[str, float]:
+        """What is logged. frames: of a clip; flops: of its training; peak: that the device can do in a second."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         seconds = time.perf_counter() - self._begun
         row = {
             "seconds": seconds,
             "clips_per_second": self.clips / seconds,
+            "frames_per_second": self.clips * frames / seconds,
             "waiting_share": self.waited / seconds,
             "memory_gb": self._memory() / 1e9,
         }

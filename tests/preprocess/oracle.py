@@ -101,7 +101,7 @@ class Recording:
 def objections(store: Store, video: Video, recording: Recording) -> list[str]:
     """What of a stored video is not what was recorded, or not when it was: every frame, pair and row is looked at."""
     frames = store.frames(video, "rgb", range(video.frames))
-    flow = dequantise_flow(store.frames(video, "flow", range(video.frames - 1)))
+    flow = np.moveaxis(dequantise_flow(store.frames(video, "flow", range(video.frames - 1))), 1, -1)
     mel = store.mel(video, 0, round(video.seconds * MEL_RATE))
     numbers = [read_picture(frame) for frame in frames]
     return (

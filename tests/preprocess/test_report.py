@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from preprocess import report
+from preprocess import durable
 from preprocess.catalog import Source
 from preprocess.index import Facts
 from preprocess.report import (
@@ -135,7 +135,7 @@ def test_a_report_that_cannot_be_read_is_as_good_as_none(tmp_path, text):
 def test_a_report_that_cannot_be_written_leaves_the_old_one_and_nothing_else(tmp_path, monkeypatch):
     write_report(tmp_path / "out.h5", [row(manifest("a"), FACTS)], progress=Progress(), duplicates=[])
     before = report_path(tmp_path / "out.h5").read_text()
-    monkeypatch.setattr(report, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+    monkeypatch.setattr(durable, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
     with pytest.raises(OSError, match="full"):
         write_report(tmp_path / "out.h5", [], progress=Progress(), duplicates=[])
     assert os.listdir(tmp_path) == ["out.report.json"]
