@@ -304,6 +304,7 @@ def make_datasets(
 
 def main() -> None:
     train(parse_command(TrainSettings, prog="python train.py", doc=__doc__))
+    Ranks().end_process()
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ class Watch:
     def __init__(self, study: "Study", bar) -> None:
         self.study = study
         self.bar = bar
+        self._out, self._live = sys.stdout, sys.stderr.isatty()  # which a trial's log stands in for while it runs
         self._seen: set[int] = set()
         for trial in self._ended():
             self._seen.add(trial.number)
@@ -46,10 +47,11 @@ class Watch:
             self._seen.add(trial.number)
             values = ", ".join(f"{name} {_short(value)}" for name, value in trial.params.items())
             why = trial.user_attrs.get("why")
-            self.bar.write(f"trial {trial.number:03d}  top-1 {_top1(trial)}{f' ({why})' if why else ''}  {values}")
+            line = f"trial {trial.number:03d}  top-1 {_top1(trial)}{f' ({why})' if why else ''}  {values}"
+            self.bar.write(line, file=self._out)
             self.bar.update(trial.state.name in ENDED)
         best = [f"best {_top1(trial)}" for trial in best_trials(self.study)[:1]]
-        self.bar.set_postfix_str(", ".join(filter(None, [doing, *best])), refresh=sys.stderr.isatty())
+        self.bar.set_postfix_str(", ".join(filter(None, [doing, *best])), refresh=self._live)
 
 
 def best_trials(study: "Study") -> list["FrozenTrial"]:

@@ -160,7 +160,8 @@ def do_trial(settings: TuneSettings, study: "Study", trial: "Trial", tell: Calla
         behind = not settings.full and row["epoch"] < epochs and trial.should_prune()
         return behind
 
-    with open(path / "log.txt", "a", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
+    log = open(path / "log.txt", "a", buffering=1, errors="backslashreplace")
+    with log, redirect_stdout(log), redirect_stderr(log):
         try:
             train(wanted, on_epoch)
         except KeyboardInterrupt as error:

@@ -3,7 +3,7 @@
     python -m tasks.tune --data out.h5 --trials 30 --out tuning            # one run after the other
     python -m tasks.tune --data out.h5 --trials 30 --out tuning --parallel 4   # four at once, a GPU each
     python -m tasks.tune --data out.h5 --trials 60 --out tuning            # later: 30 more
-    python -m tasks.tune --search lr=1e-4:1e-3 dropout batch=16,32         # other parameters, other ranges
+    python -m tasks.tune --search lr=1e-4:1e-3 dropout batch=16,32 --out t2    # other parameters, other ranges
 
 The first trial has the settings that are given; the others are chosen by what the earlier ones found (TPE, by Optuna).
 A trial that is behind the median of the earlier ones after a quarter of its epochs is given up. What counts is top-1 on
@@ -68,26 +68,29 @@ def work_in_parallel(settings: TuneSettings, space: Space, watch: Callable[[], N
     try:
         for process in processes:
             process.start()
-    finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    try:
         while any(process.is_alive() for process in processes):
             multiprocessing.connection.wait([process.sentinel for process in processes if process.is_alive()], 1)
             watch()
     except KeyboardInterrupt:
-        for process in processes:
+        started = [process for process in processes if process.pid]
+        for process in started:
             process.terminate()
-        for process in processes:
+        for process in started:
             process.join()
         raise
     finally:  # after a second Ctrl-C
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         for process in processes:
-            process.kill()
+            if process.pid:
+                process.kill()
     if not errors.empty():
         raise UserError(errors.get())
     died = [process.exitcode for process in processes if process.exitcode]
     if len(died) == len(processes):
         raise UserError(f"all processes died (exit codes {died}): see {settings.out}/trials/*/log.txt")
+    if died:
+        print(f"note: {len(died)} of {len(processes)} processes died (exit codes {died}): the same command goes on")
 
 
 def _worker(settings: TuneSettings, space: Space, number: int, errors: multiprocessing.SimpleQueue) -> None:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from fusion.checkpoint import Checkpoints
 from fusion.settings import Machine, TrainSettings
@@ -26,6 +27,15 @@ OPTIONS = (
 )
 ALONE = environment() | {"OMP_NUM_THREADS": "1"}
 PATIENCE = 170  # seconds
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """As in the processes that are started here: sums over two threads are other sums."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
