@@ -347,7 +347,7 @@ def measure_loop(dataset, batch: int, compiled: bool, workers: int, size: Size, 
         meter.clips += len(given.labels)
         if time.perf_counter() - begun > 3 * size.seconds:
             break
-    row = meter.row(flops=flops, peak=peak)
+    row = meter.row(frames=dataset.clip.frames, flops=flops, peak=peak)
     del reads
     return {"batch": batch, "compiled": compiled, "workers": workers} | row
 

@@ -7,9 +7,9 @@ A clip is 16 frames at stride 2 from a random place of a random video. Ours is r
 rgb and flow, and sound. The others give pictures alone, as large as in the file, which training would have to resize;
 each in the faster of its ways, which is found first, opening a file for a clip, and once more with all files kept open.
 
-The sides take turns, one thread each. What counts is a process's CPU time, which is what an idle core would take: all
-files are in memory by then, so that nothing waits. Then the DataLoader with one worker; and the cost of a clip from an
-index of a million videos, which are the store's own again and again. The last line is JSON.
+The sides take turns, one thread each, in processes of their own. What counts is a process's CPU time, which is what an
+idle core would take: all files are in memory by then, so that nothing waits. Then the DataLoader with one worker; and
+the cost of a clip from an index of a million videos, which are the store's own again and again. The last line is JSON.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from multiprocessing import Pipe, get_context
 from pathlib import Path
 from time import perf_counter, process_time
 
@@ -41,6 +42,47 @@ BATCH = 32
 MILLION = 1_000_000
 
 Side = Callable[[int], None]  # reads so many clips
+
+
+class Apart:
+    """A side in a process of its own: threads that others leave spinning are not counted with it."""
+
+    def __init__(self, make: Callable[[], Side]) -> None:
+        """Raises what `make` raises."""
+        self._pipe, theirs = Pipe()
+        self._process = get_context("fork").Process(target=_serve, args=(make, theirs), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._answer()
+
+    def __call__(self, clips: int) -> tuple[float, float]:
+        """Seconds that so many clips take: of CPU time, and by the clock."""
+        self._pipe.send(clips)
+        return self._answer()
+
+    def _answer(self):
+        try:
+            answer = self._pipe.recv()
+        except EOFError as error:
+            raise RuntimeError("its process has died") from error
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def _serve(make: Callable[[], Side], pipe) -> None:
+    try:
+        side = make()
+        pipe.send(None)
+        while True:
+            clips = pipe.recv()
+            clock, cpu = perf_counter(), process_time()
+            side(clips)
+            pipe.send((process_time() - cpu, perf_counter() - clock))
+    except EOFError:
+        pass
+    except Exception as error:
+        pipe.send(RuntimeError(str(error)))
 
 
 class Ours:
@@ -97,40 +139,35 @@ def decord_ways() -> dict[str, tuple[Callable, Callable]]:
     return {"get_batch": (open_file, lambda reader, steps: reader.get_batch(list(steps)).asnumpy())}
 
 
-def find_peers(files: list[Path], clip: ClipSettings, *, clips: int) -> tuple[dict[str, Side], dict[str, str]]:
+def find_peers(files: list[Path], clip: ClipSettings, *, clips: int) -> tuple[dict[str, Apart], dict[str, str]]:
     """Of each peer the fastest way, opening files and with them open; and which way that is, or why there is none."""
     sides, notes = {}, {}
     for name, ways in (("torchcodec", torchcodec_ways), ("decord", decord_ways)):
+
+        def start(way: str, *, keep: bool = False, ways=ways) -> Apart:
+            return Apart(lambda: Peer(files, clip, *ways()[way], keep=keep))
+
         try:
-            peers = {way: Peer(files, clip, *how) for way, how in ways().items()}
-            seconds = {way: seconds_a_clip(peer, clips) for way, peer in peers.items()}
+            peers = {way: start(way) for way in ways()}
+            seconds = {way: (peer(2), peer(clips))[1][0] for way, peer in peers.items()}
         except (ImportError, RuntimeError, OSError) as error:
             notes[name] = f"skipped: {str(error).splitlines()[0]}"
             continue
         notes[name] = min(seconds, key=seconds.get)
         sides[name] = peers[notes[name]]
-        sides[f"{name}, files open"] = Peer(files, clip, *ways()[notes[name]], keep=True)
+        sides[f"{name}, files open"] = start(notes[name], keep=True)
     return sides, notes
 
 
-def seconds_a_clip(side: Side, clips: int) -> float:
-    side(2)
-    begun = process_time()
-    side(clips)
-    return (process_time() - begun) / clips
-
-
-def race(sides: dict[str, Side], *, turns: int, clips: dict[str, int]) -> dict[str, dict[str, float]]:
+def race(sides: dict[str, Apart], *, turns: int, clips: dict[str, int]) -> dict[str, dict[str, float]]:
     """Every side in turn: medians of clips a second of CPU time, and by the clock."""
     taken = {name: ([], []) for name in sides}
     for name, side in sides.items():
         side(clips[name])  # files into memory
     for _ in range(turns):
         for name, side in sides.items():
-            clock, cpu = perf_counter(), process_time()
-            side(clips[name])
-            taken[name][0].append(clips[name] / (process_time() - cpu))
-            taken[name][1].append(clips[name] / (perf_counter() - clock))
+            for speeds, seconds in zip(taken[name], side(clips[name]), strict=True):
+                speeds.append(clips[name] / seconds)
     return {
         name: {"clips_per_s": statistics.median(cpu), "by_the_clock": statistics.median(clock)}
         for name, (cpu, clock) in taken.items()
@@ -202,19 +239,20 @@ def with_worker(store: Store, videos, clip: ClipSettings, *, batches: int) -> di
 
 def measure(store: Store, files: list[Path], *, clip: ClipSettings, turns: int, clips: int) -> dict:
     videos = [video for video in store.videos if all(video.streams.values())]
-    ours, million = Ours(store, videos, clip), Ours(store, repeat_index(store, MILLION), clip)
-    sides: dict[str, Side] = {
-        "ours": ours,
-        "index of a million": million,
-        "ours, rgb alone": Ours(store, videos, clip, ("rgb",)),
-        "JPEG decoding alone": DecodeAlone(store, clip),
+    sides = {
+        "ours": Apart(lambda: Ours(store, videos, clip)),
+        "index of a million": Apart(lambda: Ours(store, repeat_index(store, MILLION), clip)),
+        "ours, rgb alone": Apart(lambda: Ours(store, videos, clip, ("rgb",))),
+        "JPEG decoding alone": Apart(lambda: DecodeAlone(store, clip)),
     }
     peers, notes = {}, {"peers": "skipped: no videos"}
     if files:
         peers, notes = find_peers(files, clip, clips=max(2, clips // 16))
     few = max(2, clips // 8)
     results = race(sides | peers, turns=turns, clips=dict.fromkeys(sides, clips) | dict.fromkeys(peers, few))
+    ours = Ours(store, videos, clip)
     ours(BATCH)
+    prepare(ours.last, training=True)
     begun = process_time()
     for _ in range(turns):
         prepare(ours.last, training=True)
@@ -305,9 +343,6 @@ def main(arguments: list[str] | None = None) -> None:
         code = again_with_ffmpeg(sys.argv[1:] if arguments is None else arguments)
         if code is not None:
             raise SystemExit(code)
-    import cv2
-
-    cv2.setNumThreads(1)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
         if not given.store:

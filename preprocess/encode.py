@@ -42,9 +42,7 @@ def decode_rgb(jpeg: np.ndarray) -> np.ndarray:
 
     Raises ValueError if it cannot be decoded.
     """
-    import cv2
-
-    return _image(jpeg, cv2.IMREAD_COLOR_RGB)
+    return _image(jpeg, "RGB")
 
 
 def decode_flow(jpeg: np.ndarray) -> np.ndarray:
@@ -52,9 +50,7 @@ def decode_flow(jpeg: np.ndarray) -> np.ndarray:
 
     Raises ValueError if it cannot be decoded.
     """
-    import cv2
-
-    planes = _image(jpeg, cv2.IMREAD_GRAYSCALE)
+    planes = _image(jpeg, "GRAY")[..., 0]
     return planes.reshape(2, len(planes) // 2, -1)
 
 
@@ -96,13 +92,13 @@ def frame_count(seconds: float) -> int:
 def _jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     import cv2
 
-    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1])[1]
 
 
-def _image(jpeg: np.ndarray, mode: int) -> np.ndarray:
-    import cv2
+def _image(jpeg: np.ndarray, colours: str) -> np.ndarray:
+    import simplejpeg  # 7 % faster than OpenCV, most of it by repeating the pixels of colour planes
 
-    image = cv2.imdecode(jpeg, mode)
-    if image is None:
-        raise ValueError("a frame cannot be decoded")
-    return image
+    try:
+        return simplejpeg.decode_jpeg(jpeg, colours, fastupsample=True)
+    except ValueError as error:
+        raise ValueError("a frame cannot be decoded") from error

@@ -2,6 +2,7 @@
 
 import atexit
 import ctypes
+import math
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ from multiprocessing.sharedctypes import RawValue
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from preprocess.index import Video
 from preprocess.pulse import PR_SET_PDEATHSIG
@@ -100,7 +101,10 @@ class ClipDataset(Dataset):
             labels[at] = -1 if video.label is None else self.rows[video.label]
             for name, stream in self.streams.items():
                 into = {part: array[at].numpy() for part, array in clips[name].items()}
-                present[name][at] = stream.read(self.store, video, start, self.clip, rng, into)
+                there = stream.read(self.store, video, start, self.clip, rng, into)
+                present[name][at] = there
+                for array in () if there else into.values():
+                    array[:] = 0
         rows = {name: mask.nonzero()[:, 0] for name, mask in present.items()}
         return Batch(clips, present, rows, labels, torch.tensor([row for row, _ in keys], dtype=torch.int64), self.clip)
 
@@ -114,7 +118,16 @@ class ClipDataset(Dataset):
 
     def _empty(self, stream: Stream, count: int) -> dict[str, torch.Tensor]:
         shapes = stream.shapes(self.store.parameters, self.clip).items()
-        return {name: torch.from_numpy(np.zeros((count, *shape), dtype)) for name, (shape, dtype) in shapes}
+        return {name: _empty((count, *shape), dtype) for name, (shape, dtype) in shapes}
+
+
+def _empty(shape: tuple[int, ...], dtype: type) -> torch.Tensor:
+    """In a worker process in memory that the program shares: a batch goes there without being copied."""
+    if get_worker_info() is None:
+        return torch.from_numpy(np.empty(shape, dtype))
+    kind = torch.from_numpy(np.empty(0, dtype)).dtype
+    storage = torch.UntypedStorage._new_shared(math.prod(shape) * kind.itemsize)  # as default_collate does
+    return torch.empty(0, dtype=kind).set_(storage, 0, shape)
 
 
 class EpochBatches(Sampler):
@@ -172,8 +185,6 @@ class ViewBatches(Sampler):
 
 def make_loader(dataset: ClipDataset, batches: Sampler, *, workers: int, pin: bool) -> DataLoader:
     """Batches in their order, read ahead by `workers` processes."""
-    if workers:
-        _one_thread()  # here, before the fork: a child that stops threads which it did not inherit waits for ever
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -218,11 +229,3 @@ def _start_worker(_: int, *, ends: ctypes.c_bool) -> None:
     signal.signal(signal.SIGTERM, obey_the_program)
     with suppress(OSError, AttributeError):  # elsewhere than on Linux they notice it after some seconds
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    _one_thread()
-
-
-def _one_thread() -> None:
-    import cv2
-
-    if cv2.getNumThreads() != 1:
-        cv2.setNumThreads(1)

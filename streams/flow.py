@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from einops import rearrange
 
 from preprocess.encode import FLOW_BOUND, FLOW_STEPS, FLOW_ZERO
 from preprocess.index import Video
@@ -45,10 +44,8 @@ class Flow:
         return True
 
     def prepare(self, clips: dict[str, torch.Tensor], clip: ClipSettings, *, training: bool) -> torch.Tensor:
-        steps = clips["fields"].float().sub_(FLOW_ZERO)  # before the warp, whose weights do not add up to one exactly
-        flow = warp_clip(steps, clips["map"], clip.size).mul_(FLOW_BOUND / FLOW_STEPS)
+        flow = warp_clip(clips["fields"], clips["map"], clip.size, zero=FLOW_ZERO).mul_(FLOW_BOUND / FLOW_STEPS)
         flow = turn_vectors(flow, clips["map"])
-        flow = rearrange(flow, "b t c h w -> b c t h w")
         if training:
             strength = torch.empty(len(flow), 1, 1, 1, 1, device=flow.device).uniform_(0, NOISE)
             flow += torch.randn_like(flow[:, :, :1]) * strength  # alike in all frames of a clip

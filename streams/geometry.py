@@ -54,19 +54,24 @@ def warp(frames: torch.Tensor, maps: torch.Tensor, size: int) -> torch.Tensor:
     return grid_sample(frames, grid, padding_mode="reflection", align_corners=True)
 
 
-def warp_clip(frames: torch.Tensor, maps: torch.Tensor, size: int) -> torch.Tensor:
-    """frames: (B, T, C, H, W) of any type → (B, T, C, size, size) float32: `warp` with one map a clip."""
-    stacked = rearrange(frames, "b t c h w -> b (t c) h w").float()
-    return rearrange(warp(stacked, maps, size), "b (t c) h w -> b t c h w", t=frames.shape[1])
+def warp_clip(frames: torch.Tensor, maps: torch.Tensor, size: int, *, zero: float = 0.0) -> torch.Tensor:
+    """frames: (B, T, C, H, W) of any type → (B, C, T, size, size) float32: `warp` with one map a clip.
+
+    `zero` is subtracted first, since the weights of a warp do not add up to one exactly.
+    """
+    stacked = rearrange(frames, "b t c h w -> b (c t) h w").float().sub_(zero)
+    return rearrange(warp(stacked, maps, size), "b (c t) h w -> b c t h w", t=frames.shape[1])
 
 
 def turn_vectors(flow: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
-    """flow: (B, T, 2, H, W), vectors in pixels of the frame → in pixels of the crop.
+    """flow: (B, 2, T, H, W), vectors in pixels of the frame → in pixels of the crop.
 
     They go through the linear part of the map like the places they stand at: a flip negates x, a zoom makes motion
     faster, a rotation turns it.
     """
-    return torch.einsum("bij,btjhw->btihw", maps[:, :, :2], flow)
+    x, y = flow.unbind(1)
+    rows = maps[:, :, :2, None, None, None].unbind(1)  # by element: a product of matrices would copy the pictures
+    return torch.stack([row[:, 0] * x + row[:, 1] * y for row in rows], dim=1)
 
 
 def _crop(

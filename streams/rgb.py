@@ -44,7 +44,7 @@ class Rgb:
 
     def prepare(self, clips: dict[str, torch.Tensor], clip: ClipSettings, *, training: bool) -> torch.Tensor:
         frames = rearrange(clips["frames"], "b t h w c -> b t c h w")
-        rgb = rearrange(warp_clip(frames, clips["map"], clip.size), "b t c h w -> b c t h w").div_(255)
+        rgb = warp_clip(frames, clips["map"], clip.size).div_(255)
         if training:
             rgb = _jitter(rgb)
         return rgb.mul_(2).sub_(1)
@@ -60,7 +60,7 @@ def _jitter(rgb: torch.Tensor) -> torch.Tensor:
         return torch.empty(len(rgb), 1, 1, 1, 1, device=rgb.device).uniform_(low, high)
 
     contrast, saturation, brightness = draw(0.7, 1.3), draw(0.7, 1.3), draw(-0.15, 0.15)
-    luma = torch.einsum("bcthw,c->bthw", rgb, torch.tensor(LUMA, device=rgb.device))[:, None]
+    luma = sum(share * rgb[:, at : at + 1] for at, share in enumerate(LUMA))
     mean = luma.mean(dim=(2, 3, 4), keepdim=True)
     grain = torch.randn_like(rgb[:, :, :1]) * draw(0, NOISE)
     # contrast * (saturation * rgb + (1 - saturation) * luma - mean) + mean + brightness + grain, in few passes

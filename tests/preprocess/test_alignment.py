@@ -124,7 +124,13 @@ def late(group: h5py.Group) -> None:
 
 
 def swap(file: h5py.File, stream: str, one: str, other: str) -> None:
-    """Exchange a stream of two videos."""
+    """Exchange a stream of two videos, and what the index knows of it."""
+    rows = [list(file["index/content"][:]).index(content.encode()) for content in (one, other)]
+    for name, column in file["index"].items():
+        if name.startswith((f"at_{stream}_", f"bytes_{stream}")):
+            values = column[:]
+            values[rows] = values[rows[::-1]]
+            column[:] = values
     one, other = f"videos/{one}/{stream}", f"videos/{other}/{stream}"
     file.move(one, "aside")
     file.move(other, one)

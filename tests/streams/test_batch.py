@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import tracemalloc
 
 import numpy as np
@@ -350,6 +351,9 @@ def test_workers_end_when_the_program_ends_and_by_no_signal_of_others(toy, how, 
         worker = process.stdout.readline().strip()
         assert process.wait(timeout=60) == status, process.stderr.read()
         process.stdout.read()  # the worker holds its other end
+    until = time.monotonic() + 5  # it closes its files a moment before it is gone
+    while _alive(worker) and time.monotonic() < until:
+        time.sleep(0.01)
     assert worker and not _alive(worker)
 
 

@@ -59,7 +59,7 @@ def warp_flow(flow: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     """(H, W, 2) pixels → (size, size, 2): its places and its vectors, as for a stream of flow."""
     maps = torch.from_numpy(np.float32(matrix))[None]
     fields = torch.from_numpy(np.ascontiguousarray(flow.transpose(2, 0, 1)))[None]
-    return turn_vectors(warp(fields, maps, size)[:, None], maps)[0, 0].numpy().transpose(1, 2, 0)
+    return turn_vectors(warp(fields, maps, size)[:, :, None], maps)[0, :, 0].numpy().transpose(1, 2, 0)
 
 
 def by_opencv(picture: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
@@ -194,12 +194,12 @@ def test_every_frame_of_a_clip_goes_through_its_own_clips_map():
     frames = np.random.default_rng(0).integers(0, 256, (3, 1, 3, 48, 48), dtype=np.uint8).repeat(5, axis=1)
     maps = np.stack([random_crop(48, 64, 32, np.random.default_rng(seed))[0] for seed in range(3)])
     warped = warp_clip(torch.from_numpy(frames), torch.from_numpy(maps), 32).numpy()
-    assert warped.shape == (3, 5, 3, 32, 32) and warped.dtype == np.float32
+    assert warped.shape == (3, 3, 5, 32, 32) and warped.dtype == np.float32
     for row in range(3):
         for channel in range(3):
             expected = warp_one(frames[row, 0, channel].astype(np.float32), maps[row], 32)
             for step in range(5):
-                np.testing.assert_allclose(warped[row, step, channel], expected, atol=1e-3)
+                np.testing.assert_allclose(warped[row, channel, step], expected, atol=1e-3)
 
 
 def test_the_map_is_not_rounded_in_mixed_precision():
