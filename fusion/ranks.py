@@ -60,7 +60,7 @@ class Ranks:
         flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1).float() for p in parameters])
         dist.all_reduce(flat)
         for parameter, gradient in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-            parameter.grad = gradient.view_as(parameter).to(parameter.dtype)
+            parameter.grad = torch.empty_like(parameter).copy_(gradient.view(parameter.shape))  # in its memory order
 
     def same_text(self, text: str) -> str:
         """The first rank's text, for all."""
