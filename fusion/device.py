@@ -36,7 +36,7 @@ def device_name(device: torch.device) -> str:
 def mixed_precision(device: torch.device) -> AbstractContextManager:
     """bfloat16 on a GPU, float32 on a CPU.
 
-    CPUs that multiply in bfloat16 would be half as fast again, but the gradients of 3D convolutions come out wrong there:
-    some are another number each time, or none (PyTorch 2.11 with oneDNN, channels last or first).
+    CPUs that multiply in bfloat16 would be half as fast again, but the gradients of 3D convolutions come out wrong
+    there: some are another number each time, or none (PyTorch 2.11 with oneDNN, channels last or first).
     """
     return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
