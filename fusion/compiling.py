@@ -10,8 +10,9 @@ from fusion.model import FusionModel
 def compile_encoders(model: FusionModel, device: torch.device, wanted: bool | None) -> str:
     """Compile the encoders in place; returns what to say of it.
 
-    By default on a GPU alone. The towers are compiled; PyTorch breaks the graph at an LSTM, which runs as cuDNN's own
-    kernel. How many rows a stream has differs from batch to batch, so that axis is dynamic.
+    By default on a GPU alone. The towers are compiled, and the LSTMs run as cuDNN's or oneDNN's own kernel: PyTorch can
+    trace them step by step into the same graph, but the first step then takes six times as long, and the others are no
+    faster (benchmarks/train_step.py). How many rows a stream has differs from batch to batch, so that axis is dynamic.
     """
     if not (device.type == "cuda" if wanted is None else wanted):
         return ""
