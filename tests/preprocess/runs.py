@@ -22,7 +22,7 @@ from tests.videos import drift, sound, tone, write_video
 
 SHARD_SIZE = 0.0001  # GB; four of the clips
 TEN = [f"{number:02d}.mp4" for number in (1, 3, 5, 7, 9, 0, 2, 4, 6, 8)]  # in the order of paths: jump/, run/
-COMMAND = ("--short-side", 32, "--shard-size", SHARD_SIZE)  # the same for a command line
+COMMAND = ("--short-side", 38, "--shard-size", SHARD_SIZE)  # the same for a command line
 
 
 class Killed(BaseException):
@@ -63,7 +63,7 @@ def write_clips(root: Path, count: int, *, first: int = 0) -> Path:
 
 def settings_for(videos: Path, out: Path, **settings: object) -> ExtractSettings:
     """As COMMAND gives them."""
-    usual = {"workers": 1, "shard_size": SHARD_SIZE, "store": PieceSettings(short_side=32)}
+    usual = {"workers": 1, "shard_size": SHARD_SIZE, "store": PieceSettings(short_side=38)}
     return ExtractSettings(videos, out, **usual | settings)
 
 

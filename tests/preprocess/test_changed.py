@@ -173,10 +173,10 @@ def test_overwriting_with_other_settings_replaces_the_store_and_its_shards(finis
 
 
 OTHERS = [
-    (PieceSettings(short_side=48), "short_side 32, now 48"),
-    (PieceSettings(short_side=32, fps=10), "fps 25.0, now 10"),
-    (PieceSettings(short_side=32, limits=Limits(max_seconds=5.0)), "limits max_seconds 43200.0, now 5.0"),
-    (PieceSettings(short_side=32, flow_preset="quality"), "flow preset default, now quality"),
+    (PieceSettings(short_side=48), "short_side 38, now 48"),
+    (PieceSettings(short_side=38, fps=10), "fps 25.0, now 10"),
+    (PieceSettings(short_side=38, limits=Limits(max_seconds=5.0)), "limits max_seconds 43200.0, now 5.0"),
+    (PieceSettings(short_side=38, flow_preset="quality"), "flow preset default, now quality"),
 ]
 
 
@@ -197,7 +197,7 @@ def test_an_interrupted_run_of_other_settings_is_refused_and_put_away_by_overwri
     engine.before = lambda _: None
     before = snapshot(out.parent)
     other = PieceSettings(short_side=48)
-    with pytest.raises(UserError, match=r"an interrupted extraction .* has other settings .*short_side 32, now 48"):
+    with pytest.raises(UserError, match=r"an interrupted extraction .* has other settings .*short_side 38, now 48"):
         extract_here(videos, out, store=other)
     assert snapshot(out.parent) == before
     extract_here(videos, out, store=other, overwrite=True)
