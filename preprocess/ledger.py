@@ -1,6 +1,6 @@
 """What an extraction has done so far: the folder OUT.partial, which any number of processes may be working in.
 
-    job.json            the parameters that all pieces share, and whether a store is to be replaced
+    job.json            the version and parameters that all pieces share, and whether a store is to be replaced
     journal/*.jsonl     a manifest a line, one file for each part of the job
     pieces/ab/*.h5      finished videos, named by content
     scratch/<part>/     what is not whole yet; emptied when the part starts
@@ -19,7 +19,7 @@ from pathlib import Path
 from preprocess.durable import make_folder, remove_folder, replace, sync
 from preprocess.errors import UserError
 from preprocess.lock import only_one
-from preprocess.store import Store
+from preprocess.store import VERSION, Store
 from preprocess.unit import Manifest, Manifests, piece_path
 
 
@@ -61,12 +61,18 @@ class Ledger:
         if not self.exists():
             return
         job = json.loads(self._job.read_text())
+        if job.get("version") != VERSION and not overwrite:
+            raise UserError(
+                f"an interrupted extraction of {self.out} was begun with another release of this program: end it with "
+                f"that one, or give --overwrite to start over"
+            )
         if job["parameters"] != parameters and not overwrite:
             raise UserError(
                 f"an interrupted extraction of {self.out} has other settings "
                 f"({differences(job['parameters'], parameters)}): give the same ones to go on, or --overwrite"
             )
-        if (job["parameters"] != parameters or (overwrite and not job["overwrite"])) and not self.discard():
+        same = job.get("version") == VERSION and job["parameters"] == parameters
+        if (not same or (overwrite and not job["overwrite"])) and not self.discard():
             raise UserError(self._busy)
 
     @contextmanager
@@ -86,7 +92,8 @@ class Ledger:
                 make_folder(self.scratch(part))
                 if not self.exists():
                     written = self.scratch(part) / "job.json"  # other parts may be writing the same
-                    written.write_text(json.dumps({"parameters": parameters, "overwrite": overwrite}) + "\n")
+                    job = {"version": VERSION, "parameters": parameters, "overwrite": overwrite}
+                    written.write_text(json.dumps(job) + "\n")
                     replace(written, self._job)
                 yield
             finally:

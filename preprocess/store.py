@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from preprocess.sink import NewFile
 
 FORMAT = "tristream"
-VERSION = 2
+VERSION = 3
 SHARD_NAME = re.compile(r"[0-9a-f]{32}\.h5")
 OPEN_FILES = 256  # shards that a process keeps open
 EVERYTHING = (slice(None), slice(None))

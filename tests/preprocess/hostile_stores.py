@@ -193,15 +193,15 @@ INDEX = {  # what is wrong → how to make it of a good store, and what the line
     "parameters too long": (low_level("classes", layout=CONTIGUOUS, dtype="u1", rows=2**40), "bytes that are not in"),
     "format of another type": (with_attribute("format", 5), "not a store of this program"),
     "format of any length": (with_attribute("format", "tristream"), "not a store of this program"),
-    "version as a text": (with_attribute("version", np.bytes_("2")), "not a store of this program"),
-    "version as a table": (with_attribute("version", np.array([2, 2])), "not a store of this program"),
+    "version as a text": (with_attribute("version", np.bytes_("3")), "not a store of this program"),
+    "version as a table": (with_attribute("version", np.array([3, 3])), "not a store of this program"),
     "version as a structure": (with_attribute("version", np.zeros((), [("a", "i4")])), "not a store of this program"),
     "version as a reference": (
         with_attribute("version", h5py.Reference(), dtype=h5py.ref_dtype),
         "not a store of this program",
     ),
     "version of nothing": (with_attribute("version", h5py.Empty("i8")), "not a store of this program"),
-    "wrong version": (with_attribute("version", 3), "version 3, this program reads version 2"),
+    "wrong version": (with_attribute("version", 4), "version 4, this program reads version 3"),
     "version missing": (with_attribute("version", None), "not a store of this program"),
 }
 STREAM = {

@@ -1,5 +1,6 @@
 """Folders and settings that have changed since: only what is missing is done, unless all is to be done again."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -11,7 +12,7 @@ from preprocess.check import check
 from preprocess.errors import UserError
 from preprocess.limits import Limits
 from preprocess.piece import PieceSettings
-from preprocess.store import Store, shard_folder
+from preprocess.store import VERSION, Store, shard_folder
 from tests.preprocess.runs import (
     TEN,
     Killed,
@@ -203,6 +204,22 @@ def test_an_interrupted_run_of_other_settings_is_refused_and_put_away_by_overwri
     extract_here(videos, out, store=other, overwrite=True)
     assert engine.decoded == TEN[:3] + TEN
     assert Store(out).parameters["short_side"] == 48
+    assert leftovers(out) == []
+
+
+def test_an_interrupted_run_of_another_release_is_refused_and_put_away_by_overwriting(engine, videos, out, undisturbed):
+    engine.kill_before(3)
+    with pytest.raises(Killed):
+        extract_here(videos, out)
+    engine.before = lambda _: None
+    job = out.with_name("out.h5.partial") / "job.json"
+    job.write_text(json.dumps(json.loads(job.read_text()) | {"version": VERSION - 1}))
+    before = snapshot(out.parent)
+    with pytest.raises(UserError, match=r"an interrupted extraction .* was begun with another release"):
+        extract_here(videos, out)
+    assert snapshot(out.parent) == before
+    extract_here(videos, out, overwrite=True)
+    assert files(out) == files(undisturbed)
     assert leftovers(out) == []
 
 
