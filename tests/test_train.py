@@ -179,7 +179,7 @@ def wrong(**changes) -> Recipe:
 @pytest.mark.parametrize(
     ("recipe", "says"),
     [
-        (wrong(model=replace(TINY.model, head="gated")), "unknown head 'gated'"),
+        (wrong(model=replace(TINY.model, head="tail")), "unknown head 'tail'"),
         (wrong(model=replace(TINY.model, towers=("rgb=vgg",))), "unknown tower 'rgb=vgg'"),
         (wrong(epochs=0), "--epochs"),
         (wrong(batch=0), "--batch"),
