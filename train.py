@@ -31,6 +31,7 @@ from tqdm import tqdm
 from fusion.checkpoint import Checkpoints, save_weights, write_json
 from fusion.compiling import compile_encoders
 from fusion.device import choose_device, device_name
+from fusion.fitting import fit_head
 from fusion.log import Log
 from fusion.meter import Meter, peak_flops, training_flops
 from fusion.model import FusionModel, build_model
@@ -258,12 +259,15 @@ def train_one_epoch(
 def validate(model: FusionModel, loader: DataLoader, dataset: ClipDataset, device: torch.device, ranks: Ranks) -> dict:
     """Top-1 of the fused answer and of each stream alone, and the fused loss, on the middle clip of each video.
 
-    A video that lacks a stream counts as wrong for it. Each video is judged by one rank, once.
+    A video that lacks a stream counts as wrong for it. Each video is judged by one rank, once. What the head fits on
+    answers is fitted on these, so that all weights that are saved have it.
     """
     streams = tuple(dataset.streams)
     labels = torch.tensor([dataset.rows[video.label] for video in dataset.videos])
     subsets = list(dict.fromkeys([streams, *((name,) for name in streams)]))
-    answers = answer(model, loader, subsets, videos=len(labels), classes=len(dataset.rows), device=device)
+    classes = len(dataset.rows)
+    fit_head(model, loader, labels, classes=classes, device=device, add_up=ranks.add_up)
+    answers = answer(model, loader, subsets, videos=len(labels), classes=classes, device=device)
     answers.join(ranks.add_up)
     row = {}
     for subset in subsets:

@@ -40,5 +40,5 @@ def joint_loss(
 
     anything = sum(mask.float() for mask in present.values()) > 0
     loss = own(output.logits, anything, FUSED)
-    streams = sum(own(output.stream_logits[name], mask, name) for name, mask in present.items())
+    streams = sum(own(output.streams.logits[name], mask, name) for name, mask in present.items())
     return loss + auxiliary / len(present) * streams

@@ -6,10 +6,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fusion.heads import HEADS, Mask
+from fusion.heads import HEADS
+from fusion.heads.encoding import Encoding, Mask
 from preprocess.errors import UserError
 from streams import STREAMS
-from streams.encoder import Encoder
+from streams.encoder import Encoded, Encoder
 
 
 @dataclass(frozen=True)
@@ -23,18 +24,23 @@ class ModelSettings:
     feature: int = 128
     """size D of each stream's feature"""
     head: str = "concat"
-    """fusion head: concat (learned, on features) or mean (of the streams' own logits)"""
+    """fusion head
+    concat: the streams' features side by side, and a perceptron;
+    mean: of the streams' own logits, nothing learned;
+    weighted: mean with a weight a stream and a temperature, fitted on the validation videos;
+    gated: features through learned gates that see all streams, then context gating;
+    attention: a learned query looks at all time steps of all streams;
+    lowrank: products of all streams' features, with few weights;
+    binding: towers joined at each time step, then one LSTM"""
     dropout: float = 0.3
     """share of features hidden in training, before the LSTMs and in the head"""
 
 
 class Output(NamedTuple):
-    """What the model makes of a batch. Rows of absent streams hold zeros."""
+    """What the model makes of a batch."""
 
     logits: Tensor  # (B, K), fused
-    stream_logits: dict[str, Tensor]  # stream → (B, K), each stream's own opinion
-    features: dict[str, Tensor]  # stream → (B, D)
-    sequences: dict[str, Tensor]  # stream → (B, T', D)
+    streams: Encoding  # what each stream says; rows of absent ones hold zeros
 
 
 class FusionModel(nn.Module):
@@ -54,17 +60,22 @@ class FusionModel(nn.Module):
         `rows` are the numbers of the rows that are present, {(N,) int64}: who knows them saves waiting for a GPU.
         `use` says what the fusion head may look at where that is less than what is present.
         """
-        features, sequences, logits = {}, {}, {}
+        streams = self.encode(clips, present, rows=rows)
+        return Output(self.fuse(streams, present if use is None else use), streams)
+
+    def encode(self, clips: dict[str, Tensor], present: Mask, *, rows: dict[str, Tensor] | None = None) -> Encoding:
+        """What each stream says by itself, as in forward: the costly part."""
+        logits, features, sequences, towers = {}, {}, {}, {}
         rows = {name: mask.nonzero()[:, 0] for name, mask in present.items()} if rows is None else rows
         for name, encoder in self.encoders.items():
-            sequences[name], features[name] = _encode_present(encoder, clips[name], rows[name], self.training)
-            opinion = self.auxiliary[name](features[name])
-            logits[name] = opinion.masked_fill(~present[name][:, None], 0.0)
-        return Output(self.fuse(features, logits, present if use is None else use), logits, features, sequences)
+            encoded = _encode_present(encoder, clips[name], rows[name], self.training)
+            towers[name], sequences[name], features[name] = encoded.tower, encoded.sequence, encoded.feature
+            logits[name] = self.auxiliary[name](encoded.feature).masked_fill(~present[name][:, None], 0.0)
+        return Encoding(logits, features, sequences, towers)
 
-    def fuse(self, features: dict[str, Tensor], stream_logits: dict[str, Tensor], use: Mask) -> Tensor:
+    def fuse(self, streams: Encoding, use: Mask) -> Tensor:
         """The answer from the streams that `use` names, row by row: → (B, K)"""
-        return self.head(features, stream_logits, use)
+        return self.head(streams, use)
 
 
 def build_model(settings: ModelSettings, *, streams: tuple[str, ...], classes: int, parameters: dict) -> FusionModel:
@@ -85,8 +96,10 @@ def build_model(settings: ModelSettings, *, streams: tuple[str, ...], classes: i
         )
         for name in streams
     }
-    head = HEADS[settings.head](streams=streams, feature=settings.feature, classes=classes, dropout=settings.dropout)
-    return FusionModel(encoders, head=head, feature=settings.feature, classes=classes)
+    sizes = {"feature": settings.feature, "classes": classes}
+    channels = {name: encoder.tower.features for name, encoder in encoders.items()}
+    head = HEADS[settings.head](channels=channels, dropout=settings.dropout, **sizes)
+    return FusionModel(encoders, head=head, **sizes)
 
 
 def drop_streams(present: Mask, share: float) -> Mask:
@@ -100,21 +113,23 @@ def drop_streams(present: Mask, share: float) -> Mask:
     return dict(zip(present, kept, strict=True))
 
 
-def _encode_present(encoder: Encoder, clips: Tensor, rows: Tensor, training: bool) -> tuple[Tensor, Tensor]:
+def _encode_present(encoder: Encoder, clips: Tensor, rows: Tensor, training: bool) -> Encoded:
     """Encode the rows that are present; the others neither cost anything nor touch batch norm's statistics.
 
     Among several processes that train, one without rows takes part with nothing: the others wait for it.
     """
     if len(rows) == len(clips):
-        encoded = encoder(clips)
-        return encoded.sequence, encoded.feature
+        return encoder(clips)
     if not len(rows) and not (training and torch.distributed.is_initialized()):
-        size = encoder.lstm.hidden_size  # the shapes of nothing: (B, 1, D) and (B, D)
-        return clips.new_zeros(len(clips), 1, size), clips.new_zeros(len(clips), size)
+        tower, size = encoder.tower.features, encoder.lstm.hidden_size
+        shapes = (1, tower), (1, size), (size,)  # one time step, of nothing
+        return Encoded(*(clips.new_zeros(len(clips), *shape) for shape in shapes), state=None)
     encoded = encoder(clips[rows])
-    sequence = encoded.sequence.new_zeros(len(clips), *encoded.sequence.shape[1:])
-    feature = encoded.feature.new_zeros(len(clips), *encoded.feature.shape[1:])
-    return sequence.index_copy(0, rows, encoded.sequence), feature.index_copy(0, rows, encoded.feature)
+
+    def put_back(part: Tensor) -> Tensor:
+        return part.new_zeros(len(clips), *part.shape[1:]).index_copy(0, rows, part)
+
+    return Encoded(put_back(encoded.tower), put_back(encoded.sequence), put_back(encoded.feature), state=None)
 
 
 def _parse_towers(texts: tuple[str, ...], streams: tuple[str, ...]) -> dict[str, str]:

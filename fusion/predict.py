@@ -56,11 +56,11 @@ def answer(
             batch = batch.to(device)
             clips = prepare(batch, training=False)
             with mixed_precision(device):
-                output = model(clips, batch.present, rows=batch.rows)
+                streams = model.encode(clips, batch.present, rows=batch.rows)
                 for subset in subsets:
                     use = {name: mask & (name in subset) for name, mask in batch.present.items()}
                     there = torch.stack([use[name] for name in use]).any(dim=0)
-                    logits = model.fuse(output.features, output.stream_logits, use)
+                    logits = model.fuse(streams, use)
                     answers.add(subset_name(subset), batch.videos, logits.float(), there)
     return answers
 

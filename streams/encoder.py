@@ -12,6 +12,7 @@ State = tuple[Tensor, Tensor]
 class Encoded(NamedTuple):
     """What an encoder makes of a clip."""
 
+    tower: Tensor  # (B, T', C): what goes into the LSTM
     sequence: Tensor  # (B, T', D): the LSTM's output at each time step
     feature: Tensor  # (B, D): their mean
     state: State | None  # of the LSTM after the last step: goes in again with the next chunk
@@ -35,6 +36,6 @@ class Encoder(nn.Module):
         tower = self.tower(clip)
         if not len(clip):  # one of several processes has no rows; the sum of nothing keeps it in the backward pass
             nothing = tower.new_zeros(0, tower.shape[1], self.lstm.hidden_size) + tower.sum()
-            return Encoded(nothing, nothing.sum(dim=1), state)
+            return Encoded(tower, nothing, nothing.sum(dim=1), state)
         sequence, state = self.lstm(self.dropout(tower), state)
-        return Encoded(sequence, sequence.mean(dim=1), state)
+        return Encoded(tower, sequence, sequence.mean(dim=1), state)

@@ -81,6 +81,24 @@ def test_a_run_holds_what_is_needed_to_know_and_to_use_it(undisturbed, store):
     assert sorted(split.train + split.val) == sorted(video.path for video in store.videos)
 
 
+def test_the_weighted_head_trains_as_the_mean_and_is_fitted_in_all_weights_that_are_saved(store, tmp_path):
+    runs = {}
+    for head in ("mean", "weighted"):
+        recipe = replace(TINY, epochs=2, model=replace(TINY.model, head=head))
+        runs[head] = train(settings_of(store, tmp_path / head, recipe=recipe))
+    mean, weighted = (rows_of(runs[head]) for head in ("mean", "weighted"))
+    assert [row["loss"] for row in weighted] == [row["loss"] for row in mean]
+    assert all(one["val_loss"] < other["val_loss"] for one, other in zip(weighted, mean, strict=True))
+    for name in ("best", "last"):
+        saved, other = (load_file(runs[head] / f"{name}.safetensors") for head in ("weighted", "mean"))
+        fitted = saved["head.weights"]
+        assert (fitted > 0).all() and fitted.sum().item() == pytest.approx(3) and not torch.equal(fitted, torch.ones(3))
+        assert saved["head.temperature"] > 0 and saved["head.temperature"] != 1
+        assert saved.keys() == other.keys() | {"head.weights", "head.temperature"}
+    last = load_file(runs["weighted"] / "last.safetensors")
+    assert all(torch.equal(last[key], value) for key, value in load_file(runs["mean"] / "last.safetensors").items())
+
+
 def test_the_split_column_of_the_store_decides_who_trains(tmp_path, capsys):
     specs = [replace(spec, split=("train", "train", "val", "test")[k // 8]) for k, spec in enumerate(three_bit(32))]
     store = make_store(tmp_path / "s.h5", specs)
@@ -179,7 +197,7 @@ def wrong(**changes) -> Recipe:
 @pytest.mark.parametrize(
     ("recipe", "says"),
     [
-        (wrong(model=replace(TINY.model, head="gated")), "unknown head 'gated'"),
+        (wrong(model=replace(TINY.model, head="tail")), "unknown head 'tail'"),
         (wrong(model=replace(TINY.model, towers=("rgb=vgg",))), "unknown tower 'rgb=vgg'"),
         (wrong(epochs=0), "--epochs"),
         (wrong(batch=0), "--batch"),

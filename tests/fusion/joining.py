@@ -1,11 +1,13 @@
-"""What one of several processes does in test_ranks.py: python -m tests.fusion.joining STORE OUT"""
+"""What one of several processes does in test_ranks.py: python -m tests.fusion.joining STORE OUT HEAD"""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from fusion import step as stepping
+from fusion.fitting import fit_head
 from fusion.model import ModelSettings, build_model
 from fusion.predict import answer
 from fusion.ranks import Ranks
@@ -22,20 +24,21 @@ RECIPE = Recipe(clip=CLIP, model=MODEL, stream_dropout=0.0, batch=7)
 ALL = subsets(tuple(STREAMS))
 
 
-def train(store: Store, ranks: Ranks, *, parts: int = 1, epochs: int = 2) -> dict:
+def train(store: Store, ranks: Ranks, *, head: str = "concat", parts: int = 1, epochs: int = 2) -> dict:
     """A few steps without chance: losses, clips, gradients after each, buffers, weights; answers to all videos."""
     real = stepping.prepare
     stepping.prepare = lambda batch, training: real(batch, training=False)
     try:
-        return _train(store, ranks, parts, epochs)
+        return _train(store, ranks, head, parts, epochs)
     finally:
         stepping.prepare = real
 
 
-def _train(store: Store, ranks: Ranks, parts: int, epochs: int) -> dict:
+def _train(store: Store, ranks: Ranks, head: str, parts: int, epochs: int) -> dict:
     torch.manual_seed(0)
     streams = tuple(STREAMS)
-    model = build_model(MODEL, streams=streams, classes=len(store.classes), parameters=store.parameters).train()
+    settings = replace(MODEL, head=head)
+    model = build_model(settings, streams=streams, classes=len(store.classes), parameters=store.parameters).train()
     # at a small rate: AdamW makes large steps of what rounding makes of gradients near zero
     step = Step(model, lr=1e-4, weight_decay=0.05, steps=20, device=torch.device("cpu"), ranks=ranks)
     shared = {"streams": streams, "classes": store.classes, "clip": CLIP}
@@ -65,14 +68,11 @@ def _train(store: Store, ranks: Ranks, parts: int, epochs: int) -> dict:
         for row, _ in keys:
             asked[row] += 1
     found["asked"] = asked
-    answers = answer(
-        model,
-        make_loader(judged, views, workers=0, pin=False),
-        ALL,
-        videos=len(store),
-        classes=len(store.classes),
-        device=torch.device("cpu"),
-    )
+    loader = make_loader(judged, views, workers=0, pin=False)
+    labels = torch.tensor([judged.rows[video.label] for video in judged.videos])
+    shape = {"classes": len(store.classes), "device": torch.device("cpu")}
+    fit_head(model, loader, labels, add_up=ranks.add_up, **shape)
+    answers = answer(model, loader, ALL, videos=len(store), **shape)
     answers.join(ranks.add_up)
     found["answers"] = {"+".join(subset): answers.probabilities("+".join(subset)) for subset in ALL}
     return found
@@ -81,4 +81,4 @@ def _train(store: Store, ranks: Ranks, parts: int, epochs: int) -> dict:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with Ranks() as ranks:
-        torch.save(train(Store(sys.argv[1]), ranks), Path(sys.argv[2]) / f"{ranks.rank}.pt")
+        torch.save(train(Store(sys.argv[1]), ranks, head=sys.argv[3]), Path(sys.argv[2]) / f"{ranks.rank}.pt")

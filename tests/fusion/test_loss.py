@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from fusion.heads.encoding import Encoding
 from fusion.loss import count_rows, joint_loss
 from fusion.model import Output
 from streams import STREAMS
@@ -17,11 +18,12 @@ def a_batch(streams=tuple(STREAMS), rows: int = 7, classes: int = 5) -> tuple[Ou
     for mask in present.values():
         mask[3] = False  # a video that has nothing
     logits = {name: torch.randn(rows, classes) for name in streams}
-    return Output(torch.randn(rows, classes), logits, {}, {}), torch.randint(0, classes, (rows,)), present
+    return Output(torch.randn(rows, classes), Encoding(logits, {}, {}, {})), torch.randint(0, classes, (rows,)), present
 
 
 def part_of(output: Output, rows: slice) -> Output:
-    return Output(output.logits[rows], {name: logits[rows] for name, logits in output.stream_logits.items()}, {}, {})
+    logits = {name: logits[rows] for name, logits in output.streams.logits.items()}
+    return Output(output.logits[rows], Encoding(logits, {}, {}, {}))
 
 
 @pytest.mark.parametrize(("auxiliary", "smoothing"), [(0.5, 0.0), (0.0, 0.0), (1.3, 0.1)])
@@ -31,7 +33,7 @@ def test_the_joint_loss_is_the_fused_cross_entropy_and_the_mean_of_the_streams_o
     assert not there.all()
     fused = cross_entropy(output.logits[there], labels[there], label_smoothing=smoothing)
     own = [
-        cross_entropy(output.stream_logits[name][mask], labels[mask], label_smoothing=smoothing)
+        cross_entropy(output.streams.logits[name][mask], labels[mask], label_smoothing=smoothing)
         for name, mask in present.items()
     ]
     found = joint_loss(output, labels, present, count_rows(present), auxiliary=auxiliary, label_smoothing=smoothing)
@@ -58,6 +60,6 @@ def test_rows_are_counted_for_each_stream_and_for_any():
 def test_a_stream_that_the_whole_batch_lacks_adds_nothing_to_the_loss():
     output, labels, present = a_batch()
     present["flow"][:] = False
-    output.stream_logits["flow"].requires_grad_()
+    output.streams.logits["flow"].requires_grad_()
     joint_loss(output, labels, present, count_rows(present), auxiliary=0.5).backward()
-    assert not output.stream_logits["flow"].grad.any()
+    assert not output.streams.logits["flow"].grad.any()

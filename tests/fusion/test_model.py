@@ -32,12 +32,15 @@ def everywhere(count: int = B) -> dict[str, torch.Tensor]:
 
 
 def test_the_output_has_a_place_for_every_clip_and_stream():
-    output = make()(clips(), everywhere())
+    model = make()
+    output = model(clips(), everywhere())
     assert output.logits.shape == (B, K)
     for name in STREAMS:
-        assert output.stream_logits[name].shape == (B, K) and output.features[name].shape == (B, D)
-        assert output.sequences[name].shape[::2] == (B, D)
-        torch.testing.assert_close(output.sequences[name].mean(dim=1), output.features[name])
+        assert output.streams.logits[name].shape == (B, K) and output.streams.features[name].shape == (B, D)
+        assert output.streams.sequences[name].shape[::2] == (B, D)
+        steps, channels = output.streams.sequences[name].shape[1], model.encoders[name].tower.features
+        assert output.streams.towers[name].shape == (B, steps, channels)
+        torch.testing.assert_close(output.streams.sequences[name].mean(dim=1), output.streams.features[name])
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -50,17 +53,18 @@ def test_absent_clips_reach_no_tower(head, name):
     batch[name][~present[name]] = float("nan")
     output = model(batch, present)
     alone = other.encoders[name](batch[name][rows])
-    torch.testing.assert_close(output.features[name][rows], alone.feature)
-    torch.testing.assert_close(output.sequences[name][rows], alone.sequence)
-    assert not output.features[name][~present[name]].any() and not output.sequences[name][~present[name]].any()
-    assert not output.stream_logits[name][~present[name]].any()
+    torch.testing.assert_close(output.streams.features[name][rows], alone.feature)
+    torch.testing.assert_close(output.streams.sequences[name][rows], alone.sequence)
+    torch.testing.assert_close(output.streams.towers[name][rows], alone.tower)
+    assert not any(parts[name][~present[name]].any() for parts in output.streams)
     assert output.logits.isfinite().all()
     torch.testing.assert_close(model.encoders[name].state_dict(), other.encoders[name].state_dict())
 
 
+@pytest.mark.parametrize("head", HEADS)
 @each_stream
-def test_a_clips_answer_does_not_depend_on_whether_others_lack_a_stream(name):
-    model = make().eval()
+def test_a_clips_answer_does_not_depend_on_whether_others_lack_a_stream(head, name):
+    model = make(head=head).eval()
     batch = clips()
     full = model(batch, everywhere()).logits
     mask = torch.tensor([True, True, False, True, False, True])
@@ -75,8 +79,8 @@ def test_an_absent_stream_gives_no_gradient(head, name):
     model = make(head=head)
     before = copy.deepcopy(model.encoders[name].state_dict())
     output = model(clips(), everywhere() | {name: torch.zeros(B, dtype=torch.bool)})
-    assert output.features[name].shape == (B, D) and not output.features[name].any()
-    (output.logits.sum() + sum(logits.sum() for logits in output.stream_logits.values())).backward()
+    assert output.streams.features[name].shape == (B, D) and not output.streams.features[name].any()
+    (output.logits.sum() + sum(logits.sum() for logits in output.streams.logits.values())).backward()
     for parameter in [*model.encoders[name].parameters(), *model.auxiliary[name].parameters()]:
         assert parameter.grad is None or not parameter.grad.any()
     torch.testing.assert_close(model.encoders[name].state_dict(), before)
@@ -85,21 +89,23 @@ def test_an_absent_stream_gives_no_gradient(head, name):
             assert any(parameter.grad.any() for parameter in model.encoders[other].parameters())
 
 
-def test_a_batch_that_has_nothing_at_all_is_survived():
-    output = make()(clips(), {name: torch.zeros(B, dtype=torch.bool) for name in STREAMS})
+@pytest.mark.parametrize("head", HEADS)
+def test_a_batch_that_has_nothing_at_all_is_survived(head):
+    output = make(head=head)(clips(), {name: torch.zeros(B, dtype=torch.bool) for name in STREAMS})
     assert output.logits.isfinite().all()
     output.logits.sum().backward()
 
 
+@pytest.mark.parametrize("head", HEADS)
 @each_stream
-def test_a_hidden_stream_keeps_its_own_opinion_but_not_its_say(name):
-    model = make().eval()
+def test_a_hidden_stream_keeps_its_own_opinion_but_not_its_say(head, name):
+    model = make(head=head).eval()
     batch, present = clips(), everywhere()
     hidden = present | {name: torch.zeros(B, dtype=torch.bool)}
     output, absent = model(batch, present, use=hidden), model(batch, hidden)
     torch.testing.assert_close(output.logits, absent.logits)
-    assert output.stream_logits[name].any() and not absent.stream_logits[name].any()
-    torch.testing.assert_close(model.fuse(output.features, output.stream_logits, hidden), output.logits)
+    assert output.streams.logits[name].any() and not absent.streams.logits[name].any()
+    torch.testing.assert_close(model.fuse(output.streams, hidden), output.logits)
 
 
 def mask_of(share: float, rows: int) -> dict[str, torch.Tensor]:
@@ -162,5 +168,5 @@ def test_an_unknown_tower_is_named_beside_the_known_ones(tower):
 
 
 def test_an_unknown_head_is_named_beside_the_known_ones():
-    with pytest.raises(UserError, match="unknown head 'gated': known are " + ", ".join(HEADS)):
-        make(head="gated")
+    with pytest.raises(UserError, match="unknown head 'tail': known are " + ", ".join(HEADS)):
+        make(head="tail")

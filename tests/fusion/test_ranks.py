@@ -5,10 +5,12 @@ import socket
 import statistics
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+from fusion.heads import HEADS
 from fusion.ranks import Ranks
 from streams import STREAMS
 from streams.norm import BatchNorm
@@ -65,17 +67,31 @@ MIXTURES = {
 }
 
 
+UNEVEN = "one has sound and one has flow"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 3])
 @pytest.mark.parametrize("mixture", MIXTURES)
 def test_several_ranks_take_the_steps_that_one_process_takes(tmp_path, mixture, ranks):
     """The same losses, gradients, statistics of batch norm and answers, to rounding; no rank waits for ever."""
-    if ranks == 3 and mixture != "one has sound and one has flow":
+    if ranks == 3 and mixture != UNEVEN:
         pytest.skip("one of the mixtures says enough of three ranks")
-    store = make_store(tmp_path / "s.h5", MIXTURES[mixture])
-    alone = train(store, Ranks())
-    together(ranks, "tests.fusion.joining", store.path, tmp_path)
-    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(ranks)]
+    assert_together_as_alone(tmp_path, mixture, ranks, "concat")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", [name for name in HEADS if name != "concat"])
+def test_several_ranks_take_the_steps_that_one_process_takes_with_every_head(tmp_path, head):
+    """Though one of them lacks streams; what is fitted on the validation videos is fitted on those of all ranks."""
+    assert_together_as_alone(tmp_path, UNEVEN, 2, head)
+
+
+def assert_together_as_alone(folder: Path, mixture: str, ranks: int, head: str) -> None:
+    store = make_store(folder / "s.h5", MIXTURES[mixture])
+    alone = train(store, Ranks(), head=head)
+    together(ranks, "tests.fusion.joining", store.path, folder, head)
+    found = [torch.load(folder / f"{rank}.pt") for rank in range(ranks)]
     for one in found:
         assert one["clips"] == alone["clips"] == [7, 7, 1] * 2
         assert one["losses"] == pytest.approx(alone["losses"], rel=1e-4)

@@ -10,6 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fusion import step as stepping
+from fusion.heads import HEADS
 from fusion.model import ModelSettings, build_model
 from fusion.ranks import Ranks
 from fusion.settings import Recipe
@@ -254,7 +255,7 @@ def test_the_watch_on_waiting_sees_what_waits(wait):
 
 
 @pytest.mark.parametrize("parts", [1, 2])
-@pytest.mark.parametrize("head", ["concat", "mean"])
+@pytest.mark.parametrize("head", HEADS)
 def test_a_step_waits_for_nothing_from_its_clips_on_their_way_to_the_device_until_its_end(
     toy, monkeypatch, parts, head
 ):

@@ -15,7 +15,9 @@ def make(tower: str) -> Encoder:
 
 @pytest.mark.parametrize("tower", KINDS)
 def test_the_feature_is_the_mean_of_the_sequence(tower):
-    encoded = make(tower).eval()(torch.randn(3, *KINDS[tower][1]))
+    encoder, clips = make(tower).eval(), torch.randn(3, *KINDS[tower][1])
+    encoded = encoder(clips)
+    torch.testing.assert_close(encoded.tower, encoder.tower(clips))
     assert encoded.sequence.shape[0] == 3 and encoded.sequence.shape[2] == 12
     assert encoded.sequence.shape[1] > 1
     torch.testing.assert_close(encoded.feature, encoded.sequence.mean(dim=1))

@@ -216,7 +216,7 @@ def test_the_map_is_not_rounded_in_mixed_precision():
     batch = Batch({"rgb": {"frames": picture.contiguous(), "map": maps}}, {"rgb": here}, {"rgb": row}, row, row, clip)
     seen = []
     model = build_model(ModelSettings(width=2, feature=4), streams=("rgb",), classes=2, parameters={})
-    model.register_forward_pre_hook(lambda _, given: seen.append(given[0]["rgb"]))
+    model.encoders["rgb"].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     with pytest.MonkeyPatch.context() as patch:
         answer(model, [batch], [("rgb",)], videos=1, classes=2, device=torch.device("cpu"))
         patch.setattr("fusion.predict.mixed_precision", lambda _: torch.autocast("cpu", torch.bfloat16))

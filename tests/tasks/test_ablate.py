@@ -219,7 +219,7 @@ def test_all_seven_subsets_read_by_workers_though_few_videos_are_judged(tmp_path
         ({"subsets": ("rgb+smell",)}, "unknown stream 'smell'"),
         ({"subsets": ("flow",)}, "flow, which is no subset of rgb,audio"),
         ({"subsets": ("rgb", "rgb+flow")}, "rgb\\+flow"),
-        ({"recipe": replace(ONCE, model=replace(ONCE.model, head="gated"))}, "unknown head 'gated'"),
+        ({"recipe": replace(ONCE, model=replace(ONCE.model, head="tail"))}, "unknown head 'tail'"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_named(settings, tmp_path, wrong, says):

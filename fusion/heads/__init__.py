@@ -1,0 +1,22 @@
+"""Fusion heads: what the streams that are there say, in; one answer, out.
+
+Every head is made with the same four settings and asked in the same way; none knows a stream by name, and none looks
+at what an absent stream holds. A new one is a class in a file here and an entry in HEADS.
+"""
+
+from fusion.heads.attention import Attention
+from fusion.heads.binding import Binding
+from fusion.heads.concat import Concat
+from fusion.heads.gated import Gated
+from fusion.heads.lowrank import LowRank
+from fusion.heads.mean import Mean, Weighted
+
+HEADS = {
+    "concat": Concat,
+    "mean": Mean,
+    "weighted": Weighted,
+    "gated": Gated,
+    "attention": Attention,
+    "lowrank": LowRank,
+    "binding": Binding,
+}

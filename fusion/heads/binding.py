@@ -1,0 +1,48 @@
+"""Fusion moment by moment, before what follows in time is summed up."""
+
+import torch
+from einops import rearrange, repeat
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool1d
+
+from fusion.heads.encoding import Encoding, Mask, visible
+
+WINDOWS = 8  # of time, that a clip is divided into
+
+
+class Binding(nn.Module):
+    """The towers' sequences joined at each time step, then one LSTM over the joined one.
+
+    Kazakos et al. 2019, section 3: streams are joined within a window of time, by weights that all windows share,
+    before time is aggregated; theirs is aggregated by a mean, ours by an LSTM and the mean of its output. The clip of
+    each stream, however many steps it has, is divided into WINDOWS, and what lies in a window is averaged; so the
+    streams are aligned by the place in their clips, and the clip of one that covers more seconds is squeezed. An
+    absent stream's place holds zeros, and a flag says that it is absent.
+    """
+
+    def __init__(self, *, channels: dict[str, int], feature: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.streams = tuple(channels)
+        self.dropout = nn.Dropout(dropout)
+        self.lstm = nn.LSTM(sum(channels.values()) + len(channels), feature, batch_first=True)
+        self.classify = nn.Sequential(nn.Dropout(dropout), nn.Linear(feature, classes))
+
+    def forward(self, encoding: Encoding, present: Mask) -> Tensor:
+        """towers {(B, T', C)}, present {(B,)} → (B, K)"""
+        return self.classify(self.join(encoding, present).mean(dim=1))
+
+    def join(self, encoding: Encoding, present: Mask) -> Tensor:
+        """→ (B, WINDOWS, D), the LSTM's sequence"""
+        shown = visible(encoding.towers, present, self.streams)
+        windows = torch.cat([_windows(part) for part in shown], dim=2)
+        if not len(windows):  # one of several processes may have no rows, which an LSTM cannot do
+            return windows.new_zeros(0, WINDOWS, self.lstm.hidden_size)
+        flags = torch.stack([present[name] for name in self.streams], dim=1).to(windows.dtype)
+        steps = torch.cat([self.dropout(windows), repeat(flags, "b s -> b w s", w=WINDOWS)], dim=2)
+        return self.lstm(steps)[0]
+
+
+def _windows(sequence: Tensor) -> Tensor:
+    """(B, T', C) → (B, WINDOWS, C)"""
+    by_channel = rearrange(sequence, "b t c -> b c t")
+    return rearrange(adaptive_avg_pool1d(by_channel, WINDOWS), "b c w -> b w c")

@@ -1,0 +1,48 @@
+"""What a head is given, and how it leaves out what is not there."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+Parts = dict[str, Tensor]  # stream → what it says
+Mask = dict[str, Tensor]  # stream → (B,) bool
+
+
+class Encoding(NamedTuple):
+    """What the encoders make of a batch. T' and C differ from stream to stream."""
+
+    logits: Parts  # (B, K), each stream's own opinion
+    features: Parts  # (B, D), the mean of its sequence
+    sequences: Parts  # (B, T', D), its LSTM's
+    towers: Parts  # (B, T', C), its tower's: what its LSTM is given
+
+
+def visible(parts: Parts, present: Mask, streams: Iterable[str]) -> list[Tensor]:
+    """{(B, ...)}, {(B,)} → the parts of `streams`, (B, ...) each, with zeros where a stream is absent.
+
+    Whatever was there, NaN too, has no influence and gets no gradient.
+    """
+
+    def hide(part: Tensor, there: Tensor) -> Tensor:
+        return part.masked_fill(~there[(..., *[None] * (part.ndim - 1))], 0.0)
+
+    return [hide(parts[name], present[name]) for name in streams]
+
+
+def joined(parts: Parts, present: Mask, streams: Iterable[str]) -> Tensor:
+    """{(B, D)}, {(B,)} → (B, streams · (D + 1)): the visible parts, then a flag a stream: zeros could be a feature."""
+    shown = visible(parts, present, streams)
+    flags = torch.stack([present[name] for name in streams], dim=1)
+    return torch.cat([*shown, flags.to(shown[0].dtype)], dim=1)
+
+
+def perceptron(inputs: int, *, feature: int, classes: int, dropout: float) -> nn.Sequential:
+    """(B, inputs) → (B, K), with one hidden layer of 2 D."""
+    return nn.Sequential(
+        nn.Linear(inputs, 2 * feature),
+        nn.ReLU(inplace=True),
+        nn.Dropout(dropout),
+        nn.Linear(2 * feature, classes),
+    )

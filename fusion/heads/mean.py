@@ -1,0 +1,54 @@
+"""Late fusion by averaging the streams' own logits."""
+
+import torch
+from torch import Tensor, nn
+
+from fusion.heads.encoding import Encoding, Mask, Parts, visible
+
+
+def weighted_mean(logits: Parts, present: Mask, weights: dict[str, Tensor]) -> Tensor:
+    """{(B, K)}, {(B,)}, {()} → (B, K): the weighted mean over the streams that are there; zeros where none is.
+
+    The weights are positive; those of absent streams go to the others in proportion.
+    """
+    shown = visible(logits, present, weights)
+    total = sum(weight * part for weight, part in zip(weights.values(), shown, strict=True))
+    share = sum(weight * present[name] for name, weight in weights.items())
+    return total / torch.where(share > 0, share, 1.0)[:, None]
+
+
+class Mean(nn.Module):
+    """The mean of the present streams' own logits: nothing is learned here."""
+
+    def __init__(self, *, channels: dict[str, int], feature: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.streams = tuple(channels)
+
+    def forward(self, encoding: Encoding, present: Mask) -> Tensor:
+        """logits {(B, K)}, present {(B,)} → (B, K); zeros where no stream is present"""
+        one = encoding.logits[self.streams[0]].new_ones(())
+        return weighted_mean(encoding.logits, present, dict.fromkeys(self.streams, one))
+
+
+class Weighted(nn.Module):
+    """A weight a stream and a temperature for all (Guo et al. 2017, section 4.2), fitted on validation answers.
+
+    In training it is the mean; fusion.fitting sets the weights, which are buffers: saved with the model, not learned
+    from the clips that the streams were trained on and are too sure of.
+    """
+
+    def __init__(self, *, channels: dict[str, int], feature: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.streams = tuple(channels)
+        self.register_buffer("weights", torch.ones(len(channels)))
+        self.register_buffer("temperature", torch.ones(()))
+
+    def forward(self, encoding: Encoding, present: Mask) -> Tensor:
+        """logits {(B, K)}, present {(B,)} → (B, K); zeros where no stream is present"""
+        weights = torch.ones_like(self.weights) if self.training else self.weights
+        mean = weighted_mean(encoding.logits, present, dict(zip(self.streams, weights, strict=True)))
+        return mean if self.training else mean / self.temperature
+
+    def set_weights(self, weights: dict[str, float], temperature: float) -> None:
+        self.weights.copy_(torch.tensor([weights[name] for name in self.streams]))
+        self.temperature.fill_(temperature)
