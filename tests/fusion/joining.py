@@ -1,6 +1,7 @@
-"""What one of several processes does in test_ranks.py: python -m tests.fusion.joining STORE OUT"""
+"""What one of several processes does in test_ranks.py: python -m tests.fusion.joining STORE OUT [STREAM=TOWER ...]"""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,20 +23,23 @@ RECIPE = Recipe(clip=CLIP, model=MODEL, stream_dropout=0.0, batch=7)
 ALL = subsets(tuple(STREAMS))
 
 
-def train(store: Store, ranks: Ranks, *, parts: int = 1, epochs: int = 2) -> dict:
+def train(
+    store: Store, ranks: Ranks, *, parts: int = 1, epochs: int = 2, towers: tuple[str, ...] = MODEL.towers
+) -> dict:
     """A few steps without chance: losses, clips, gradients after each, buffers, weights; answers to all videos."""
     real = stepping.prepare
     stepping.prepare = lambda batch, training: real(batch, training=False)
     try:
-        return _train(store, ranks, parts, epochs)
+        return _train(store, ranks, parts, epochs, towers)
     finally:
         stepping.prepare = real
 
 
-def _train(store: Store, ranks: Ranks, parts: int, epochs: int) -> dict:
+def _train(store: Store, ranks: Ranks, parts: int, epochs: int, towers: tuple[str, ...]) -> dict:
     torch.manual_seed(0)
     streams = tuple(STREAMS)
-    model = build_model(MODEL, streams=streams, classes=len(store.classes), parameters=store.parameters).train()
+    settings = replace(MODEL, towers=towers)
+    model = build_model(settings, streams=streams, classes=len(store.classes), parameters=store.parameters).train()
     # at a small rate: AdamW makes large steps of what rounding makes of gradients near zero
     step = Step(model, lr=1e-4, weight_decay=0.05, steps=20, device=torch.device("cpu"), ranks=ranks)
     shared = {"streams": streams, "classes": store.classes, "clip": CLIP}
@@ -81,4 +85,5 @@ def _train(store: Store, ranks: Ranks, parts: int, epochs: int) -> dict:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with Ranks() as ranks:
-        torch.save(train(Store(sys.argv[1]), ranks), Path(sys.argv[2]) / f"{ranks.rank}.pt")
+        towers = tuple(sys.argv[3:]) or MODEL.towers
+        torch.save(train(Store(sys.argv[1]), ranks, towers=towers), Path(sys.argv[2]) / f"{ranks.rank}.pt")
