@@ -1,6 +1,8 @@
 """torchvision's video networks as towers, for who has torchvision: an optional extra."""
 
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from functools import partial
 
 import torch
@@ -8,7 +10,7 @@ from einops import reduce
 from torch import Tensor, nn
 from torch.nn import functional
 
-from preprocess.errors import UserError, one_line
+from preprocess.errors import UserError
 from streams.norm import BatchNorm
 
 
@@ -70,11 +72,12 @@ def kinetics_weights(tower: nn.Module) -> dict[str, Tensor]:
 
     weights = get_model_weights(tower.name).KINETICS400_V1
     try:
-        return weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except Exception as error:  # no network, a proxy, a full disk, another sum
-        why = one_line(str(error)) or type(error).__name__
+        with redirect_stderr(sys.stdout):  # torch.hub says there that it downloads, which is no error
+            return weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except Exception as error:  # no network, a proxy, a full disk, another sum, a damaged file in the cache
+        why = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(
-            f"{weights.url} could not be downloaded ({why}): download it elsewhere, and give its path for kinetics"
+            f"{weights.url} could not be downloaded or read ({why}): fetch it elsewhere, and give its path for kinetics"
         ) from error
 
 

@@ -99,6 +99,15 @@ def test_the_command_line_answers_a_wrong_init_with_one_line_and_leaves_no_folde
         assert not (tmp_path / "run").exists()
 
 
+@needs_torchvision
+def test_without_a_network_kinetics_is_one_line(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    small = ["--data", store.path, "--run", tmp_path / "run", "--streams", "rgb", "--towers", "rgb=s3d"]
+    result = run("train", *small, "--init", "rgb=kinetics", cwd=tmp_path)
+    assert_one_line_error(result, "could not be downloaded", "s3d-", ".pth", "give its path for kinetics")
+
+
 @pytest.mark.slow
 @needs_torchvision
 @pytest.mark.parametrize("name", BORROWED)

@@ -114,6 +114,6 @@ def test_where_they_cannot_be_downloaded_one_line_says_what_else_to_do(monkeypat
         raise OSError("<urlopen error\n[Errno -2] Name or service not known>")
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
-    with pytest.raises(UserError, match=r"r3d_18-\w+\.pth could not be downloaded .*give its path") as caught:
+    with pytest.raises(UserError, match=r"r3d_18-\w+\.pth could not be downloaded or read .*give its path") as caught:
         kinetics_weights(create_tower("r3d_18", channels=3, width=4))
     assert "\n" not in str(caught.value)
