@@ -88,6 +88,6 @@ def _tensors(path: Path, saved: object) -> Weights:
     """The dictionary of tensors that `saved` is, or holds under one of the usual names."""
     candidates = [saved, *(saved.get(name) for name in NESTED)] if isinstance(saved, dict) else []
     for one in candidates:
-        if isinstance(one, dict) and one and all(isinstance(value, Tensor) for value in one.values()):
+        if one and isinstance(one, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in one.items()):
             return one
     raise UserError(f"{path} holds no dictionary of tensors by name: save a model's state_dict()")

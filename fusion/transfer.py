@@ -86,8 +86,9 @@ def load_encoder(encoder: Encoder, weights: Weights, *, stream: str, source: str
         if anchor.startswith(inner) and f".{name}".endswith(f".{anchor.removeprefix(inner)}")
     ]
     if not matches:
+        usual = anchor.removeprefix(next(inner for inner in reversed(INNER) if anchor.startswith(inner)))
         raise UserError(
-            f"--init: nothing in {source} fits {stream}: names that end in {anchor.removeprefix('tower.')} were "
+            f"--init: nothing in {source} fits {stream}: names that end in {usual} were "
             f"expected, it has {', '.join(list(weights)[:2]) or 'none'}; is --towers {stream}=… that of the file?"
         )
     best = max(matches, key=lambda match: (f"encoders.{stream}." in match.root, len(match.taken)))

@@ -170,6 +170,13 @@ def test_a_file_of_torchvision_gives_torchvisions_features(tmp_path, name):
 
 
 @needs_torchvision
+def test_a_file_of_another_network_of_torchvision_is_one_line(tmp_path):
+    torch.save(network("s3d").state_dict(), tmp_path / "w.pth")
+    says = r"nothing in .*w\.pth fits rgb: names that end in stem\.0\.weight were expected, it has features\.0"
+    refused((f"rgb={tmp_path / 'w.pth'}",), says, towers=("rgb=r3d_18",))
+
+
+@needs_torchvision
 def test_kinetics_is_what_torchvision_downloads(monkeypatch):
     monkeypatch.setattr(
         "torchvision.models._api.load_state_dict_from_url", lambda *_, **__: network("s3d").state_dict()
@@ -238,7 +245,7 @@ def test_files_that_are_not_weights_are_one_line(tmp_path):
     refused((f"rgb={tmp_path / 'empty'}",), "no best.safetensors")
     (tmp_path / "w.npz").write_bytes(b"")
     refused((f"rgb={tmp_path / 'w.npz'}",), r"weights are read from \.safetensors, \.pt and \.pth")
-    for value in ({"epoch": 3}, [torch.zeros(3)], {}, torch.zeros(3)):
+    for value in ({"epoch": 3}, [torch.zeros(3)], {}, torch.zeros(3), {0: torch.zeros(3)}):
         torch.save(value, tmp_path / "w.pt")
         refused((f"rgb={tmp_path / 'w.pt'}",), "no dictionary of tensors by name")
 
