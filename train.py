@@ -2,6 +2,7 @@
 
     python train.py --streams rgb,flow,audio            # reads out.h5, writes runs/rgb+flow+audio
     python train.py --streams audio --data other.h5 --epochs 10 --run runs/ears
+    python train.py --init runs/ears rgb=kinetics --towers rgb=r3d_18   # encoders that learned before
     python train.py --run runs/ears --resume            # go on after an interruption, from the last checkpoint
     torchrun --nproc-per-node 8 -- train.py --batch 256 # the same on eight GPUs: 32 clips a step on each
 
@@ -40,6 +41,7 @@ from fusion.ranks import Ranks
 from fusion.settings import TrainSettings, check, default_run, read_settings, read_split, resume_settings
 from fusion.step import Step
 from fusion.stopping import Stopping
+from fusion.transfer import initialise
 from preprocess.command import available_cores, parse_command, run_command
 from preprocess.errors import UserError
 from preprocess.lock import only_one
@@ -72,6 +74,7 @@ def train(settings: TrainSettings, on_epoch: Callable[[dict], bool] = lambda row
         device = choose_device(machine.device, ranks.local)
         torch.manual_seed(settings.seed)
         model = build_model(recipe.model, streams=streams, classes=len(store.classes), parameters=store.parameters)
+        loaded = [] if settings.resume else initialise(model, settings.init)
         model = model.to(device)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         workers = min(8, available_cores()) if device.type == "cuda" else 1
@@ -94,11 +97,13 @@ def train(settings: TrainSettings, on_epoch: Callable[[dict], bool] = lambda row
             state = restore(checkpoints.load(), model, step)
         elif ranks.first:
             write_json(run / "split.json", asdict(split))
-            store_facts = {"classes": store.classes, "parameters": store.parameters}
-            write_json(run / "settings.json", {"settings": asdict(settings)} | store_facts)
+            facts = {"classes": store.classes, "parameters": store.parameters, "init": [asdict(one) for one in loaded]}
+            write_json(run / "settings.json", {"settings": asdict(settings)} | facts)
         note = compile_encoders(model, device, machine.compile)
         if ranks.first:
             print(f"{run}: {subset_name(streams)}, {len(store.classes)} classes, {parameters / 1e6:.1f} M parameters")
+            for line in (line for one in loaded for line in one.lines()):
+                print(line)
             print(f"split: {len(train_set)} videos train, {len(val_set)} validate; {split.how}")
             precision = "bfloat16" if device.type == "cuda" else "float32"
             print(f"device: {device_name(device)}, {precision}{note}; {workers} reading processes")

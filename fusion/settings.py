@@ -73,6 +73,9 @@ class TrainSettings:
     """folder of the run; the default is named after the streams, below runs/"""
     seed: int = 0
     """of the weights, the clips and their augmentation"""
+    init: tuple[str, ...] = ()
+    """encoders to start from: runs or files of weights (.safetensors, .pt, .pth). PATH is for every stream that it has,
+    STREAM=PATH for one; STREAM=kinetics downloads torchvision's, for its towers"""
     resume: bool = False
     """go on with the run, with the settings that it was started with"""
     recipe: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
@@ -144,6 +147,7 @@ def read_settings(run: Path) -> tuple[TrainSettings, dict]:
         nested = {
             "data": Path(values["data"]),
             "run": run,
+            "init": tuple(values.get("init", ())),
             "recipe": Recipe(**recipe | {"clip": ClipSettings(**recipe["clip"]), "model": model}),
             "machine": Machine(**values["machine"]),
         }

@@ -3,6 +3,7 @@
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class BatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -10,7 +11,8 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
 
     Among several processes the sums over their rows are added up, forward and backward, so that the result is that of
     one process with all rows, and a process may have none of them. PyTorch's own SyncBatchNorm needs CUDA, and rows in
-    every process.
+    every process. A single value a channel, which varies by nothing, is normed by the running statistics, where
+    PyTorch's raises an error: a small clip may be alone in its batch.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -19,7 +21,7 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, ...) → (B, C, ...)"""
         if not (self.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-            return super().forward(input) if len(input) or not self.training else input
+            return self._alone(input)
         axes = [axis for axis in range(input.ndim) if axis != 1]
         exact = input.float()
         count = exact.new_tensor([float(exact.numel() // exact.shape[1])])
@@ -29,13 +31,22 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
         mean = sums / count
         variance = (squares / count - mean * mean).clamp(min=0)
         with torch.no_grad():
-            weight = self.momentum * (rows > 0)  # where nobody has a row there is nothing to learn from
-            self.num_batches_tracked.add_((rows > 0)[0])
+            weight = self.momentum * (rows > 1)  # one value varies by nothing, and none is nothing to learn from
+            self.num_batches_tracked.add_((rows > 1)[0])
             self.running_mean.lerp_(mean, weight.expand_as(mean))
             self.running_var.lerp_(variance * count / (count - 1).clamp(min=1), weight.expand_as(mean))
+        mean = torch.where(rows > 1, mean, self.running_mean)
+        variance = torch.where(rows > 1, variance, self.running_var)
         shape = [1, -1, *[1] * (input.ndim - 2)]
         scale = self.weight * torch.rsqrt(variance + self.eps)
         return (exact * scale.view(shape) + (self.bias - mean * scale).view(shape)).to(input.dtype)
+
+    def _alone(self, input: Tensor) -> Tensor:
+        """In one process."""
+        if not self.training or input.numel() > self.num_features:
+            return super().forward(input)
+        mean, variance = self.running_mean.clone(), self.running_var.clone()  # the next step changes them in place
+        return functional.batch_norm(input, mean, variance, self.weight, self.bias, eps=self.eps)
 
 
 class _AddUp(torch.autograd.Function):

@@ -17,7 +17,7 @@ NOISE = 0.02  # largest standard deviation, of a range of 1
 class Rgb:
     """Pictures: (T, S, S, 3) uint8, S the stored short side, and a map to the crop → (B, 3, T, H, W) in -1…1."""
 
-    towers = ("conv3d", "r2plus1d")
+    towers = ("conv3d", "r2plus1d", "r3d_18", "r2plus1d_18", "s3d")
 
     def channels(self, parameters: dict) -> int:
         return 3

@@ -5,6 +5,7 @@ from einops import reduce
 from torch import Tensor, nn
 
 from streams.norm import BatchNorm
+from streams.torchvision_towers import r2plus1d_18, r3d_18, s3d
 
 VISUAL_GROWTH = (1, 2, 4, 8)  # channels of the four stages, in widths
 AUDIO_GROWTH = (4, 4, 8)
@@ -74,11 +75,17 @@ TOWERS = {
     "conv3d": VisualTower,
     "r2plus1d": lambda **settings: VisualTower(**settings, convolution=r2plus1d),
     "conv1d": AudioTower,
+    "r3d_18": r3d_18,
+    "r2plus1d_18": r2plus1d_18,
+    "s3d": s3d,
 }
 
 
 def create_tower(name: str, *, channels: int, width: int) -> nn.Module:
-    """The tower called `name`; its attribute `features` is D."""
+    """The tower called `name`; its attribute `features` is D.
+
+    Raises UserError for one of torchvision's where torchvision is not installed.
+    """
     return TOWERS[name](channels=channels, width=width)
 
 

@@ -1,4 +1,4 @@
-"""A training machine may lack what only extraction needs."""
+"""A training machine may lack what only extraction needs, and what is an extra."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from tests.stores import make_store, three_bit
 
 BLOCK = """
 import sys
-BLOCKED = ("av", "librosa", "cv2")
+BLOCKED = ("av", "librosa", "cv2", "torchvision")
 class Block:
     def find_spec(self, name, path=None, target=None):
         if name in BLOCKED or name.startswith(tuple(f"{blocked}." for blocked in BLOCKED)):
@@ -23,11 +23,11 @@ def run_without(code: str, *arguments: object) -> subprocess.CompletedProcess:
 
 
 def test_the_block_blocks():
-    for name in ("av", "librosa", "cv2"):
+    for name in ("av", "librosa", "cv2", "torchvision"):
         assert "is not on this machine" in run_without(f"import {name}").stderr
 
 
-def test_training_needs_neither_pyav_nor_librosa_nor_opencv(tmp_path):
+def test_training_needs_neither_pyav_nor_librosa_nor_opencv_nor_torchvision(tmp_path):
     store = make_store(tmp_path / "s.h5", three_bit(24))
     code = """
 import train

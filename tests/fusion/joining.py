@@ -1,4 +1,4 @@
-"""What one of several processes does in test_ranks.py: python -m tests.fusion.joining STORE OUT HEAD"""
+"""What one of several processes does in test_ranks.py, tests.fusion.joining STORE OUT HEAD [STREAM=TOWER …]"""
 
 import sys
 from dataclasses import replace
@@ -24,20 +24,19 @@ RECIPE = Recipe(clip=CLIP, model=MODEL, stream_dropout=0.0, batch=7)
 ALL = subsets(tuple(STREAMS))
 
 
-def train(store: Store, ranks: Ranks, *, head: str = "concat", parts: int = 1, epochs: int = 2) -> dict:
+def train(store: Store, ranks: Ranks, *, parts: int = 1, epochs: int = 2, model: ModelSettings = MODEL) -> dict:
     """A few steps without chance: losses, clips, gradients after each, buffers, weights; answers to all videos."""
     real = stepping.prepare
     stepping.prepare = lambda batch, training: real(batch, training=False)
     try:
-        return _train(store, ranks, head, parts, epochs)
+        return _train(store, ranks, parts, epochs, model)
     finally:
         stepping.prepare = real
 
 
-def _train(store: Store, ranks: Ranks, head: str, parts: int, epochs: int) -> dict:
+def _train(store: Store, ranks: Ranks, parts: int, epochs: int, settings: ModelSettings) -> dict:
     torch.manual_seed(0)
     streams = tuple(STREAMS)
-    settings = replace(MODEL, head=head)
     model = build_model(settings, streams=streams, classes=len(store.classes), parameters=store.parameters).train()
     # at a small rate: AdamW makes large steps of what rounding makes of gradients near zero
     step = Step(model, lr=1e-4, weight_decay=0.05, steps=20, device=torch.device("cpu"), ranks=ranks)
@@ -81,4 +80,5 @@ def _train(store: Store, ranks: Ranks, head: str, parts: int, epochs: int) -> di
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with Ranks() as ranks:
-        torch.save(train(Store(sys.argv[1]), ranks, head=sys.argv[3]), Path(sys.argv[2]) / f"{ranks.rank}.pt")
+        model = replace(MODEL, head=sys.argv[3], towers=tuple(sys.argv[4:]) or MODEL.towers)
+        torch.save(train(Store(sys.argv[1]), ranks, model=model), Path(sys.argv[2]) / f"{ranks.rank}.pt")

@@ -13,6 +13,7 @@ from streams import STREAMS
 from streams.batch import ClipDataset
 from streams.clip import ClipSettings
 from streams.towers import TOWERS, create_tower
+from tests.borrowed import BORROWED, maybe
 from tests.stores import Spec, make_store
 from tests.streams.reading import read, stack
 
@@ -25,7 +26,7 @@ def parameters(module: nn.Module) -> int:
 
 
 def test_every_tower_is_tried_here():
-    assert set(TOWERS) == {*VISUAL, "conv1d"}
+    assert set(TOWERS) == {*VISUAL, "conv1d", *BORROWED}
 
 
 @pytest.mark.parametrize("name", VISUAL)
@@ -47,7 +48,7 @@ def test_the_audio_tower_takes_any_length(rows):
     assert tower(torch.randn(2, 16, rows)).shape == (2, ceil(rows / 8), tower.features)
 
 
-@pytest.mark.parametrize("name", TOWERS)
+@pytest.mark.parametrize("name", maybe(TOWERS))
 @torch.no_grad()
 def test_clips_of_a_batch_do_not_mix(name):
     torch.manual_seed(0)
@@ -58,7 +59,7 @@ def test_clips_of_a_batch_do_not_mix(name):
         torch.testing.assert_close(together[row : row + 1], tower(batch[row : row + 1]), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", TOWERS)
+@pytest.mark.parametrize("name", maybe(TOWERS))
 def test_every_edge_of_an_odd_clip_reaches_the_features(name):
     torch.manual_seed(0)
     tower = create_tower(name, channels=4, width=4).eval()
