@@ -5,6 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from preprocess.errors import UserError
+from preprocess.index import Video
+from streams.split import group_videos
+
+UNITS = ("group", "video")
 RESAMPLES = 10_000
 BLOCK = 1 << 24  # counts that are drawn together
 
@@ -43,3 +48,16 @@ def paired_bootstrap(
     tail = (1 - level) / 2
     low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
     return Interval(mean, float(low), float(high))
+
+
+def units_of(videos: Sequence[Video], *, by: str = "group") -> list[int]:
+    """The number of each video's unit: its group (a video without one is its own), or each video by itself.
+
+    Raises UserError for a unit that there is not.
+    """
+    if by not in UNITS:
+        raise UserError(f"unknown unit '{by}': use {' or '.join(UNITS)}")
+    if by == "video":
+        return list(range(len(videos)))
+    number = {video.path: unit for unit, members in enumerate(group_videos(videos)) for video in members}
+    return [number[video.path] for video in videos]
