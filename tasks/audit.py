@@ -147,9 +147,16 @@ def audit_table(result: dict) -> tuple[list[str], list[list[str]]]:
     ]
     for kind, found in result["shortcuts"].items():
         low, high = found["gain"]["low"], found["gain"]["high"]
-        interval = "one group only" if low is None else f"{100 * low:+.1f} to {100 * high:+.1f} points above the prior"
-        rows.append([f"{kind} alone" if kind in FACTS else kind, f"{found['top1']:.1%}", interval])
+        interval = "one group: no interval" if low is None else f"{signed_points(low)} to {signed_points(high)} points"
+        rows.append(
+            [f"{kind} alone" if kind in FACTS else kind, f"{found['top1']:.1%}", f"above the prior: {interval}"]
+        )
     return ["audit", "top-1", "found"], rows
+
+
+def signed_points(share: float) -> str:
+    """-0.0312 → '−3.1'"""
+    return f"{round(100 * share, 1) + 0.0:+.1f}".replace("-", "−")
 
 
 def print_audit(result: dict) -> None:
