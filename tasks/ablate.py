@@ -10,11 +10,10 @@ stream is worth (Shapley values), how far fusion is ahead of each control (paire
 the split.
 
 Interrupted, the same command goes on. A run's folder is named after all that decides what the run learns: other
-settings are trained beside it, the old ones are found again, and ablations with the same --out share their runs.
+settings are trained beside it, the old ones are found again, and ablations with the same --runs share them.
 """
 
 import json
-from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -35,7 +34,7 @@ from preprocess.table import print_table
 from streams import parse_streams, subset_name, subsets
 from streams.split import Split, split_videos
 from tasks.ablation_runs import trained_run
-from tasks.audit import audit_run, print_audit
+from tasks.audit import audit_split, print_audit
 from tasks.bootstrap import units_of
 from tasks.controls import Opinion, cross_fitted_opinion, mean_opinion, opinion, weighted_opinion
 from tasks.evaluate import ask
@@ -60,7 +59,9 @@ class AblateSettings:
     seeds: int = 1
     """runs of each subset, with other weights and clips but the same split"""
     out: Path = Path("runs/ablation")
-    """folder for the runs, table.md, table.csv, table.tex, ablation.png and ablation.json"""
+    """folder for table.md, table.csv, table.tex, ablation.png and ablation.json"""
+    runs: Path | None = None
+    """folder for the runs, which several ablations may share; the default is the same"""
     views: int = 5
     """clips a video when judging"""
     bootstrap_by: str = "group"
@@ -74,14 +75,23 @@ class AblateSettings:
 
 @dataclass(frozen=True)
 class Judging:
-    """The videos that all models are judged on, and those on which what a control needs is chosen."""
+    """The videos that all models are judged on, and those on which what a control needs is chosen and fitted."""
 
     videos: list[Video]
     which: str  # they are, in a sentence
     labels: torch.Tensor  # (N,)
-    held: list[Video]  # none where the validation videos are judged
+    units: list[int]  # (N,): videos of one unit are drawn together
+    held: list[Video]  # the validation videos; none where these are judged themselves
     held_labels: torch.Tensor
-    units: list[int]  # (N,), which are drawn together
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one seed's models make of the videos."""
+
+    judging: Judging
+    rights: dict[str, dict[str, np.ndarray]]  # method → subset → (N,) bool
+    singles: dict[str, float]  # stream → the top-1 by which the best single stream is chosen
 
 
 def ablate(settings: AblateSettings) -> dict:
@@ -100,33 +110,16 @@ def ablate(settings: AblateSettings) -> dict:
     # what cannot be is to be known now, not after the runs that can
     units_of([], by=settings.bootstrap_by)
     build_model(settings.recipe.model, streams=streams, classes=len(store.classes), parameters=store.parameters)
-    rights: dict[str, dict[str, list[np.ndarray]]] = {method: defaultdict(list) for method in METHODS}
-    singles: dict[str, list[float]] = defaultdict(list)
-    for seed in range(settings.seeds):
-        alone: dict[str, Opinion] = {}
-        held: dict[str, Opinion] = {}
-        for subset in chosen:
-            name = subset_name(subset)
-            print(f"\n── {name}, seed {seed}")
-            run = _run(settings, store, split, subset, seed)
-            judging = _judging(run, store, settings.bootstrap_by)
-            names = subsets(streams) if subset == streams else [subset]
-            answers = ask(run, store, judging.videos, names, views=settings.views)
-            rights["trained"][name].append(opinion(answers, name).right(judging.labels))
-            for part in names if subset == streams else ():
-                rights["joint"][subset_name(part)].append(opinion(answers, subset_name(part)).right(judging.labels))
-            if len(subset) == 1:
-                alone[name] = opinion(answers, name)
-                if judging.held:
-                    held[name] = opinion(ask(run, store, judging.held, [subset], views=settings.views), name)
-                singles[name].append(_top1(held.get(name, alone[name]), judging, held=name in held))
-        for subset in subsets(streams):
-            if len(subset) > 1 and all(name in alone for name in subset):
-                for method, joined in _joined(alone, held, subset, judging).items():
-                    rights[method][subset_name(subset)].append(joined.right(judging.labels))
-    found = {method: {name: np.stack(right) for name, right in parts.items()} for method, parts in rights.items()}
-    tops = top1s(found)
-    audited = audit_run(run, store, judging.videos)
+    audited = audit_split(store, split)
+    print_audit(audited)
+    seeds = [_one_seed(settings, store, split, chosen, seed) for seed in range(settings.seeds)]
+    judging = seeds[-1].judging
+    rights = {
+        method: {name: np.stack([one.rights[method][name] for one in seeds]) for name in seeds[0].rights[method]}
+        for method in METHODS
+    }
+    singles = {name: [one.singles[name] for one in seeds] for name in seeds[0].singles}
+    tops = top1s(rights)
     result = {
         "data": str(store.path),
         "which": judging.which,
@@ -139,7 +132,7 @@ def ablate(settings: AblateSettings) -> dict:
         "fitted_on": "the validation videos" if judging.held else "the judged videos of other groups, in five parts",
         "empty": audited["prior"],
         "shapley": values_of_streams(tops, streams, audited["prior"]),
-        "differences": differences(found, singles, streams, judging.units),
+        "differences": differences(rights, singles, streams, judging.units),
         "bootstrap_by": settings.bootstrap_by,
         "audit": audited,
     }
@@ -155,10 +148,36 @@ def _chosen(settings: AblateSettings, streams: tuple[str, ...]) -> list[tuple[st
     return [subset for subset in subsets(streams) if subset in chosen]
 
 
-def _run(settings: AblateSettings, store: Store, split: Split, subset: tuple[str, ...], seed: int) -> Run:
-    given = {"streams": subset, "seed": seed, "recipe": settings.recipe, "machine": settings.machine}
-    folder = trained_run(settings.out, store, split, **given)
-    return load_run(folder, weights="best" if _any_test(store) else "last", device=settings.machine.device)
+def _one_seed(settings: AblateSettings, store: Store, split: Split, chosen: list[tuple[str, ...]], seed: int) -> Judged:
+    """Train and judge a model for each of the chosen subsets, then what separate models say together."""
+    streams, any_test = parse_streams(settings.streams), _any_test(store)
+    rights: dict[str, dict[str, np.ndarray]] = {method: {} for method in METHODS}
+    alone: dict[str, Opinion] = {}  # stream → what the model of that stream alone says of the judged videos
+    held: dict[str, Opinion] = {}  # and of those held for fitting
+    for subset in chosen:
+        name = subset_name(subset)
+        print(f"\n── {name}, seed {seed}")
+        given = {"streams": subset, "seed": seed, "recipe": settings.recipe, "machine": settings.machine}
+        folder = trained_run(settings.runs or settings.out, store, split, **given)
+        run = load_run(folder, weights="best" if any_test else "last", device=settings.machine.device)
+        judging = _judging(run, store, settings.bootstrap_by)
+        asked = subsets(streams) if subset == streams else [subset]
+        answers = ask(run, store, judging.videos, asked, views=settings.views)
+        rights["trained"][name] = opinion(answers, name).right(judging.labels)
+        if subset == streams:
+            parts = map(subset_name, asked)
+            rights["joint"] = {part: opinion(answers, part).right(judging.labels) for part in parts}
+        if len(subset) == 1:
+            alone[name] = opinion(answers, name)
+            if judging.held:
+                held[name] = opinion(ask(run, store, judging.held, [subset], views=settings.views), name)
+    for subset in subsets(streams):
+        if len(subset) > 1 and {*subset} <= alone.keys():
+            for method, joined in _joined(alone, held, subset, judging).items():
+                rights[method][subset_name(subset)] = joined.right(judging.labels)
+    deciding, labels = (held, judging.held_labels) if judging.held else (alone, judging.labels)
+    singles = {name: float(one.right(labels).mean()) for name, one in deciding.items()}
+    return Judged(judging, rights, singles)
 
 
 def _any_test(store: Store) -> bool:
@@ -169,15 +188,10 @@ def _judging(run: Run, store: Store, by: str) -> Judging:
     test = _any_test(store)
     videos, which = choose_videos(run, store, "test" if test else "val")
     held = choose_videos(run, store, "val")[0] if test else []
-
-    def labels(videos: list[Video]) -> torch.Tensor:
-        return torch.tensor([run.classes.index(video.label) for video in videos])
-
-    return Judging(videos, which, labels(videos), held, labels(held), units_of(videos, by=by))
-
-
-def _top1(one: Opinion, judging: Judging, *, held: bool) -> float:
-    return float(one.right(judging.held_labels if held else judging.labels).mean())
+    labels, held_labels = (
+        torch.tensor([run.classes.index(video.label) for video in part], dtype=torch.int64) for part in (videos, held)
+    )
+    return Judging(videos, which, labels, units_of(videos, by=by), held, held_labels)
 
 
 def _joined(
@@ -204,6 +218,8 @@ def _read_ceilings(path: Path | None) -> dict[str, float]:
 
 
 def _write(folder: Path, result: dict) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+
     def write(name: str, text: str) -> None:
         raw = text.encode("utf-8", "backslashreplace")  # names of files may hold bytes that are no UTF-8
         write_aside(folder / name, lambda part: part.write_bytes(raw))

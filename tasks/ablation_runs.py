@@ -8,7 +8,7 @@ from pathlib import Path
 from fusion.checkpoint import Checkpoints
 from fusion.settings import Machine, Recipe, TrainSettings
 from preprocess.store import Store
-from streams import subset_name
+from streams import STREAMS, subset_name
 from streams.split import Split
 from train import train
 
@@ -50,8 +50,6 @@ def trained_run(
 
 def _own_recipe(recipe: Recipe, streams: tuple[str, ...]) -> Recipe:
     """The recipe without the towers of other known streams, which neither can be built nor decide anything."""
-    from streams import STREAMS
-
     others = STREAMS.keys() - {*streams}
     towers = tuple(text for text in recipe.model.towers if text.partition("=")[0] not in others)
     return replace(recipe, model=replace(recipe.model, towers=towers))

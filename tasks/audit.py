@@ -124,10 +124,10 @@ def warnings(result: dict) -> list[str]:
     above = {kind: found for kind, found in result["shortcuts"].items() if found["above"]}
     if above:
         kind, best = max(above.items(), key=lambda item: item[1]["top1"])
-        kind = f"facts of the file ({', '.join(FACTS)})" if kind not in FACTS else kind
+        what = f"{kind} alone" if kind in FACTS else f"what the files say of themselves ({', '.join(FACTS)})"
         lines.append(
-            f"warning: {kind} alone give {best['top1']:.1%} top-1 where the label prior gives {result['prior']:.1%}: "
-            f"a model may be right without seeing or hearing anything"
+            f"warning: from {what} a classifier has {best['top1']:.1%} top-1, from the label prior "
+            f"{result['prior']:.1%}: a model may be right without seeing or hearing anything"
         )
     for key, noun in (("groups", "group"), ("identical", "file")):
         if result[key]:

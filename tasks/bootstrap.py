@@ -40,11 +40,14 @@ def paired_bootstrap(
     mean, count = float(np.mean(differences)), len(sums)
     if count < 2:
         return Interval(mean, None, None)
+    # units alike are drawn alike: how many of each kind come is all that a resample is, and the kinds are few
+    kinds, numbers = np.unique(np.stack([sums.round(12), sizes], axis=1), axis=0, return_counts=True)
     rng, means = np.random.default_rng(seed), []
-    step = max(1, BLOCK // count)
+    step = max(1, BLOCK // len(kinds))
     for begin in range(0, resamples, step):
-        drawn = rng.multinomial(count, np.full(count, 1 / count), size=min(step, resamples - begin))
-        means.append((drawn @ sums) / (drawn @ sizes))
+        drawn = rng.multinomial(count, numbers / count, size=min(step, resamples - begin))
+        total, size = (drawn @ kinds).T
+        means.append(total / size)
     tail = (1 - level) / 2
     low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
     return Interval(mean, float(low), float(high))

@@ -155,7 +155,8 @@ def _cell(values: list[float] | None) -> str:
     if not values:
         return "–"
     mean, deviation = mean_and_deviation(values)
-    return f"{100 * mean:.1f}" if len(values) == 1 else f"{100 * mean:.1f} ± {100 * deviation:.1f}"
+    text = f"{round(100 * mean, 1) + 0.0:.1f}".replace("-", "−")  # a Shapley value may be negative
+    return text if len(values) == 1 else f"{text} ± {100 * deviation:.1f}"
 
 
 def _alignment(column: Sequence[str]) -> str:

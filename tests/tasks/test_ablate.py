@@ -196,9 +196,11 @@ def test_moved_data_are_the_same_data_and_ablations_share_runs(result, settings,
     shutil.copytree(settings.out, out)
     shutil.copy(settings.data, moved)
     before = weights(out)
-    again = ablate(replace(settings, data=moved, out=out, machine=replace(CPU, keep=1), subsets=("rgb",)))
+    other = replace(settings, data=moved, out=tmp_path / "other", runs=out, subsets=("rgb",))
+    again = ablate(replace(other, machine=replace(CPU, keep=1)))
     assert again["top1"]["trained"] == {"rgb": result["top1"]["trained"]["rgb"]}
     assert weights(out) == before
+    assert {path.name for path in other.out.iterdir()} == {*FILES}
 
 
 def test_an_interrupted_ablation_goes_on_and_finds_the_same(result, settings, tmp_path, monkeypatch):

@@ -35,7 +35,7 @@ def result() -> dict:
         "chosen_on": "the validation videos",
         "fitted_on": "the validation videos",
         "empty": 0.125,
-        "shapley": {"trained": {"rgb": [0.4, 0.5], "audio": [0.1, 0.2]}},
+        "shapley": {"trained": {"rgb": [0.4, 0.5], "audio": [-0.1, -0.2]}},
         "differences": [
             {"fused": "rgb+audio", "control": "mean", "points": [0.2, 0.3], "mean": 0.25, "low": -0.05, "high": 0.31},
             {"fused": "rgb+audio", "control": "one", "points": [0.2, 0.3], "mean": 0.25, "low": None, "high": None},
@@ -62,7 +62,7 @@ def test_the_top1_table_has_a_row_a_subset_and_a_column_a_method(result):
 
 def test_the_other_tables_tell_values_differences_and_the_audit(result):
     _, values, differences, audit = tables(result)
-    assert values.rows == [["rgb", "45.0 ± 7.1"], ["audio", "15.0 ± 7.1"]] and "12.5 %" in values.caption
+    assert values.rows == [["rgb", "45.0 ± 7.1"], ["audio", "−15.0 ± 7.1"]] and "12.5 %" in values.caption
     assert differences.rows[0] == ["rgb+audio", "mean", "+25.0 ± 7.1", "−5.0 to +31.0"]
     assert differences.rows[1][3] == "–"
     assert audit.caption.count("warning: ") == 3
