@@ -253,6 +253,22 @@ def test_only_the_subsets_asked_for_are_trained(store, settings, tmp_path):
     assert result["best_single"] == "audio"
 
 
+@pytest.mark.parametrize(
+    ("wanted", "trained", "values", "best"),
+    [
+        ({"streams": "audio"}, ["audio"], {"trained", "joint"}, "audio"),
+        ({"subsets": ("rgb+audio",)}, ["rgb+audio"], {"joint"}, None),
+    ],
+)
+def test_where_little_is_trained_no_more_is_said_than_follows(
+    result, settings, tmp_path, wanted, trained, values, best
+):
+    found = ablate(replace(settings, out=tmp_path, runs=settings.out, seeds=1, **wanted))
+    assert list(found["top1"]["trained"]) == trained
+    assert (set(found["shapley"]), found["best_single"], found["differences"]) == (values, best, [])
+    assert {path.name for path in tmp_path.iterdir()} == {*FILES}
+
+
 @pytest.mark.slow
 def test_all_seven_subsets_read_by_workers_though_few_videos_are_judged(tmp_path):
     """Few: they are read by the program itself, whose OpenCV then runs threads when the next run starts workers."""
