@@ -124,6 +124,7 @@ def test_a_run_is_audited_with_the_videos_of_the_store_that_it_is_judged_on(run_
     trained = [by_path[path] for path in loaded.split.train]
     specs = [
         Spec("copy.mp4", label=trained[0].label, content=trained[0].content, frames=10),
+        Spec("not judged.mp4", label=trained[1].label, content=trained[1].content, split="test", frames=10),
         *(Spec(f"{k}.mp4", label=f"{k:03b}", group="toys", frames=10) for k in range(8)),
     ]
     other = make_store(tmp_path / "other.h5", specs)
