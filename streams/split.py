@@ -58,7 +58,7 @@ def split_videos(videos: Sequence[Video], *, seed: int, name: str = "the store")
 
 def _by_group(videos: list[Video], seed: int, name: str) -> tuple[list[Video], list[Video]]:
     """Move whole groups to validation until each class has its share there, but never a class's last group."""
-    groups = _groups(videos)
+    groups = group_videos(videos)
     order = np.random.default_rng(seed).permutation(len(groups))
     left = defaultdict(int)  # class → groups that still train
     wanted = defaultdict(float)  # class → videos that should still move
@@ -97,7 +97,7 @@ def _by_group(videos: list[Video], seed: int, name: str) -> tuple[list[Video], l
     return [v for group in train for v in group], [v for group in val for v in group]
 
 
-def _groups(videos: list[Video]) -> list[list[Video]]:
+def group_videos(videos: Sequence[Video]) -> list[list[Video]]:
     """Videos that share a group or their very content, in one list each."""
     parent: dict[str, str] = {}
 

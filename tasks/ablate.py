@@ -4,40 +4,46 @@
     python -m tasks.ablate --data out.h5 --seeds 3 --epochs 20        # mean ± standard deviation
     python -m tasks.ablate --data out.h5 --subsets rgb flow rgb+flow
 
-Beside a model trained on each subset stand two controls: the one model of all streams with the others taken away, and
-the mean of models trained on one stream each; and the best single stream. Interrupted, the same command goes on.
+Beside the models trained on each subset stand the controls: the one model of all streams with the others taken away,
+the mean and the fitted weighted mean of models trained on one stream each, and the best single stream. Then what each
+stream is worth (Shapley values), how far fusion is ahead of each control (paired bootstrap intervals), and an audit of
+the split.
+
+Interrupted, the same command goes on. A run's folder is named after all that decides what the run learns: other
+settings are trained beside it, the old ones are found again, and ablations with the same --runs share them.
 """
 
-import csv
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 import tyro
 
-from fusion.checkpoint import Checkpoints, write_json
-from fusion.predict import Answers
-from fusion.settings import Machine, Recipe, TrainSettings, differences, read_settings
+from fusion.checkpoint import write_json
+from fusion.model import build_model
+from fusion.settings import Machine, Recipe
 from preprocess.command import parse_command, run_command
 from preprocess.durable import write_aside
 from preprocess.errors import UserError, at_least
 from preprocess.index import Video
 from preprocess.store import Store
-from preprocess.table import markdown_table, print_table
+from preprocess.table import print_table
 from streams import parse_streams, subset_name, subsets
+from streams.split import Split, split_videos
+from tasks.ablation_runs import trained_run
+from tasks.audit import audit_split, print_audit
+from tasks.bootstrap import units_of
+from tasks.controls import Opinion, cross_fitted_opinion, mean_opinion, opinion, weighted_opinion
 from tasks.evaluate import ask
 from tasks.figures import plot_ablation
-from tasks.metrics import score
+from tasks.findings import METHODS, best_single, differences, top1s, values_of_streams
 from tasks.run import Run, choose_videos, load_run
-from train import train
+from tasks.tables import csv_text, latex, markdown, tables
 
-METHODS = {
-    "trained": "trained on these",
-    "joint": "model of all, rest taken away",
-    "mean": "mean of separate models",
-}
+FILES = ("table.md", "table.csv", "table.tex", "ablation.png", "ablation.json")
 
 
 @dataclass(frozen=True)
@@ -53,109 +59,156 @@ class AblateSettings:
     seeds: int = 1
     """runs of each subset, with other weights and clips but the same split"""
     out: Path = Path("runs/ablation")
-    """folder for the runs, table.md, table.csv, ablation.png and ablation.json"""
+    """folder for table.md, table.csv, table.tex, ablation.png and ablation.json"""
+    runs: Path | None = None
+    """folder for the runs, which several ablations may share; the default is the same"""
     views: int = 5
     """clips a video when judging"""
+    bootstrap_by: str = "group"
+    """what the intervals are drawn by: group (a video without one is its own), or video, which takes the videos of a
+    group for more evidence than they are"""
     ceilings: Path | None = None
     """JSON file of the best top-1 there can be for each subset, if that is known; drawn beside the results"""
     recipe: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
     machine: Annotated[Machine, tyro.conf.arg(name="")] = field(default_factory=Machine)
 
 
+@dataclass(frozen=True)
+class Judging:
+    """The videos that all models are judged on, and those on which what a control needs is chosen and fitted."""
+
+    videos: list[Video]
+    which: str  # they are, in a sentence
+    labels: torch.Tensor  # (N,)
+    units: list[int]  # (N,): videos of one unit are drawn together
+    held: list[Video]  # the validation videos; none where these are judged themselves
+    held_labels: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one seed's models make of the videos."""
+
+    judging: Judging
+    rights: dict[str, dict[str, np.ndarray]]  # method → subset → (N,) bool
+    singles: dict[str, float]  # stream → the top-1 by which the best single stream is chosen
+
+
 def ablate(settings: AblateSettings) -> dict:
     """Train what is not trained yet, judge everything on the same videos, write and return the result.
 
-    The videos are the store's test videos if the labels named some. Otherwise they are the validation videos, and
-    then the last weights are judged, not those that did best on these very videos.
+    The videos are the store's test videos if the labels named some; then the controls are chosen and fitted on the
+    validation videos. Otherwise they are the validation videos, and then the last weights are judged, not those that
+    did best on these very videos.
     """
     at_least(1, seeds=settings.seeds, views=settings.views)
     streams = parse_streams(settings.streams)
-    chosen = [parse_streams(text) for text in settings.subsets] or subsets(streams)
-    for subset in chosen:
-        if not {*subset} <= {*streams}:
-            raise UserError(f"--subsets names {subset_name(subset)}, which is no subset of {settings.streams}")
-    chosen = [subset for subset in subsets(streams) if subset in chosen]
+    chosen = _chosen(settings, streams)
     ceilings = _read_ceilings(settings.ceilings)
     store = Store(settings.data)
-    tops: dict[str, dict[str, list[float]]] = {method: {} for method in METHODS}
-    for seed in range(settings.seeds):
-        separate: dict[str, Answers] = {}
-        for subset in chosen:
-            print(f"\n── {subset_name(subset)}, seed {seed}")
-            run, videos, which = _trained(settings, store, subset, seed)
-            names = subsets(streams) if subset == streams else [subset]
-            answers = ask(run, store, videos, names, views=settings.views)
-            labels = torch.tensor([run.classes.index(video.label) for video in videos])
-            for name in map(subset_name, names):
-                method = "trained" if name == subset_name(subset) else "joint"
-                tops[method].setdefault(name, []).append(_top1(answers, name, labels, run.classes))
-            if len(subset) == 1:
-                separate[subset[0]] = answers
-        for subset in subsets(streams):
-            if len(subset) > 1 and all(name in separate for name in subset):
-                top1 = _top1_of_mean([separate[name] for name in subset], subset, labels, run.classes)
-                tops["mean"].setdefault(subset_name(subset), []).append(top1)
+    split = split_videos(store.videos, seed=settings.recipe.split_seed, name=str(store.path))
+    # what cannot be is to be known now, not after the runs that can
+    units_of([], by=settings.bootstrap_by)
+    build_model(settings.recipe.model, streams=streams, classes=len(store.classes), parameters=store.parameters)
+    audited = audit_split(store, split)
+    print_audit(audited)
+    seeds = [_one_seed(settings, store, split, chosen, seed) for seed in range(settings.seeds)]
+    judging = seeds[-1].judging
+    rights = {
+        method: {name: np.stack([one.rights[method][name] for one in seeds]) for name in seeds[0].rights[method]}
+        for method in METHODS
+    }
+    singles = {name: [one.singles[name] for one in seeds] for name in seeds[0].singles}
+    tops = top1s(rights)
     result = {
         "data": str(store.path),
-        "which": which,
+        "which": judging.which,
         "seeds": _seeds(settings.seeds),
         "chance": 1 / len(store.classes),
         "ceilings": ceilings,
         "top1": tops,
-        "best_single": _best_single(tops["trained"]),
+        "best_single": best_single(singles, streams),
+        "chosen_on": "the validation videos" if judging.held else "the judged videos themselves, which favours it",
+        "fitted_on": "the validation videos" if judging.held else "the judged videos of other groups, in five parts",
+        "empty": audited["prior"],
+        "shapley": values_of_streams(tops, streams, audited["prior"]),
+        "differences": differences(rights, singles, streams, judging.units),
+        "bootstrap_by": settings.bootstrap_by,
+        "audit": audited,
     }
-    write_json(settings.out / "ablation.json", result)
-    _write_tables(settings.out, result)
-    plot_ablation(result, METHODS, settings.out / "ablation.png")
+    _write(settings.out, result)
     return result
 
 
-def _trained(
-    settings: AblateSettings, store: Store, subset: tuple[str, ...], seed: int
-) -> tuple[Run, list[Video], str]:
-    """The run of a subset and seed, trained as far as it was not, and the videos to judge it on."""
-    path = settings.out / f"{subset_name(subset)}-seed{seed}"
-    wanted = TrainSettings(
-        streams=",".join(subset),
-        data=settings.data,
-        run=path,
-        seed=seed,
-        recipe=settings.recipe,
-        machine=settings.machine,
+def _chosen(settings: AblateSettings, streams: tuple[str, ...]) -> list[tuple[str, ...]]:
+    chosen = [parse_streams(text) for text in settings.subsets] or subsets(streams)
+    for subset in chosen:
+        if not {*subset} <= {*streams}:
+            raise UserError(f"--subsets names {subset_name(subset)}, which is no subset of {settings.streams}")
+    return [subset for subset in subsets(streams) if subset in chosen]
+
+
+def _one_seed(settings: AblateSettings, store: Store, split: Split, chosen: list[tuple[str, ...]], seed: int) -> Judged:
+    """Train and judge a model for each of the chosen subsets, then what separate models say together."""
+    streams, any_test = parse_streams(settings.streams), _any_test(store)
+    rights: dict[str, dict[str, np.ndarray]] = {method: {} for method in METHODS}
+    alone: dict[str, Opinion] = {}  # stream → what the model of that stream alone says of the judged videos
+    held: dict[str, Opinion] = {}  # and of those held for fitting
+    for subset in chosen:
+        name = subset_name(subset)
+        print(f"\n── {name}, seed {seed}")
+        given = {"streams": subset, "seed": seed, "recipe": settings.recipe, "machine": settings.machine}
+        folder = trained_run(settings.runs or settings.out, store, split, **given)
+        run = load_run(folder, weights="best" if any_test else "last", device=settings.machine.device)
+        judging = _judging(run, store, settings.bootstrap_by)
+        asked = subsets(streams) if subset == streams else [subset]
+        answers = ask(run, store, judging.videos, asked, views=settings.views)
+        rights["trained"][name] = opinion(answers, name).right(judging.labels)
+        if subset == streams:
+            parts = map(subset_name, asked)
+            rights["joint"] = {part: opinion(answers, part).right(judging.labels) for part in parts}
+        if len(subset) == 1:
+            alone[name] = opinion(answers, name)
+            if judging.held:
+                held[name] = opinion(ask(run, store, judging.held, [subset], views=settings.views), name)
+    for subset in subsets(streams):
+        if len(subset) > 1 and {*subset} <= alone.keys():
+            for method, joined in _joined(alone, held, subset, judging).items():
+                rights[method][subset_name(subset)] = joined.right(judging.labels)
+    deciding, labels = (held, judging.held_labels) if judging.held else (alone, judging.labels)
+    singles = {name: float(one.right(labels).mean()) for name, one in deciding.items()}
+    return Judged(judging, rights, singles)
+
+
+def _any_test(store: Store) -> bool:
+    return any(video.split == "test" and video.label is not None for video in store.videos)
+
+
+def _judging(run: Run, store: Store, by: str) -> Judging:
+    test = _any_test(store)
+    videos, which = choose_videos(run, store, "test" if test else "val")
+    held = choose_videos(run, store, "val")[0] if test else []
+    labels, held_labels = (
+        torch.tensor([run.classes.index(video.label) for video in part], dtype=torch.int64) for part in (videos, held)
     )
-    if (path / "settings.json").exists():
-        there, _ = read_settings(path)
-        other = differences(there, replace(wanted, resume=there.resume))
-        if other:
-            was = ", ".join(f"--{name.replace('_', '-')} {value}" for name, value in other.items())
-            raise UserError(f"{path} was trained with {was}: name another folder with --out, or delete it")
-        wanted = replace(wanted, resume=any(Checkpoints(path, keep=settings.machine.keep).files()))
-    train(wanted)
-    any_test = any(video.split == "test" and video.label is not None for video in store.videos)
-    run = load_run(path, weights="best" if any_test else "last", device=settings.machine.device)
-    videos, which = choose_videos(run, store, "test" if any_test else "val")
-    return run, videos, which
+    return Judging(videos, which, labels, units_of(videos, by=by), held, held_labels)
 
 
-def _top1(answers: Answers, subset: str, labels: torch.Tensor, classes: list[str]) -> float:
-    return score(answers.probabilities(subset), labels, answers.answered(subset), classes)["top1"]
-
-
-def _top1_of_mean(separate: list[Answers], subset: tuple[str, ...], labels: torch.Tensor, classes: list[str]) -> float:
-    """Top-1 of the mean of the probabilities of models trained on one stream each, where they have an answer."""
-    total = sum(answers.probabilities(name) for name, answers in zip(subset, separate, strict=True))
-    count = sum(answers.answered(name).double() for name, answers in zip(subset, separate, strict=True))
-    return score(total / count.clamp(min=1)[:, None], labels, count > 0, classes)["top1"]
-
-
-def _best_single(trained: dict[str, list[float]]) -> str | None:
-    """The stream that does best alone, on average over the seeds."""
-    singles = {name: values for name, values in trained.items() if "+" not in name}
-    return max(singles, key=lambda name: sum(singles[name]), default=None)
+def _joined(
+    alone: dict[str, Opinion], held: dict[str, Opinion], subset: tuple[str, ...], judging: Judging
+) -> dict[str, Opinion]:
+    """The mean and the weighted mean of the models of single streams."""
+    alone = {name: alone[name] for name in subset}
+    joined = {"mean": mean_opinion(alone)}
+    if judging.held:
+        held = {name: held[name] for name in subset}
+        joined["weighted"] = weighted_opinion(alone, held, judging.held_labels)
+    elif fitted := cross_fitted_opinion(alone, judging.labels, units_of(judging.videos)):
+        joined["weighted"] = fitted
+    return joined
 
 
 def _read_ceilings(path: Path | None) -> dict[str, float]:
-
     if path is None:
         return {}
     try:
@@ -164,55 +217,32 @@ def _read_ceilings(path: Path | None) -> dict[str, float]:
         raise UserError(f'{path} is no JSON object like {{"rgb": 0.25, "rgb+flow": 0.5}}') from error
 
 
-def table(result: dict) -> tuple[list[str], list[list[str]]]:
-    """Head and rows for people: a row a subset, a column a method; then the best single stream."""
-    tops, ceilings = result["top1"], result["ceilings"]
-    head = ["streams", *METHODS.values(), *(["ceiling"] if ceilings else [])]
-    names = dict.fromkeys(name for method in ("trained", "joint") for name in tops[method])
-    names = sorted(names, key=lambda name: name.count("+"))  # single streams first, however few were chosen
-    rows = [
-        [name, *(_cell(tops[method].get(name)) for method in METHODS)]
-        + ([f"{100 * ceilings[name]:.1f}" if name in ceilings else "–"] if ceilings else [])
-        for name in names
-    ]
-    best = result["best_single"]
-    if best:
-        rows.append([f"best single: {best}", _cell(tops["trained"][best]), "", "", *([""] if ceilings else [])])
-    return head, rows
+def _write(folder: Path, result: dict) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
 
+    def write(name: str, text: str) -> None:
+        raw = text.encode("utf-8", "backslashreplace")  # names of files may hold bytes that are no UTF-8
+        write_aside(folder / name, lambda part: part.write_bytes(raw))
 
-def _cell(values: list[float] | None) -> str:
-    if not values:
-        return "–"
-    mean, deviation = mean_and_deviation(values)
-    return f"{100 * mean:.1f}" if len(values) == 1 else f"{100 * mean:.1f} ± {100 * deviation:.1f}"
-
-
-def mean_and_deviation(values: list[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation over the seeds; 0 for one seed."""
-    tensor = torch.tensor(values, dtype=torch.float64)
-    return tensor.mean().item(), tensor.std().item() if len(values) > 1 else 0.0
-
-
-def _write_tables(folder: Path, result: dict) -> None:
-    head, rows = table(result)
-    note = f"Top-1 in % on {result['which']}; {result['seeds']}.\n"
-    write_aside(folder / "table.md", lambda part: part.write_text(markdown_table(head, rows) + "\n" + note))
-
-    def write_csv(part: Path) -> None:
-        with open(part, "w", newline="") as file:
-            lines = csv.writer(file)
-            lines.writerow(["streams", "method", "seeds", "top1_mean", "top1_std", "ceiling", "top1_of_each_seed"])
-            for method, tops in result["top1"].items():
-                for name, values in tops.items():
-                    numbers = [len(values), *mean_and_deviation(values), result["ceilings"].get(name, "")]
-                    lines.writerow([name, method, *numbers, " ".join(map(str, values))])
-
-    write_aside(folder / "table.csv", write_csv)
+    write_json(folder / "ablation.json", result)
+    shown = tables(result)
+    for name, render in {"table.md": markdown, "table.tex": latex}.items():
+        write(name, render(shown))
+    write("table.csv", csv_text(result))
+    plot_ablation(result, METHODS, folder / "ablation.png")
 
 
 def _seeds(count: int) -> str:
     return "one seed" if count == 1 else f"mean ± standard deviation over {count} seeds"
+
+
+def print_result(result: dict) -> None:
+    """The tables on screen, and what the audit warns of."""
+    for table in tables(result)[:-1]:
+        print(f"\n{table.caption}")
+        print_table(table.head, table.rows)
+    print()
+    print_audit(result["audit"])
 
 
 def main() -> None:
@@ -222,10 +252,8 @@ def main() -> None:
     except KeyboardInterrupt:
         print("repeat the same ablation command to go on with all of it")
         raise
-    print(f"\ntop-1 in % on {result['which']}; {result['seeds']}")
-    print_table(*table(result))
-    names = ("table.md", "table.csv", "ablation.png", "ablation.json")
-    print("wrote " + ", ".join(str(settings.out / name) for name in names))
+    print_result(result)
+    print("wrote " + ", ".join(str(settings.out / name) for name in FILES))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python -m tasks.evaluate runs/NAME --data test.h5
     python -m tasks.evaluate runs/NAME --data out.h5        # the training store: only what was not trained on
 
-Writes report.json and confusion.png into the run's folder and prints the table.
+Writes report.json and confusion.png into the run's folder and prints the table, with an audit of the split.
 """
 
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from preprocess.store import Store
 from preprocess.table import print_table
 from streams import parse_streams, subset_name, subsets
 from streams.batch import ClipDataset, ViewBatches, make_loader
+from tasks.audit import audit_run, print_audit
 from tasks.metrics import confusion, score
 from tasks.run import Run, check_store, choose_videos, load_run
 
@@ -84,6 +85,7 @@ def evaluate(settings: EvaluateSettings) -> dict:
             name: score(answers.probabilities(name), labels, answers.answered(name), run.classes)
             for name in map(subset_name, names)
         },
+        "audit": _audit(run, store, videos),
     }
     write_json(out / "report.json", report)
     whole = subset_name(streams)
@@ -137,7 +139,18 @@ def print_report(report: dict) -> None:
     print_table(["streams", "top-1", "top-5", "macro F1", "calibration error", "answered"], rows)
     if any(result["answered"] < result["videos"] for result in report["subsets"].values()):
         print(f"  of {report['videos']} videos; one that has none of the streams gets no answer and counts as wrong")
+    if report["audit"]:
+        print_audit(report["audit"])
     print("wrote " + ", ".join(report["files"]))
+
+
+def _audit(run: Run, store: Store, videos: list[Video]) -> dict | None:
+    """None, with a note, where the store that the run was trained on is not there to be compared with."""
+    try:
+        return audit_run(run, store, videos)
+    except UserError as error:
+        print(f"note: the split is not audited: {error}")
+        return None
 
 
 def _streams(run: Run, text: str | None) -> tuple[str, ...]:

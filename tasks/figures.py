@@ -6,17 +6,27 @@ import numpy as np
 
 from preprocess.durable import write_aside
 
-COLOURS = {"trained": "#2b6cb0", "joint": "#90cdf4", "mean": "#c0c0c0"}
+COLOURS = {"trained": "#2b6cb0", "joint": "#90cdf4", "mean": "#c0c0c0", "weighted": "#808080"}
 
 
 def plot_ablation(result: dict, methods: dict[str, str], path: Path) -> None:
-    """A group of bars a subset, one bar a method, with the standard deviation over seeds and what is possible."""
+    """Top-1 of each subset and method; below it, where there is fusion, how far it is ahead of each control."""
     from matplotlib.figure import Figure
 
+    names = sorted({name for found in result["top1"].values() for name in found}, key=_order)
+    rows = result["differences"]
+    heights = [4.2, 0.9 + 0.3 * len(rows)] if rows else [4.2]
+    figure = Figure(figsize=(max(8, 1.6 * len(names)), sum(heights)), layout="constrained")
+    top, *below = np.atleast_1d(figure.subplots(len(heights), height_ratios=heights))
+    _draw_top1(top, result, methods, names)
+    for axes in below:
+        _draw_differences(axes, rows)
+    write_aside(path, lambda part: figure.savefig(part, dpi=130, format="png"))
+
+
+def _draw_top1(axes, result: dict, methods: dict[str, str], names: list[str]) -> None:
+    """A group of bars a subset, one bar a method, with the standard deviation over seeds and what is possible."""
     tops = result["top1"]
-    names = sorted({name for values in tops.values() for name in values}, key=lambda n: (n.count("+"), _order(n)))
-    figure = Figure(figsize=(max(8, 1.4 * len(names)), 4.2), layout="constrained")
-    axes = figure.subplots()
     shown = [method for method in methods if tops[method]]
     width = 0.8 / len(shown)
     for place, method in enumerate(shown):
@@ -38,10 +48,23 @@ def plot_ablation(result: dict, methods: dict[str, str], path: Path) -> None:
     axes.set(ylabel="top-1, %", ylim=(0, 109), xlim=(-0.6, len(names) - 0.4))
     axes.set_title(f"{result['which']}; {result['seeds']}", fontsize=9, wrap=True)
     axes.legend(loc="upper left", fontsize=8)
-    write_aside(path, lambda part: figure.savefig(part, dpi=130, format="png"))
 
 
-def _order(name: str) -> tuple[int, ...]:
+def _draw_differences(axes, rows: list[dict]) -> None:
+    """A line a control, from the lower to the upper end of its interval, and a dot for each seed."""
+    for place, row in enumerate(rows):
+        if row["low"] is not None:
+            axes.hlines(place, 100 * row["low"], 100 * row["high"], colors=COLOURS["trained"])
+        axes.plot(100 * np.array(row["points"]), [place] * len(row["points"]), ".", color=COLOURS["joint"])
+        axes.plot(100 * row["mean"], place, "o", color=COLOURS["trained"])
+    axes.axvline(0, color="grey", lw=0.8, ls=":")
+    axes.set_yticks(range(len(rows)), [f"{row['fused']} less {row['control']}" for row in rows], fontsize=8)
+    axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel="points of top-1, 95 % interval; small dots are seeds")
+
+
+def _order(name: str) -> tuple:
+    """Single streams first, each in its streams' order."""
     from streams import STREAMS
 
-    return tuple(list(STREAMS).index(stream) for stream in name.split("+"))
+    streams = name.split("+")
+    return len(streams), [list(STREAMS).index(stream) for stream in streams]

@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
@@ -46,6 +46,7 @@ class Spec:
     flow: np.ndarray | None = None  # (T - 1, H, W, 2) float32, pixels a frame
     mel: np.ndarray | None = None  # (4 T, M) float16
     covered: tuple[float, float] | None = None  # seconds of sound that the track has; the default is all
+    source: dict[str, str | float] = field(default_factory=dict)  # what its file was: fps, container …
 
     @property
     def seconds(self) -> float:
@@ -103,6 +104,8 @@ def _add(videos: h5py.Group, spec: Spec, rng: np.random.Generator) -> Video:
 
 
 def _write(group: h5py.Group, spec: Spec, rgb: np.ndarray, rng: np.random.Generator) -> None:
+    for name, value in spec.source.items():
+        group.attrs[f"source_{name}"] = np.bytes_(value) if isinstance(value, str) else value
     if "rgb" in spec.streams:
         _write_frames(group.create_group("rgb"), [encode_rgb(frame) for frame in rgb])
     if "flow" in spec.streams:

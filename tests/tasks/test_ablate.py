@@ -1,10 +1,11 @@
 """python -m tasks.ablate"""
 
-import csv
 import json
+import shutil
 import statistics
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,9 +13,12 @@ import torch
 from fusion.checkpoint import Checkpoints
 from preprocess.errors import UserError
 from streams import STREAMS, subset_name, subsets
-from tasks.ablate import METHODS, AblateSettings, ablate, mean_and_deviation, table
+from tasks.ablate import FILES, AblateSettings, ablate, print_result
+from tasks.controls import weighted_opinion
 from tasks.evaluate import ask
+from tasks.findings import best_single
 from tasks.run import load_run
+from tasks.tables import csv_text, latex, markdown, tables
 from tests.preprocess.commands import assert_one_line_error, run
 from tests.stores import make_store, three_bit
 from tests.tasks.conftest import CPU, TINY
@@ -25,8 +29,8 @@ PAIR = ("rgb", "audio")
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """Videos to train on, and sixteen test videos of which some lack sound."""
-    test = three_bit(16, prefix="test", split="test", frames=10)
+    """Videos to train on, and sixteen test videos of half of the classes, of which some lack sound."""
+    test = [spec for spec in three_bit(32, prefix="test", split="test", frames=10) if spec.bits[0] == 0]
     test = [replace(spec, streams=spec.streams[: 2 if k % 5 == 0 else 3]) for k, spec in enumerate(test)]
     specs = [*three_bit(24, split="train", frames=10), *test]
     return make_store(tmp_path_factory.mktemp("store") / "s.h5", specs)
@@ -53,9 +57,15 @@ def result(settings):
     return ablate(settings)
 
 
-def answers_of(settings, store, subset: tuple[str, ...], seed: int, names):
-    loaded = load_run(settings.out / f"{subset_name(subset)}-seed{seed}", device="cpu")
-    videos = [video for video in store.videos if video.split == "test"]
+def runs(folder: Path, subset: tuple[str, ...] = PAIR, seed: int = 0) -> list[Path]:
+    return sorted(folder.glob(f"{subset_name(subset)}-seed{seed}-*"))
+
+
+def answers_of(settings, store, subset: tuple[str, ...], seed: int, names, split: str = "test"):
+    (folder,) = runs(settings.out, subset, seed)
+    loaded = load_run(folder, device="cpu")
+    held = loaded.split.val
+    videos = [video for video in store.videos if (video.split == "test" if split == "test" else video.path in held)]
     labels = torch.tensor([loaded.classes.index(video.label) for video in videos])
     return ask(loaded, store, videos, names, views=1), labels
 
@@ -76,10 +86,10 @@ def test_each_subset_is_trained_and_judged_on_the_test_videos_once_a_seed(result
 
 
 def test_the_joint_control_is_the_model_of_all_with_the_rest_taken_away(result, settings, store):
-    assert set(result["top1"]["joint"]) == set(PAIR)
+    assert list(result["top1"]["joint"]) == [*PAIR, "rgb+audio"]
     for seed in range(2):
-        answers, labels = answers_of(settings, store, PAIR, seed, [("rgb",), ("audio",)])
-        for name in PAIR:
+        answers, labels = answers_of(settings, store, PAIR, seed, subsets(PAIR))
+        for name in result["top1"]["joint"]:
             expected = top1(answers.probabilities(name), answers.answered(name), labels)
             assert result["top1"]["joint"][name][seed] == pytest.approx(expected)
 
@@ -97,44 +107,72 @@ def test_the_mean_control_is_the_mean_of_separate_models_over_those_that_answer(
         assert result["top1"]["mean"]["rgb+audio"][seed] == pytest.approx(expected)
 
 
-def test_the_best_single_stream_is_the_best_on_average(result):
-    means = {name: statistics.mean(result["top1"]["trained"][name]) for name in PAIR}
-    assert means[result["best_single"]] == max(means.values())
+def test_controls_are_fitted_and_chosen_on_the_validation_videos_where_test_videos_are_judged(
+    result, settings, store, monkeypatch, tmp_path
+):
+    fits, choices = [], []
+
+    def fit(alone, held, labels):
+        fits.append((alone, held, labels))
+        return weighted_opinion(alone, held, labels)
+
+    def choose(singles, streams):
+        choices.append(singles)
+        return best_single(singles, streams)
+
+    monkeypatch.setattr("tasks.ablate.weighted_opinion", fit)
+    monkeypatch.setattr("tasks.ablate.best_single", choose)
+    again = ablate(replace(settings, out=tmp_path, runs=settings.out))
+    assert again["chosen_on"] == again["fitted_on"] == "the validation videos"
+    (singles,) = choices
+    for seed, (alone, held, labels) in enumerate(fits):
+        for name in PAIR:
+            asked, asked_labels = answers_of(settings, store, (name,), seed, [(name,)])
+            torch.testing.assert_close(alone[name].probabilities, asked.probabilities(name))
+            kept, kept_labels = answers_of(settings, store, (name,), seed, [(name,)], "val")
+            torch.testing.assert_close(held[name].probabilities, kept.probabilities(name))
+            assert torch.equal(labels, kept_labels) and len(labels) == 8
+            expected = top1(kept.probabilities(name), kept.answered(name), kept_labels)
+            assert singles[name][seed] == pytest.approx(expected)
+        expected = weighted_opinion(alone, held, labels).right(asked_labels).mean()
+        assert again["top1"]["weighted"]["rgb+audio"][seed] == pytest.approx(expected)
+    assert len(fits) == 2 and again == result
 
 
-def test_the_tables_and_the_figure_say_what_was_found(result, settings):
-    names = {"table.md", "table.csv", "ablation.png", "ablation.json"}
-    assert names <= {path.name for path in settings.out.iterdir()}
+def test_the_differences_are_paired_and_of_the_seeds_together(result):
+    tops = result["top1"]
+    best, mean, weighted = result["differences"]
+    for row, control in (
+        (best, tops["trained"][result["best_single"]]),
+        (mean, tops["mean"]["rgb+audio"]),
+        (weighted, tops["weighted"]["rgb+audio"]),
+    ):
+        points = [fused - other for fused, other in zip(tops["trained"]["rgb+audio"], control, strict=True)]
+        assert row["points"] == pytest.approx(points) and row["mean"] == pytest.approx(statistics.mean(points))
+        assert row["low"] <= row["mean"] <= row["high"]
+
+
+def test_the_values_of_the_streams_add_up_to_all_less_the_label_prior(result, store):
+    test = [video.label for video in store.videos if video.split == "test"]
+    assert result["empty"] == pytest.approx(test.count("000") / 16)  # all train as often: the first by name
+    assert set(result["shapley"]) == {"trained", "joint"}
+    for shares in result["shapley"].values():
+        for seed in range(2):
+            total = sum(shares[name][seed] for name in PAIR)
+            assert total == pytest.approx(result["top1"]["trained"]["rgb+audio"][seed] - result["empty"])
+
+
+def test_the_files_and_the_screen_say_what_was_found(result, settings, capsys):
+    assert {*FILES} <= {path.name for path in settings.out.iterdir()}
     assert (settings.out / "ablation.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((settings.out / "ablation.json").read_text()) == result
-    with open(settings.out / "table.csv", newline="") as file:
-        rows = {(row["streams"], row["method"]): row for row in csv.DictReader(file)}
-    assert len(rows) == 3 + 2 + 1
-    for (name, method), row in rows.items():
-        values = result["top1"][method][name]
-        assert float(row["top1_mean"]) == pytest.approx(statistics.mean(values))
-        assert float(row["top1_std"]) == pytest.approx(statistics.stdev(values))
-        assert [float(value) for value in row["top1_of_each_seed"].split()] == values
-        assert float(row["ceiling"]) == result["ceilings"][name]
-    lines = (settings.out / "table.md").read_text().splitlines()
-    for name in ("rgb", "audio", "rgb+audio"):
-        (line,) = (line for line in lines if line.startswith(f"| {name} |"))
-        values = result["top1"]["trained"][name]
-        assert f"{100 * statistics.mean(values):.1f} ± {100 * statistics.stdev(values):.1f}" in line
-    assert any(line.startswith(f"| best single: {result['best_single']} |") for line in lines)
-
-
-def test_the_table_has_a_row_a_subset_and_a_column_a_method(result):
-    head, rows = table(result)
-    assert head == ["streams", *METHODS.values(), "ceiling"]
-    assert [row[0] for row in rows[:3]] == ["rgb", "audio", "rgb+audio"]
-    assert all(len(row) == len(head) for row in rows)
-
-
-def test_the_deviation_is_the_samples_own():
-    values = [0.5, 0.7, 0.75]
-    assert mean_and_deviation(values) == pytest.approx((statistics.mean(values), statistics.stdev(values)))
-    assert mean_and_deviation([0.4]) == pytest.approx((0.4, 0.0))
+    assert (settings.out / "table.md").read_text() == markdown(tables(result))
+    assert (settings.out / "table.tex").read_text() == latex(tables(result))
+    assert (settings.out / "table.csv").read_text() == csv_text(result).replace("\r\n", "\n")
+    print_result(result)
+    shown = capsys.readouterr().out
+    for words in ("16 test videos", "Shapley", "95 % interval", "identical files on both sides", "presence alone"):
+        assert words in shown
 
 
 def weights(folder) -> dict:
@@ -148,9 +186,28 @@ def test_the_same_command_again_trains_nothing_and_finds_the_same(result, settin
     assert weights(settings.out) == before
 
 
-def test_another_recipe_is_refused(result, settings):
-    with pytest.raises(UserError, match=r"rgb-seed0 was trained with --lr \S+: .*--out"):
-        ablate(replace(settings, recipe=replace(ONCE, lr=0.01)))
+def test_another_recipe_is_trained_beside_and_the_old_runs_are_found_again(result, settings, tmp_path):
+    out = tmp_path / "shared"
+    shutil.copytree(settings.out, out)
+    settings, before = replace(settings, out=out, seeds=1, subsets=("audio",)), weights(out)
+    ablate(replace(settings, recipe=replace(ONCE, lr=0.01)))
+    assert len(runs(out, ("audio",))) == 2 and len(runs(out)) == 1
+    after = weights(out)
+    assert before.items() <= after.items() and len(after) == len(before) + 2
+    ablate(settings)
+    assert weights(out) == after
+
+
+def test_moved_data_are_the_same_data_and_ablations_share_runs(result, settings, tmp_path):
+    out, moved = tmp_path / "shared", tmp_path / "moved.h5"
+    shutil.copytree(settings.out, out)
+    shutil.copy(settings.data, moved)
+    before = weights(out)
+    other = replace(settings, data=moved, out=tmp_path / "other", runs=out, subsets=("rgb",))
+    again = ablate(replace(other, machine=replace(CPU, keep=1)))
+    assert again["top1"]["trained"] == {"rgb": result["top1"]["trained"]["rgb"]}
+    assert weights(out) == before
+    assert {path.name for path in other.out.iterdir()} == {*FILES}
 
 
 def test_an_interrupted_ablation_goes_on_and_finds_the_same(result, settings, tmp_path, monkeypatch):
@@ -197,7 +254,26 @@ def test_only_the_subsets_asked_for_are_trained(store, settings, tmp_path):
     result = ablate(replace(chosen, ceilings=None))
     assert set(result["top1"]["trained"]) == {"audio", "rgb+flow"}
     assert result["top1"]["joint"] == {} and result["top1"]["mean"] == {}
-    assert {path.name for path in chosen.out.iterdir() if path.is_dir()} == {"audio-seed0", "rgb+flow-seed0"}
+    folders = [path.name for path in chosen.out.iterdir() if path.is_dir()]
+    assert {name.rpartition("-")[0] for name in folders} == {"audio-seed0", "rgb+flow-seed0"} and len(folders) == 2
+    assert result["shapley"] == {} and result["differences"] == []
+    assert result["best_single"] == "audio"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "trained", "values", "best"),
+    [
+        ({"streams": "audio"}, ["audio"], {"trained", "joint"}, "audio"),
+        ({"subsets": ("rgb+audio",)}, ["rgb+audio"], {"joint"}, None),
+    ],
+)
+def test_where_little_is_trained_no_more_is_said_than_follows(
+    result, settings, tmp_path, wanted, trained, values, best
+):
+    found = ablate(replace(settings, out=tmp_path, runs=settings.out, seeds=1, **wanted))
+    assert list(found["top1"]["trained"]) == trained
+    assert (set(found["shapley"]), found["best_single"], found["differences"]) == (values, best, [])
+    assert {path.name for path in tmp_path.iterdir()} == {*FILES}
 
 
 @pytest.mark.slow
@@ -209,7 +285,11 @@ def test_all_seven_subsets_read_by_workers_though_few_videos_are_judged(tmp_path
     result = ablate(settings)
     assert list(result["top1"]["trained"]) == [subset_name(subset) for subset in subsets(tuple(STREAMS))]
     assert "validation videos" in result["which"]
-    assert len(result["top1"]["joint"]) == 6 and len(result["top1"]["mean"]) == 4
+    assert len(result["top1"]["joint"]) == 7 and len(result["top1"]["mean"]) == len(result["top1"]["weighted"]) == 4
+    assert list(result["shapley"]["joint"]) == list(STREAMS)
+    controls = [row["control"] for row in result["differences"]]
+    assert len(controls) == 6 and "model trained on rgb+flow" in controls
+    assert "favours" in result["chosen_on"] and "other groups" in result["fitted_on"]
 
 
 @pytest.mark.parametrize(
@@ -219,12 +299,15 @@ def test_all_seven_subsets_read_by_workers_though_few_videos_are_judged(tmp_path
         ({"subsets": ("rgb+smell",)}, "unknown stream 'smell'"),
         ({"subsets": ("flow",)}, "flow, which is no subset of rgb,audio"),
         ({"subsets": ("rgb", "rgb+flow")}, "rgb\\+flow"),
-        ({"recipe": replace(ONCE, model=replace(ONCE.model, head="tail"))}, "unknown head 'tail'"),
+        ({"recipe": replace(ONCE, model=replace(ONCE.model, head="none"))}, "unknown head 'none'"),
+        ({"recipe": replace(ONCE, model=replace(ONCE.model, towers=("audio=lstm",)))}, "unknown tower 'audio=lstm'"),
+        ({"bootstrap_by": "class"}, "unknown unit 'class': use group or video"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_named(settings, tmp_path, wrong, says):
     with pytest.raises(UserError, match=says):
         ablate(replace(settings, out=tmp_path / "out", **wrong))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("text", ["[0.25]", "{", '{"rgb": "high"}', '{"rgb": null}'])

@@ -1,6 +1,7 @@
 """python -m tasks.evaluate"""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -96,6 +97,24 @@ def test_the_table_names_every_subset_and_the_files(report, capsys):
     assert all(f"  {name}  " in shown for name in NAMES)
     assert all(file in shown for file in report["files"])
     assert "gets no answer and counts as wrong" in shown
+
+
+def test_the_audit_is_in_the_report_and_on_the_screen(report, capsys):
+    assert report["audit"]["videos"]["judged"] == report["audit"]["judged"] == 16
+    print_report(report)
+    shown = capsys.readouterr().out
+    assert "identical files on both sides" in shown and "presence alone" in shown
+
+
+def test_without_the_store_that_was_trained_on_there_is_a_note_instead_of_an_audit(toy, unseen, tmp_path, capsys):
+    moved = shutil.copy(toy.path, tmp_path / "toy.h5")
+    recipe = replace(TINY, epochs=1)
+    folder = train(TrainSettings(streams="audio", data=moved, run=tmp_path / "run", recipe=recipe, machine=CPU))
+    moved.unlink()
+    report = evaluate(EvaluateSettings(folder, data=unseen.path, out=tmp_path, views=1, device="cpu"))
+    print_report(report)
+    shown = capsys.readouterr().out
+    assert report["audit"] is None and "note: the split is not audited: there is no store" in shown
 
 
 def test_only_the_streams_asked_for_are_judged(run_folder, unseen, tmp_path):

@@ -1,0 +1,23 @@
+"""What each stream is worth: Shapley values."""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from math import factorial
+
+
+def shapley(worth: Mapping[frozenset[str], float], players: Sequence[str]) -> dict[str, float]:
+    """Each player's mean gain over all orders in which the players may come (Shapley 1953), exactly.
+
+    `worth` has every subset of the players, the empty one among them; the values add up to the worth of all less
+    that of none.
+    """
+    count = len(players)
+    values = {}
+    for player in players:
+        others = [other for other in players if other != player]
+        values[player] = 0.0
+        for size in range(count):
+            orders = factorial(size) * factorial(count - 1 - size) / factorial(count)  # share in which these come first
+            for chosen in map(frozenset, combinations(others, size)):
+                values[player] += orders * (worth[chosen | {player}] - worth[chosen])
+    return values

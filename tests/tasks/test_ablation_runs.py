@@ -1,0 +1,52 @@
+"""Where the runs of an ablation lie."""
+
+from dataclasses import replace
+
+import pytest
+
+from fusion.settings import TrainSettings
+from streams.split import split_videos
+from tasks import ablation_runs
+from tasks.ablation_runs import run_folder, trained_run
+from tests.stores import make_store, three_bit
+from tests.tasks.conftest import CPU, TINY
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return make_store(tmp_path_factory.mktemp("store") / "s.h5", three_bit(24))
+
+
+def test_all_that_decides_what_a_run_learns_changes_its_folder_and_nothing_else_does(store, tmp_path):
+    settings = TrainSettings(streams="rgb,audio", data=store.path, recipe=TINY)
+    split = split_videos(store.videos, seed=0)
+
+    def folder(store=store, split=split, **changes):
+        return run_folder(tmp_path, store, split, replace(settings, **changes))
+
+    plain = folder()
+    assert plain.name.startswith("rgb+audio-seed0-") and plain.parent == tmp_path
+    other = make_store(tmp_path / "other.h5", three_bit(24), seed=1)
+    others = [
+        folder(streams="rgb"),
+        folder(seed=1),
+        folder(store=other),
+        folder(split=split_videos(store.videos, seed=1)),
+        folder(recipe=replace(TINY, epochs=3)),
+        folder(recipe=replace(TINY, clip=replace(TINY.clip, stride=1))),
+        folder(recipe=replace(TINY, model=replace(TINY.model, dropout=0.1))),
+    ]
+    assert len({plain, *others}) == 1 + len(others)
+    assert folder(machine=CPU, data=tmp_path / "elsewhere.h5", run=tmp_path, resume=True) == plain
+
+
+def test_a_run_is_made_without_the_towers_of_other_streams(store, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(ablation_runs, "train", lambda settings: given.append(settings) or settings.run)
+    split = split_videos(store.videos, seed=0)
+    towers = ("rgb=r2plus1d", "flow=conv3d", "odd")
+    for model in (replace(TINY.model, towers=towers), replace(TINY.model, towers=("rgb=r2plus1d", "odd"))):
+        recipe = replace(TINY, model=model)
+        trained_run(tmp_path, store, split, streams=("rgb", "audio"), seed=0, recipe=recipe, machine=CPU)
+    assert given[0].recipe.model.towers == ("rgb=r2plus1d", "odd")
+    assert given[0].run == given[1].run and not given[0].resume

@@ -1,0 +1,60 @@
+"""What an ablation finds."""
+
+import numpy as np
+import pytest
+
+from tasks.bootstrap import paired_bootstrap
+from tasks.findings import METHODS, best_single, differences, top1s, values_of_streams
+
+NAMES = ("a", "b", "c", "a+b", "a+c", "b+c", "a+b+c")
+
+
+def some_rights(names=NAMES, *, seeds: int = 2, videos: int = 30) -> dict:
+    rng = np.random.default_rng(0)
+    rights = {method: {} for method in METHODS}
+    rights["trained"] = {name: rng.random((seeds, videos)) < 0.5 for name in names}
+    rights["mean"] = {name: rng.random((seeds, videos)) < 0.5 for name in names if "+" in name}
+    return rights
+
+
+def test_top1_is_the_share_of_right_answers_of_each_seed():
+    assert top1s({"mean": {"a+b": np.array([[1, 0, 0, 1], [1, 1, 1, 0]], bool)}}) == {"mean": {"a+b": [0.5, 0.75]}}
+
+
+def test_the_best_single_stream_is_the_best_on_average_of_those_asked_for():
+    tops = {"a": [0.9, 0.1], "b": [0.6, 0.5], "c": [0.7, 0.7]}
+    assert best_single(tops, ("a", "b", "c")) == "c"
+    assert best_single(tops, ("a", "b")) == "b"
+    assert best_single(tops, ("d",)) is None
+
+
+def test_values_are_each_seeds_own_and_only_of_methods_that_have_every_subset():
+    rights = some_rights()
+    tops = top1s(rights)
+    found = values_of_streams(tops, ("a", "b", "c"), 0.2)
+    assert list(found) == ["trained"]
+    for seed in range(2):
+        total = sum(found["trained"][stream][seed] for stream in "abc")
+        assert total == pytest.approx(tops["trained"]["a+b+c"][seed] - 0.2)
+
+
+def test_the_largest_subset_is_compared_with_every_control_on_the_same_videos():
+    rights, units = some_rights(videos=60), np.arange(60) // 6
+    rights["trained"]["a+b+c"] = rights["trained"]["a+b+c"][:, units]  # right and wrong together
+    rows = differences(rights, {"a": [0.1], "b": [0.5], "c": [0.2]}, ("a", "b", "c"), units)
+    assert {row["fused"] for row in rows} == {"a+b+c"}
+    controls = ["best single stream (b)", METHODS["mean"], *(f"model trained on {name}" for name in NAMES[3:6])]
+    assert [row["control"] for row in rows] == controls
+    points = rights["trained"]["a+b+c"].mean(axis=0) - rights["trained"]["b"].mean(axis=0)
+    expected = paired_bootstrap(points, units)
+    assert (rows[0]["mean"], rows[0]["low"], rows[0]["high"]) == pytest.approx(
+        (expected.mean, expected.low, expected.high)
+    )
+
+
+def test_where_not_all_was_trained_the_largest_of_what_there_is_are_compared():
+    rights = some_rights(("a", "a+b", "a+c"))
+    rows = differences(rights, {"a": [0.1]}, ("a", "b", "c"), range(30))
+    assert [(row["fused"], row["control"]) for row in rows] == [
+        (fused, control) for fused in ("a+b", "a+c") for control in ("best single stream (a)", METHODS["mean"])
+    ]
