@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 
+from fusion.balance import BALANCES
 from fusion.ranks import Ranks
 from streams import STREAMS
 from streams.norm import BatchNorm
@@ -65,16 +66,17 @@ MIXTURES = {
 }
 
 
+FEW = "one has sound and one has flow"  # says enough of three ranks, and of each method
+CASES = [*((mixture, 2, "auxiliary") for mixture in MIXTURES), *((FEW, 2, name) for name in BALANCES), (FEW, 3, "opm")]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", [2, 3])
-@pytest.mark.parametrize("mixture", MIXTURES)
-def test_several_ranks_take_the_steps_that_one_process_takes(tmp_path, mixture, ranks):
+@pytest.mark.parametrize(("mixture", "ranks", "balance"), dict.fromkeys(CASES))
+def test_several_ranks_take_the_steps_that_one_process_takes(tmp_path, mixture, ranks, balance):
     """The same losses, gradients, statistics of batch norm and answers, to rounding; no rank waits for ever."""
-    if ranks == 3 and mixture != "one has sound and one has flow":
-        pytest.skip("one of the mixtures says enough of three ranks")
     store = make_store(tmp_path / "s.h5", MIXTURES[mixture])
-    alone = train(store, Ranks())
-    together(ranks, "tests.fusion.joining", store.path, tmp_path)
+    alone = train(store, Ranks(), balance=balance)
+    together(ranks, "tests.fusion.joining", store.path, tmp_path, balance)
     found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(ranks)]
     for one in found:
         assert one["clips"] == alone["clips"] == [7, 7, 1] * 2
@@ -89,7 +91,8 @@ def test_several_ranks_take_the_steps_that_one_process_takes(tmp_path, mixture, 
         torch.testing.assert_close(one["buffers"], alone["buffers"], rtol=1e-3, atol=1e-4)
         for subset, probabilities in alone["answers"].items():
             torch.testing.assert_close(one["answers"][subset], probabilities, rtol=1e-2, atol=1e-3)
-        for name in ("losses", "weights", "buffers", "answers"):  # and all ranks are alike, bit for bit
+        torch.testing.assert_close(one["balance"], alone["balance"], rtol=1e-2, atol=1e-3)
+        for name in ("losses", "weights", "buffers", "answers", "balance"):  # and all ranks are alike, bit for bit
             torch.testing.assert_close(one[name], found[0][name], rtol=0, atol=0)
     assert [sum(times) for times in zip(*(one["asked"] for one in found), strict=True)] == [1] * 15
 

@@ -1,0 +1,11 @@
+"""What keeps one stream from learning at the others' expense, one method a file."""
+
+from fusion.balance.auxiliary import Auxiliary
+from fusion.balance.ogm_ge import OgmGe
+from fusion.balance.opm import Opm
+
+BALANCES: dict[str, type[Auxiliary]] = {
+    "auxiliary": Auxiliary,
+    "ogm-ge": OgmGe,
+    "opm": Opm,
+}
