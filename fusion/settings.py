@@ -37,7 +37,9 @@ class Recipe:
     """what keeps one stream from learning at the others' expense:
     auxiliary: every stream's own loss beside the fused one, with the weight --auxiliary;
     ogm-ge: the encoder of a stream whose own head is ahead of the others' learns more slowly, and with noise;
-    opm: a stream whose own head is ahead of the others' is often hidden from the fusion head"""
+    opm: a stream whose own head is ahead of the others' is often hidden from the fusion head;
+    mmpareto: an encoder's step is good for the fused loss and for its own, whatever --auxiliary;
+    detached: encoders learn from their own losses alone, whatever --auxiliary, and the head from what they make"""
     stream_dropout: float = 0.25
     """probability that a present stream is hidden from the fusion head, so that any subset can be asked"""
     label_smoothing: float = 0.0

@@ -1,6 +1,8 @@
 """What keeps one stream from learning at the others' expense, one method a file."""
 
 from fusion.balance.auxiliary import Auxiliary
+from fusion.balance.detached import Detached
+from fusion.balance.mmpareto import MMPareto
 from fusion.balance.ogm_ge import OgmGe
 from fusion.balance.opm import Opm
 
@@ -8,4 +10,6 @@ BALANCES: dict[str, type[Auxiliary]] = {
     "auxiliary": Auxiliary,
     "ogm-ge": OgmGe,
     "opm": Opm,
+    "mmpareto": MMPareto,
+    "detached": Detached,
 }
