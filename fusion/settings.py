@@ -36,6 +36,7 @@ class Recipe:
     balance: str = "auxiliary"
     """what keeps one stream from learning at the others' expense:
     auxiliary: every stream's own loss beside the fused one, with the weight --auxiliary;
+    blending: their weights follow from how the losses generalise, on the validation videos, not from --auxiliary;
     ogm-ge: the encoder of a stream whose own head is ahead of the others' learns more slowly, and with noise;
     opm: a stream whose own head is ahead of the others' is often hidden from the fusion head;
     mmpareto: an encoder's step is good for the fused loss and for its own, whatever --auxiliary;

@@ -135,7 +135,7 @@ def interrupt(settings: TrainSettings, owner: type, method: str, *, at: int) -> 
 
 
 def test_a_method_that_there_is_not_is_one_line_that_names_those_that_there_are(toy, tmp_path):
-    with pytest.raises(UserError, match="unknown --balance 'fair': known are auxiliary, ogm-ge, opm, mmpar"):
+    with pytest.raises(UserError, match="unknown --balance 'fair': known are auxiliary, blending, ogm-ge, opm, mmpar"):
         train(settings_of(toy, tmp_path / "run", recipe=replace(TINY, balance="fair")))
 
 
