@@ -29,6 +29,7 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from fusion.balance import BALANCES
 from fusion.checkpoint import Checkpoints, save_weights, write_json
 from fusion.compiling import compile_encoders
 from fusion.device import choose_device, device_name
@@ -83,8 +84,10 @@ def train(settings: TrainSettings, on_epoch: Callable[[dict], bool] = lambda row
         batches = EpochBatches(train_set, batch=recipe.batch, parts=recipe.accumulate, seed=settings.seed, **mine)
         loader = make_loader(train_set, batches, **loading)
         val_loader = make_loader(val_set, ViewBatches(val_set, batch=recipe.batch, **mine), **loading)
+        balance = BALANCES[recipe.balance](streams=streams, auxiliary=recipe.auxiliary, epochs=recipe.epochs)
         step = Step(
             model,
+            balance=balance,
             lr=recipe.lr,
             weight_decay=recipe.weight_decay,
             steps=recipe.epochs * batches.total,
@@ -116,7 +119,7 @@ def train(settings: TrainSettings, on_epoch: Callable[[dict], bool] = lambda row
         for epoch in range(state.epoch, recipe.epochs):
             batches.epoch, batches.done = epoch, state.done
             row = train_one_epoch(loader, step, state, settings, save=save, stopping=stopping, peak=peak)
-            row |= validate(model, val_loader, val_set, device, ranks)
+            row |= validate(step, val_loader, val_set)
             score = (row["val_top1"], -row["val_loss"])
             if ranks.first:
                 if score > state.best:
@@ -199,15 +202,16 @@ class Saving:
         """Save the state after `steps` steps in all."""
         if not self.active:
             return
-        parts = {"model": self.model.state_dict(), "optimizer": self.step.optimizer.state_dict()}
-        self.checkpoints.save(steps, asdict(state) | parts)
+        parts = {"model": self.model, "optimizer": self.step.optimizer, "balance": self.step.balance}
+        self.checkpoints.save(steps, asdict(state) | {name: part.state_dict() for name, part in parts.items()})
         self._last = time.monotonic()
 
 
 def restore(saved: dict, model: FusionModel, step: Step) -> State:
-    """Put model and optimizer back to where they were."""
+    """Put model, optimizer and what balances the streams back to where they were."""
     model.load_state_dict(saved.pop("model"))
     step.optimizer.load_state_dict(saved.pop("optimizer"))
+    step.balance.load_state_dict(saved.pop("balance"))
     return State(**saved | {"best": tuple(saved["best"])})
 
 
@@ -261,7 +265,7 @@ def train_one_epoch(
     return row | meter.row(frames=recipe.clip.frames, flops=flops, peak=peak)
 
 
-def validate(model: FusionModel, loader: DataLoader, dataset: ClipDataset, device: torch.device, ranks: Ranks) -> dict:
+def validate(step: Step, loader: DataLoader, dataset: ClipDataset) -> dict:
     """Top-1 of the fused answer and of each stream alone, and the fused loss, on the middle clip of each video.
 
     A video that lacks a stream counts as wrong for it. Each video is judged by one rank, once. What the head fits on
@@ -270,17 +274,17 @@ def validate(model: FusionModel, loader: DataLoader, dataset: ClipDataset, devic
     streams = tuple(dataset.streams)
     labels = torch.tensor([dataset.rows[video.label] for video in dataset.videos])
     subsets = list(dict.fromkeys([streams, *((name,) for name in streams)]))
-    classes = len(dataset.rows)
-    fit_head(model, loader, labels, classes=classes, device=device, add_up=ranks.add_up)
-    answers = answer(model, loader, subsets, videos=len(labels), classes=classes, device=device)
-    answers.join(ranks.add_up)
+    sizes = {"classes": len(dataset.rows), "device": step.device}
+    fit_head(step.model, loader, labels, add_up=step.ranks.add_up, **sizes)
+    answers = answer(step.model, loader, subsets, videos=len(labels), watch=step.balance.watch, **sizes)
+    answers.join(step.ranks.add_up)
     row = {}
     for subset in subsets:
         name = subset_name(subset)
         right = (answers.probabilities(name).argmax(dim=1) == labels) & answers.answered(name)
         row["val_top1" if subset == streams else f"val_top1_{name}"] = right.double().mean().item()
     chosen = answers.probabilities(subset_name(streams)).gather(1, labels[:, None]).clamp(min=1e-12)
-    return row | {"val_loss": -chosen.log().mean().item()}
+    return row | {"val_loss": -chosen.log().mean().item()} | step.balance.end_epoch(step.ranks)
 
 
 def make_datasets(

@@ -222,12 +222,15 @@ def new_model(streams: tuple[str, ...], size: Size, device: torch.device):
 
 def new_step(model, device: torch.device):
     """What training does with a batch, and a number that counts the steps."""
+    from fusion.balance import Auxiliary
     from fusion.ranks import Ranks
     from fusion.settings import Recipe
     from fusion.step import Step
 
-    step = Step(model, lr=1e-3, weight_decay=0.05, steps=10**6, device=device, ranks=Ranks())
     recipe, number = Recipe(), 0
+    balance = Auxiliary(streams=tuple(model.encoders), auxiliary=recipe.auxiliary, epochs=recipe.epochs)
+    rates = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "steps": 10**6}
+    step = Step(model, balance=balance, **rates, device=device, ranks=Ranks())
 
     def run(batch) -> None:
         nonlocal number

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from fusion.loss import count_rows, joint_loss
+from fusion.loss import count_rows, each_loss, joint_loss
 from fusion.model import FusionModel, ModelSettings, build_model
 from preprocess.encode import MEL_RATE
 from streams import STREAMS
@@ -77,7 +77,7 @@ def our_step(
         torch._dynamo.config.allow_rnn = compiled == "encoders"  # looked at when it is compiled, at the first step
         output = model(clips, present, rows=rows)
         optimizer.zero_grad(set_to_none=True)
-        joint_loss(output, labels, present, counts, auxiliary=0.5).backward()
+        joint_loss(each_loss(output, labels, present, counts), auxiliary=0.5).backward()
         if optimise:
             optimizer.step()
 

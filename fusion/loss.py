@@ -8,6 +8,7 @@ from fusion.model import Output
 FUSED = ""  # the name of the fused answer among the counts of rows
 
 Counts = dict[str, float]  # FUSED or a stream → rows of the whole batch, over all ranks, that have it
+Losses = dict[str, Tensor]  # FUSED or a stream → (), the mean over these rows
 
 
 def count_rows(present: dict[str, Tensor]) -> dict[str, int]:
@@ -19,16 +20,10 @@ def count_rows(present: dict[str, Tensor]) -> dict[str, int]:
     return {FUSED: int(anything.sum()), **{name: int(mask.sum()) for name, mask in present.items()}}
 
 
-def joint_loss(
-    output: Output,
-    labels: Tensor,
-    present: dict[str, Tensor],
-    counts: Counts,
-    *,
-    auxiliary: float,
-    label_smoothing: float = 0.0,
-) -> Tensor:
-    """Cross-entropy of the fused answer, plus the mean of each stream's own over the clips that have it.
+def each_loss(
+    output: Output, labels: Tensor, present: dict[str, Tensor], counts: Counts, *, label_smoothing: float = 0.0
+) -> Losses:
+    """Cross-entropy of the fused answer, over the clips that have anything, and each stream's own, where it is there.
 
     labels: (B,), present: {(B,) bool}. These rows may be a part of a larger batch with `counts` rows: the losses of
     its parts add up to the whole batch's.
@@ -39,6 +34,11 @@ def joint_loss(
         return (losses * mask).sum() / max(1.0, counts[name])
 
     anything = sum(mask.float() for mask in present.values()) > 0
-    loss = own(output.logits, anything, FUSED)
-    streams = sum(own(output.streams.logits[name], mask, name) for name, mask in present.items())
-    return loss + auxiliary / len(present) * streams
+    fused = own(output.logits, anything, FUSED)
+    return {FUSED: fused} | {name: own(output.streams.logits[name], mask, name) for name, mask in present.items()}
+
+
+def joint_loss(losses: Losses, *, auxiliary: float) -> Tensor:
+    """The fused loss, and beside it the mean of the streams' own."""
+    own = [loss for name, loss in losses.items() if name != FUSED]
+    return losses[FUSED] + auxiliary / len(own) * sum(own)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 
 from fusion.device import mixed_precision
-from fusion.model import FusionModel
+from fusion.model import FusionModel, Output
 from streams import STREAMS, subset_name
 from streams.batch import Batch
 
@@ -47,8 +47,12 @@ def answer(
     videos: int,
     classes: int,
     device: torch.device,
+    watch: Callable[[Output, torch.Tensor, dict[str, torch.Tensor]], None] | None = None,
 ) -> Answers:
-    """Run the model over all batches; streams outside a subset are hidden from the fusion head."""
+    """Run the model over all batches; streams outside a subset are hidden from the fusion head.
+
+    `watch` is given what the model makes of each batch, the labels, (B,), and the masks, {(B,)}.
+    """
     answers = Answers(subsets, videos=videos, classes=classes)
     model.eval()
     with torch.inference_mode():
@@ -57,6 +61,8 @@ def answer(
             clips = prepare(batch, training=False)
             with mixed_precision(device):
                 streams = model.encode(clips, batch.present, rows=batch.rows)
+                if watch is not None:
+                    watch(Output(model.fuse(streams, batch.present), streams), batch.labels, batch.present)
                 for subset in subsets:
                     use = {name: mask & (name in subset) for name, mask in batch.present.items()}
                     there = torch.stack([use[name] for name in use]).any(dim=0)

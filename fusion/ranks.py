@@ -56,11 +56,8 @@ class Ranks:
         """Give every parameter the sum of all ranks' gradients; one that a rank has no gradient of counts as zero."""
         if self.size == 1:
             return
-        parameters = [parameter for parameter in parameters if parameter.requires_grad]
-        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1).float() for p in parameters])
-        dist.all_reduce(flat)
-        for parameter, gradient in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-            parameter.grad = torch.empty_like(parameter).copy_(gradient.view(parameter.shape))  # in its memory order
+        parameters = list(parameters)
+        set_gradients(parameters, self.add_up(flat_gradients(parameters)))
 
     def same_text(self, text: str) -> str:
         """The first rank's text, for all."""
@@ -71,3 +68,16 @@ class Ranks:
         data[: len(encoded)] = torch.frombuffer(bytearray(encoded), dtype=torch.uint8)
         dist.broadcast(data, 0)
         return os.fsdecode(bytes(data.tolist()).rstrip(b"\0"))
+
+
+def flat_gradients(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """The gradients of those that learn, as one vector; where there is none, zeros."""
+    learning = [parameter for parameter in parameters if parameter.requires_grad]
+    return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1).float() for p in learning])
+
+
+def set_gradients(parameters: Iterable[nn.Parameter], flat: Tensor) -> None:
+    """The gradients from such a vector."""
+    learning = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter, gradient in zip(learning, flat.split([p.numel() for p in learning]), strict=True):
+        parameter.grad = torch.empty_like(parameter).copy_(gradient.view(parameter.shape))  # in its memory order

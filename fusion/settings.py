@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from fusion.balance import BALANCES
 from fusion.model import ModelSettings
 from preprocess.errors import UserError, at_least
 from streams import subset_name
@@ -31,7 +32,15 @@ class Recipe:
     weight_decay: float = 0.05
     """decoupled weight decay (AdamW)"""
     auxiliary: float = 0.5
-    """weight of the streams' own losses beside the fused one"""
+    """weight of the streams' own losses beside the fused one; without it their own heads learn nothing"""
+    balance: str = "auxiliary"
+    """what keeps one stream from learning at the others' expense:
+    auxiliary: every stream's own loss beside the fused one, with the weight --auxiliary;
+    blending: their weights follow from how the losses generalise, on the validation videos, not from --auxiliary;
+    ogm-ge: the encoder of a stream whose own head is ahead of the others' learns more slowly, and with noise;
+    opm: a stream whose own head is ahead of the others' is often hidden from the fusion head;
+    mmpareto: an encoder's step is good for the fused loss and for its own, whatever --auxiliary;
+    detached: encoders learn from their own losses alone, whatever --auxiliary, and the head from what they make"""
     stream_dropout: float = 0.25
     """probability that a present stream is hidden from the fusion head, so that any subset can be asked"""
     label_smoothing: float = 0.0
@@ -92,6 +101,8 @@ def check(settings: TrainSettings) -> None:
     at_least(1, accumulate=recipe.accumulate, keep=machine.keep)
     at_least(0, seed=settings.seed, split_seed=recipe.split_seed, workers=machine.workers or 0)
     at_least(0, weight_decay=recipe.weight_decay, auxiliary=recipe.auxiliary, save_minutes=machine.save_minutes)
+    if recipe.balance not in BALANCES:
+        raise UserError(f"unknown --balance '{recipe.balance}': known are {', '.join(BALANCES)}")
     if settings.seed >= SEEDS:
         raise UserError(f"--seed must be below {SEEDS}, not {settings.seed}")
     if not 0 < recipe.lr < math.inf:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fusion.balance import Auxiliary
 from fusion.device import mixed_precision
-from fusion.loss import count_rows, joint_loss
+from fusion.loss import count_rows, each_loss
 from fusion.model import FusionModel, drop_streams
 from fusion.predict import prepare
 from fusion.ranks import Ranks
@@ -20,6 +21,7 @@ LAST_RATE = 0.01  # share of the learning rate that is left at the end
 CLIP_NORM = 5.0  # longest gradient: LSTMs now and then explode
 LOOK_EVERY = 20  # steps between looks at what a GPU found: each one waits for it
 BAD_IN_A_ROW = 5  # steps without a finite loss that end a run
+ALL_RANKS = 1008  # in the place of a rank's number: what they draw alike
 
 
 class Step:
@@ -30,15 +32,27 @@ class Step:
     """
 
     def __init__(
-        self, model: FusionModel, *, lr: float, weight_decay: float, steps: int, device: torch.device, ranks: Ranks
+        self,
+        model: FusionModel,
+        *,
+        balance: Auxiliary,
+        lr: float,
+        weight_decay: float,
+        steps: int,
+        device: torch.device,
+        ranks: Ranks,
     ) -> None:
         """For `steps` steps in all."""
         self.model = model
+        self.balance = balance.to(device)
         self.device = device
         self.ranks = ranks
         self.lr = lr
         self.steps = steps
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
+        encoders = [{"params": list(encoder.parameters()), "stream": name} for name, encoder in model.encoders.items()]
+        taken = set(model.encoders.parameters())
+        others = {"params": [parameter for parameter in model.parameters() if parameter not in taken], "stream": None}
+        self.optimizer = torch.optim.AdamW([*encoders, others], lr=lr, weight_decay=weight_decay, fused=True)
         self._seen: list[tuple[int, Tensor, Tensor]] = []  # step, whether its loss was finite, rows of its videos
         self._bad = 0  # in a row
         self.stop_asked = False
@@ -57,24 +71,26 @@ class Step:
         Returns their loss, (), on the device, and how many clips they were, over all ranks. `stop` says that this rank
         wants to end; after the step `stop_asked` says whether any does.
         """
-        torch.manual_seed((seed * 1_000_003 + number) * 1009 + self.ranks.rank)
+        chance = (seed * 1_000_003 + number) * 1009
+        torch.manual_seed(chance + self.ranks.rank)
         counts, rows = self._count(batches, stop)
-        before = [buffer.clone() for buffer in self.model.buffers()]
+        before = [buffer.clone() for buffer in self._buffers()]
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
         for batch in (batch.to(self.device) for batch in batches):
-            clips, use = prepare(batch, training=True), drop_streams(batch.present, recipe.stream_dropout)
+            clips = prepare(batch, training=True)
+            use = self.balance.choose(drop_streams(batch.present, recipe.stream_dropout))
             with mixed_precision(self.device):
                 output = self.model(clips, batch.present, rows=batch.rows, use=use)
-            smoothing = {"auxiliary": recipe.auxiliary, "label_smoothing": recipe.label_smoothing}
-            loss = joint_loss(output, batch.labels, batch.present, counts, **smoothing)
-            loss.backward()
-            total += loss.detach()
+            seen = output, batch.labels, batch.present, counts
+            total += self.balance.backward(each_loss(*seen, label_smoothing=recipe.label_smoothing), self.model)
+            self.balance.observe(*seen)
         self.ranks.add_up(total)
         self.ranks.add_up_gradients(self.model.parameters())
         for name, encoder in self.model.encoders.items():
             if not counts[name]:  # nobody has it: no step, as where a single process did not run it at all
                 encoder.zero_grad(set_to_none=True)
+        self.balance.modulate(self.model, counts, self.ranks, seed=chance + ALL_RANKS)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
         finite = total.isfinite() & norm.isfinite()
         self._update(finite, before, number)
@@ -123,11 +139,17 @@ class Step:
         self.stop_asked = stops > 0
         return dict(zip(names, sums, strict=True)), int(clips)
 
+    def _buffers(self) -> list[Tensor]:
+        """What a step changes beside the weights: batch norm's statistics, and what balances the streams."""
+        return [*self.model.buffers(), *self.balance.buffers()]
+
     def _update(self, finite: Tensor, before: list[Tensor], number: int) -> None:
-        """Change the weights, or, where the loss is not finite, nothing: batch norm has seen it, and forgets it."""
+        """Change the weights, or, where the loss is not finite, nothing: what has seen it forgets it."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(number)
+            if group["stream"]:
+                group["lr"] *= self.balance.pace(group["stream"])
         self.optimizer.found_inf = (~finite).float()  # the fused kernel looks at it, as it does for a gradient scaler
         self.optimizer.step()
-        for buffer, old in zip(self.model.buffers(), before, strict=True):
+        for buffer, old in zip(self._buffers(), before, strict=True):
             buffer.copy_(torch.where(finite, buffer, old))

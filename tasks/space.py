@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fusion.balance import BALANCES
 from fusion.heads import HEADS
 from preprocess.errors import UserError
 
@@ -69,6 +70,7 @@ KNOWN: Space = {
     "stream_dropout": Range(0.0, 0.5),
     "label_smoothing": Range(0.0, 0.2),
     "auxiliary": Range(0.0, 1.0),
+    "balance": Choice(tuple(BALANCES)),
     "head": Choice(tuple(HEADS)),
     "batch": Choice((16, 32, 64)),
     "width": Choice((16, 32, 64)),

@@ -1,12 +1,14 @@
-"""What one of several processes does in test_ranks.py, tests.fusion.joining STORE OUT HEAD [STREAM=TOWER …]"""
+"""What one of several processes does in test_ranks.py, tests.fusion.joining STORE OUT HEAD BALANCE [STREAM=TOWER …]"""
 
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
 from fusion import step as stepping
+from fusion.balance import BALANCES, opm
 from fusion.fitting import fit_head
 from fusion.model import ModelSettings, build_model
 from fusion.predict import answer
@@ -24,27 +26,43 @@ RECIPE = Recipe(clip=CLIP, model=MODEL, stream_dropout=0.0, batch=7)
 ALL = subsets(tuple(STREAMS))
 
 
-def train(store: Store, ranks: Ranks, *, parts: int = 1, epochs: int = 2, model: ModelSettings = MODEL) -> dict:
-    """A few steps without chance: losses, clips, gradients after each, buffers, weights; answers to all videos."""
-    real = stepping.prepare
-    stepping.prepare = lambda batch, training: real(batch, training=False)
-    try:
-        return _train(store, ranks, parts, epochs, model)
-    finally:
-        stepping.prepare = real
+def train(
+    store: Store,
+    ranks: Ranks,
+    *,
+    parts: int = 1,
+    epochs: int = 2,
+    model: ModelSettings = MODEL,
+    balance: str = "auxiliary",
+) -> dict:
+    """A few steps without chance: losses, clips, gradients after each, buffers, weights; answers to all videos.
+
+    What OPM may hide it hides.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        real = stepping.prepare
+        patch.setattr(stepping, "prepare", lambda batch, training: real(batch, training=False))
+        patch.setattr(opm, "MOST", 1e9)
+        return _train(store, ranks, parts, epochs, model, balance)
 
 
-def _train(store: Store, ranks: Ranks, parts: int, epochs: int, settings: ModelSettings) -> dict:
+def _train(store: Store, ranks: Ranks, parts: int, epochs: int, settings: ModelSettings, balance: str) -> dict:
     torch.manual_seed(0)
     streams = tuple(STREAMS)
     model = build_model(settings, streams=streams, classes=len(store.classes), parameters=store.parameters).train()
     # at a small rate: AdamW makes large steps of what rounding makes of gradients near zero
-    step = Step(model, lr=1e-4, weight_decay=0.05, steps=20, device=torch.device("cpu"), ranks=ranks)
+    rates = {"lr": 1e-4, "weight_decay": 0.05, "steps": 20}
+    method = BALANCES[balance](streams=streams, auxiliary=RECIPE.auxiliary, epochs=epochs)
+    step = Step(model, balance=method, **rates, device=torch.device("cpu"), ranks=ranks)
     shared = {"streams": streams, "classes": store.classes, "clip": CLIP}
     dataset = ClipDataset(store, store.videos, seed=0, **shared)
     share = {"rank": ranks.rank, "ranks": ranks.size}
     batches = EpochBatches(dataset, batch=RECIPE.batch, parts=parts, seed=0, **share)
     loader = make_loader(dataset, batches, workers=0, pin=False)
+    judged = ClipDataset(store, store.videos, **shared)
+    views = ViewBatches(judged, batch=3, **share)
+    sizes = {"videos": len(store), "classes": len(store.classes), "device": torch.device("cpu")}
+    asking = make_loader(judged, views, workers=0, pin=False), ALL
     found: dict = {"losses": [], "clips": [], "gradients": [], "none": []}
     number = 0
     for batches.epoch in range(epochs):
@@ -57,21 +75,21 @@ def _train(store: Store, ranks: Ranks, parts: int, epochs: int, settings: ModelS
             gradients = {name: p.grad for name, p in model.named_parameters()}
             found["none"].append(sorted(name for name, gradient in gradients.items() if gradient is None))
             found["gradients"].append({name: g.clone() for name, g in gradients.items() if g is not None})
+        shape = {"classes": len(store.classes), "device": torch.device("cpu")}
+        labels = torch.tensor([judged.rows[video.label] for video in judged.videos])
+        fit_head(model, asking[0], labels, add_up=ranks.add_up, **shape)
+        answers = answer(model, *asking, **sizes, watch=step.balance.watch)
+        step.balance.end_epoch(ranks)
+        model.train()
     assert step.look() == []
     found["buffers"] = {name: buffer.clone() for name, buffer in model.named_buffers()}
     found["weights"] = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    judged = ClipDataset(store, store.videos, **shared)
-    views = ViewBatches(judged, batch=3, **share)
+    found["balance"] = step.balance.state_dict()
     asked = [0] * len(store)
     for keys in views:
         for row, _ in keys:
             asked[row] += 1
     found["asked"] = asked
-    loader = make_loader(judged, views, workers=0, pin=False)
-    labels = torch.tensor([judged.rows[video.label] for video in judged.videos])
-    shape = {"classes": len(store.classes), "device": torch.device("cpu")}
-    fit_head(model, loader, labels, add_up=ranks.add_up, **shape)
-    answers = answer(model, loader, ALL, videos=len(store), **shape)
     answers.join(ranks.add_up)
     found["answers"] = {"+".join(subset): answers.probabilities("+".join(subset)) for subset in ALL}
     return found
@@ -80,5 +98,6 @@ def _train(store: Store, ranks: Ranks, parts: int, epochs: int, settings: ModelS
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with Ranks() as ranks:
-        model = replace(MODEL, head=sys.argv[3], towers=tuple(sys.argv[4:]) or MODEL.towers)
-        torch.save(train(Store(sys.argv[1]), ranks, model=model), Path(sys.argv[2]) / f"{ranks.rank}.pt")
+        model = replace(MODEL, head=sys.argv[3], towers=tuple(sys.argv[5:]) or MODEL.towers)
+        found = train(Store(sys.argv[1]), ranks, model=model, balance=sys.argv[4])
+        torch.save(found, Path(sys.argv[2]) / f"{ranks.rank}.pt")

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from fusion.heads.encoding import Encoding
-from fusion.loss import count_rows, joint_loss
+from fusion.loss import count_rows, each_loss, joint_loss
 from fusion.model import Output
 from streams import STREAMS
 
@@ -36,20 +36,20 @@ def test_the_joint_loss_is_the_fused_cross_entropy_and_the_mean_of_the_streams_o
         cross_entropy(output.streams.logits[name][mask], labels[mask], label_smoothing=smoothing)
         for name, mask in present.items()
     ]
-    found = joint_loss(output, labels, present, count_rows(present), auxiliary=auxiliary, label_smoothing=smoothing)
-    torch.testing.assert_close(found, fused + auxiliary * sum(own) / len(own))
+    losses = each_loss(output, labels, present, count_rows(present), label_smoothing=smoothing)
+    torch.testing.assert_close(joint_loss(losses, auxiliary=auxiliary), fused + auxiliary * sum(own) / len(own))
 
 
 @pytest.mark.parametrize("cuts", [(0, 3, 7), (0, 0, 7), (0, 1, 2, 4, 7)])
 def test_the_losses_of_the_parts_of_a_batch_add_up_to_the_whole_batchs(cuts):
     output, labels, present = a_batch()
     counts = count_rows(present)
-    whole = joint_loss(output, labels, present, counts, auxiliary=0.5)
+    whole = each_loss(output, labels, present, counts)
     parts = [
-        joint_loss(part_of(output, rows), labels[rows], {k: m[rows] for k, m in present.items()}, counts, auxiliary=0.5)
+        each_loss(part_of(output, rows), labels[rows], {k: m[rows] for k, m in present.items()}, counts)
         for rows in (slice(*pair) for pair in pairwise(cuts))
     ]
-    torch.testing.assert_close(sum(parts), whole)
+    torch.testing.assert_close({name: sum(part[name] for part in parts) for name in whole}, whole)
 
 
 def test_rows_are_counted_for_each_stream_and_for_any():
@@ -61,5 +61,5 @@ def test_a_stream_that_the_whole_batch_lacks_adds_nothing_to_the_loss():
     output, labels, present = a_batch()
     present["flow"][:] = False
     output.streams.logits["flow"].requires_grad_()
-    joint_loss(output, labels, present, count_rows(present), auxiliary=0.5).backward()
+    each_loss(output, labels, present, count_rows(present))["flow"].backward()
     assert not output.streams.logits["flow"].grad.any()

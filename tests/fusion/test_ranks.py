@@ -6,11 +6,11 @@ import statistics
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
+from fusion.balance import BALANCES
 from fusion.heads import HEADS
 from fusion.ranks import Ranks
 from streams import STREAMS
@@ -69,31 +69,23 @@ MIXTURES = {
 }
 
 
-UNEVEN = "one has sound and one has flow"
+FEW = "one has sound and one has flow"  # says enough of three ranks, of each head and of each method
+CASES = [
+    *((mixture, 2, "concat", "auxiliary") for mixture in MIXTURES),
+    *((FEW, 2, "concat", name) for name in BALANCES),
+    *((FEW, 2, head, "auxiliary") for head in HEADS),
+    (FEW, 3, "concat", "opm"),
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", [2, 3])
-@pytest.mark.parametrize("mixture", MIXTURES)
-def test_several_ranks_take_the_steps_that_one_process_takes(tmp_path, mixture, ranks):
+@pytest.mark.parametrize(("mixture", "ranks", "head", "balance"), dict.fromkeys(CASES))
+def test_several_ranks_take_the_steps_that_one_process_takes(tmp_path, mixture, ranks, head, balance):
     """The same losses, gradients, statistics of batch norm and answers, to rounding; no rank waits for ever."""
-    if ranks == 3 and mixture != UNEVEN:
-        pytest.skip("one of the mixtures says enough of three ranks")
-    assert_together_as_alone(tmp_path, mixture, ranks, "concat")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("head", [name for name in HEADS if name != "concat"])
-def test_several_ranks_take_the_steps_that_one_process_takes_with_every_head(tmp_path, head):
-    """Though one of them lacks streams; what is fitted on the validation videos is fitted on those of all ranks."""
-    assert_together_as_alone(tmp_path, UNEVEN, 2, head)
-
-
-def assert_together_as_alone(folder: Path, mixture: str, ranks: int, head: str) -> None:
-    store = make_store(folder / "s.h5", MIXTURES[mixture])
-    alone = train(store, Ranks(), model=replace(MODEL, head=head))
-    together(ranks, "tests.fusion.joining", store.path, folder, head)
-    found = [torch.load(folder / f"{rank}.pt") for rank in range(ranks)]
+    store = make_store(tmp_path / "s.h5", MIXTURES[mixture])
+    alone = train(store, Ranks(), model=replace(MODEL, head=head), balance=balance)
+    together(ranks, "tests.fusion.joining", store.path, tmp_path, head, balance)
+    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(ranks)]
     for one in found:
         assert one["clips"] == alone["clips"] == [7, 7, 1] * 2
         assert one["losses"] == pytest.approx(alone["losses"], rel=1e-4)
@@ -107,7 +99,8 @@ def assert_together_as_alone(folder: Path, mixture: str, ranks: int, head: str) 
         torch.testing.assert_close(one["buffers"], alone["buffers"], rtol=1e-3, atol=1e-4)
         for subset, probabilities in alone["answers"].items():
             torch.testing.assert_close(one["answers"][subset], probabilities, rtol=1e-2, atol=1e-3)
-        for name in ("losses", "weights", "buffers", "answers"):  # and all ranks are alike, bit for bit
+        torch.testing.assert_close(one["balance"], alone["balance"], rtol=1e-2, atol=1e-3)
+        for name in ("losses", "weights", "buffers", "answers", "balance"):  # and all ranks are alike, bit for bit
             torch.testing.assert_close(one[name], found[0][name], rtol=0, atol=0)
     assert [sum(times) for times in zip(*(one["asked"] for one in found), strict=True)] == [1] * 15
 
@@ -123,7 +116,7 @@ def test_the_first_step_is_that_of_one_process_with_a_tower_of_torchvision_too(t
     towers = ("rgb=s3d", "flow=s3d")
     store = make_store(tmp_path / "s.h5", MIXTURES["one has sound and one has flow"])
     alone = train(store, Ranks(), model=replace(MODEL, towers=towers), epochs=1)
-    together(2, "tests.fusion.joining", store.path, tmp_path, MODEL.head, *towers)
+    together(2, "tests.fusion.joining", store.path, tmp_path, MODEL.head, "auxiliary", *towers)
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt")
         assert found["losses"][0] == pytest.approx(alone["losses"][0], rel=1e-4)

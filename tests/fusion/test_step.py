@@ -10,6 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fusion import step as stepping
+from fusion.balance import BALANCES
 from fusion.heads import HEADS
 from fusion.model import ModelSettings, build_model
 from fusion.ranks import Ranks
@@ -34,14 +35,26 @@ def toy(tmp_path_factory):
     return make_store(tmp_path_factory.mktemp("toy") / "toy.h5", three_bit(14) + lacking)
 
 
-def make(toy, *, settings: ModelSettings = MODEL, steps: int = 100, lr: float = 1e-2) -> Step:
+def make(
+    toy,
+    *,
+    settings: ModelSettings = MODEL,
+    steps: int = 100,
+    lr: float = 1e-2,
+    balance: str = "auxiliary",
+    streams: tuple[str, ...] = tuple(STREAMS),
+    device: torch.device = CPU,
+) -> Step:
     torch.manual_seed(0)
-    model = build_model(settings, streams=tuple(STREAMS), classes=8, parameters=toy.parameters)
-    return Step(model.train(), lr=lr, weight_decay=0.05, steps=steps, device=CPU, ranks=Ranks())
+    model = build_model(settings, streams=streams, classes=8, parameters=toy.parameters).to(device)
+    method = BALANCES[balance](streams=streams, auxiliary=0.5, epochs=4)
+    return Step(model.train(), balance=method, lr=lr, weight_decay=0.05, steps=steps, device=device, ranks=Ranks())
 
 
-def batches_of(toy, *, batch: int = 8, parts: int = 1, epoch: int = 0) -> list[Batch]:
-    dataset = ClipDataset(toy, toy.videos, streams=tuple(STREAMS), classes=toy.classes, clip=CLIP, seed=0)
+def batches_of(
+    toy, *, batch: int = 8, parts: int = 1, epoch: int = 0, streams: tuple[str, ...] = tuple(STREAMS)
+) -> list[Batch]:
+    dataset = ClipDataset(toy, toy.videos, streams=streams, classes=toy.classes, clip=CLIP, seed=0)
     batches = EpochBatches(dataset, batch=batch, parts=parts, seed=0)
     batches.epoch = epoch
     return list(make_loader(dataset, batches, workers=0, pin=False))
@@ -67,17 +80,22 @@ def take(step: Step, batches: list[Batch], number: int = 0, *, recipe: Recipe = 
 
 
 def everything(step: Step) -> dict:
-    return copy.deepcopy({"model": step.model.state_dict(), "optimizer": step.optimizer.state_dict()["state"]})
+    parts = {"model": step.model, "balance": step.balance}
+    optimizer = {"optimizer": step.optimizer.state_dict()["state"]}
+    return copy.deepcopy({name: part.state_dict() for name, part in parts.items()} | optimizer)
 
 
 def assert_equal(one: dict, other: dict) -> None:
     torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
 
 
-@pytest.mark.parametrize("parts", [2, 3, 11])
-def test_accumulated_parts_are_one_step_of_the_same_clips_but_for_batch_norm(toy, parts):
+@pytest.mark.parametrize(
+    ("parts", "balance"),
+    [*((2, balance) for balance in BALANCES if balance != "opm"), (3, "auxiliary"), (11, "auxiliary")],
+)
+def test_accumulated_parts_are_one_step_of_the_same_clips_but_for_batch_norm(toy, parts, balance):
     """Also where a part is empty. With batch norm's statistics held fast, all that is left is rounding."""
-    whole, divided = make(toy), make(toy)
+    whole, divided = make(toy, balance=balance), make(toy, balance=balance)
     freeze_norm(whole)
     freeze_norm(divided)
     together, apart = batches_of(toy), batches_of(toy, parts=parts)
@@ -112,9 +130,11 @@ def spoil(batch: Batch, how: str) -> Batch:
     return replace(batch, clips=clips)
 
 
-@pytest.mark.parametrize("how", ["nan", "inf", "-inf"])
-def test_a_batch_without_a_finite_loss_changes_nothing_and_is_named(toy, how):
-    step, batches = make(toy), batches_of(toy)
+@pytest.mark.parametrize(
+    ("how", "balance"), [*(("nan", balance) for balance in BALANCES), ("inf", "auxiliary"), ("-inf", "auxiliary")]
+)
+def test_a_batch_without_a_finite_loss_changes_nothing_and_is_named(toy, how, balance):
+    step, batches = make(toy, balance=balance), batches_of(toy)
     assert take(step, batches[:1], 0)[0] > 0
     assert step.look() == []
     before = everything(step)
@@ -131,8 +151,9 @@ def test_a_batch_without_a_finite_loss_changes_nothing_and_is_named(toy, how):
     assert not all(torch.equal(value, before["model"][name]) for name, value in step.model.state_dict().items())
 
 
-def test_a_skipped_step_leaves_those_after_it_as_if_it_had_not_been(toy):
-    one, other = make(toy), make(toy)
+@pytest.mark.parametrize("balance", BALANCES)
+def test_a_skipped_step_leaves_those_after_it_as_if_it_had_not_been(toy, balance):
+    one, other = make(toy, balance=balance), make(toy, balance=balance)
     batches = batches_of(toy)
     for number, batch in enumerate([batches[0], spoil(batches[1], "nan"), batches[1]]):
         take(one, [batch], number)
@@ -255,14 +276,16 @@ def test_the_watch_on_waiting_sees_what_waits(wait):
 
 
 @pytest.mark.parametrize("parts", [1, 2])
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize(
+    ("head", "balance"), dict.fromkeys([*(("concat", b) for b in BALANCES), *((h, "auxiliary") for h in HEADS)])
+)
 def test_a_step_waits_for_nothing_from_its_clips_on_their_way_to_the_device_until_its_end(
-    toy, monkeypatch, parts, head
+    toy, monkeypatch, parts, head, balance
 ):
     """Before that it counts rows, of tensors that the CPU has."""
     settings = replace(MODEL, dropout=0.3, head=head)
     recipe = replace(PLAIN, stream_dropout=0.25, label_smoothing=0.1, model=settings, accumulate=parts)
-    step, batches = make(toy, settings=settings), batches_of(toy, parts=parts)
+    step, batches = make(toy, settings=settings, balance=balance), batches_of(toy, parts=parts)
     assert not all(mask.all() for batch in batches for mask in batch.present.values())
     real, moved = Batch.to, []
 
@@ -282,11 +305,10 @@ def test_a_step_waits_for_nothing_from_its_clips_on_their_way_to_the_device_unti
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_on_a_gpu_a_step_waits_for_nothing(toy):
+@pytest.mark.parametrize("balance", BALANCES)
+def test_on_a_gpu_a_step_waits_for_nothing(toy, balance):
     device = torch.device("cuda")
-    torch.manual_seed(0)
-    model = build_model(MODEL, streams=tuple(STREAMS), classes=8, parameters=toy.parameters).to(device).train()
-    step = Step(model, lr=1e-2, weight_decay=0.05, steps=100, device=device, ranks=Ranks())
+    step = make(toy, device=device, balance=balance)
     batches = [batch.pin_memory() for batch in batches_of(toy)]
     take(step, batches[:1], 0)
     try:
@@ -296,11 +318,13 @@ def test_on_a_gpu_a_step_waits_for_nothing(toy):
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_a_stream_that_nobody_has_is_left_as_it_is(toy):
-    step, batch = make(toy), batches_of(toy)[0]
+@pytest.mark.parametrize("balance", BALANCES)
+def test_a_stream_that_nobody_has_is_left_as_it_is(toy, balance):
+    step, batch = make(toy, balance=balance), batches_of(toy)[0]
     take(step, [batch], 0)
     none = {name: mask & (name != "audio") for name, mask in batch.present.items()}
     without = replace(batch, present=none, rows={name: mask.nonzero()[:, 0] for name, mask in none.items()})
     before = copy.deepcopy(step.model.encoders["audio"].state_dict())
     take(step, [without], 1)
     assert_equal(step.model.encoders["audio"].state_dict(), before)
+    assert all(parameter.grad is None for parameter in step.model.encoders["audio"].parameters())

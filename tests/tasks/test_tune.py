@@ -276,7 +276,7 @@ def test_with_full_every_trial_comes_to_its_end(fake):
 def test_a_run_that_diverges_counts_as_a_bad_trial(settings, tmp_path, monkeypatch):
     def diverge(given, on_epoch):
         if given.run.name == "000":
-            monkeypatch.setattr("fusion.step.joint_loss", lambda output, *_, **__: output.logits.sum() * torch.nan)
+            monkeypatch.setattr("fusion.balance.auxiliary.joint_loss", lambda losses, **_: losses[""] * torch.nan)
         else:
             monkeypatch.undo()
         return train(given, on_epoch)
