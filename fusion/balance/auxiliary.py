@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from fusion.heads import Mask
+from fusion.heads.encoding import Mask
 from fusion.loss import Counts, Losses, joint_loss
 from fusion.model import FusionModel, Output
 from fusion.ranks import Ranks

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from fusion.balance.auxiliary import Auxiliary
-from fusion.heads import Mask
+from fusion.heads.encoding import Mask
 from fusion.loss import FUSED, Counts, Losses, each_loss
 from fusion.model import FusionModel, Output
 from fusion.ranks import Ranks

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from fusion.heads import Mask
+from fusion.heads.encoding import Mask
 from fusion.loss import Counts
 from fusion.model import Output
 from fusion.ranks import Ranks

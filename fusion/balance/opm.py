@@ -5,7 +5,7 @@ from torch import Tensor
 
 from fusion.balance.auxiliary import Auxiliary
 from fusion.balance.confidence import ConfidenceMeter, ratios
-from fusion.heads import Mask
+from fusion.heads.encoding import Mask
 from fusion.loss import Counts
 from fusion.model import FusionModel, Output
 from fusion.ranks import Ranks

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from fusion.heads.encoding import Encoding
 from fusion.loss import count_rows, each_loss
 from fusion.predict import prepare
 from tests.fusion.test_step import MODEL, batches_of, make, take, without_augmentation
@@ -30,8 +31,8 @@ def test_encoders_learn_as_if_each_were_trained_alone_and_the_head_as_if_they_st
                 torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-6)
     joint = make(toy, settings=replace(MODEL, head=head)).model
     output = joint(clips, batch.present)
-    features, logits = ({name: value.detach() for name, value in part.items()} for part in output[2:0:-1])
-    output = output._replace(logits=joint.fuse(features, logits, batch.present))
+    streams = Encoding(*({name: value.detach() for name, value in part.items()} for part in output.streams))
+    output = output._replace(logits=joint.fuse(streams, batch.present))
     fused = each_loss(output, batch.labels, batch.present, counts)
     if head == "concat":
         fused[""].backward()
