@@ -65,8 +65,9 @@ class AblateSettings:
 def ablate(settings: AblateSettings) -> dict:
     """Train what is not trained yet, judge everything on the same videos, write and return the result.
 
-    The videos are the store's test videos if the labels named some. Otherwise they are the validation videos, and
-    then the last weights are judged, not those that did best on these very videos.
+    The videos are the store's test videos if the labels named some, otherwise the validation videos. Judged are each
+    run's last weights: those that did best on few validation videos are often an early epoch's that was lucky, and
+    never to be judged on these very videos.
     """
     at_least(1, seeds=settings.seeds, views=settings.views)
     streams = parse_streams(settings.streams)
@@ -132,7 +133,7 @@ def _trained(
         wanted = replace(wanted, resume=any(Checkpoints(path, keep=settings.machine.keep).files()))
     train(wanted)
     any_test = any(video.split == "test" and video.label is not None for video in store.videos)
-    run = load_run(path, weights="best" if any_test else "last", device=settings.machine.device)
+    run = load_run(path, weights="last", device=settings.machine.device)
     videos, which = choose_videos(run, store, "test" if any_test else "val")
     return run, videos, which
 
