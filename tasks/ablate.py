@@ -98,8 +98,8 @@ def ablate(settings: AblateSettings) -> dict:
     """Train what is not trained yet, judge everything on the same videos, write and return the result.
 
     The videos are the store's test videos if the labels named some; then the controls are chosen and fitted on the
-    validation videos. Otherwise they are the validation videos, and then the last weights are judged, not those that
-    did best on these very videos.
+    validation videos. Otherwise they are the validation videos. Judged are each run's last weights: those that did
+    best on few validation videos are often an early epoch's that was lucky, and never to be judged on them.
     """
     at_least(1, seeds=settings.seeds, views=settings.views)
     streams = parse_streams(settings.streams)
@@ -150,7 +150,7 @@ def _chosen(settings: AblateSettings, streams: tuple[str, ...]) -> list[tuple[st
 
 def _one_seed(settings: AblateSettings, store: Store, split: Split, chosen: list[tuple[str, ...]], seed: int) -> Judged:
     """Train and judge a model for each of the chosen subsets, then what separate models say together."""
-    streams, any_test = parse_streams(settings.streams), _any_test(store)
+    streams = parse_streams(settings.streams)
     rights: dict[str, dict[str, np.ndarray]] = {method: {} for method in METHODS}
     alone: dict[str, Opinion] = {}  # stream → what the model of that stream alone says of the judged videos
     held: dict[str, Opinion] = {}  # and of those held for fitting
@@ -159,7 +159,7 @@ def _one_seed(settings: AblateSettings, store: Store, split: Split, chosen: list
         print(f"\n── {name}, seed {seed}")
         given = {"streams": subset, "seed": seed, "recipe": settings.recipe, "machine": settings.machine}
         folder = trained_run(settings.runs or settings.out, store, split, **given)
-        run = load_run(folder, weights="best" if any_test else "last", device=settings.machine.device)
+        run = load_run(folder, weights="last", device=settings.machine.device)
         judging = _judging(run, store, settings.bootstrap_by)
         asked = subsets(streams) if subset == streams else [subset]
         answers = ask(run, store, judging.videos, asked, views=settings.views)
