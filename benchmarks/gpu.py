@@ -28,18 +28,14 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from benchmarks.gpu_data import SUBSETS, TINY, Size, new_dataset, new_store
 from benchmarks.gpu_parts import (
-    SUBSETS,
-    TINY,
-    Size,
     measure_asking,
     measure_flow,
     measure_loop,
     measure_reading,
     measure_theirs,
     measure_training,
-    new_dataset,
-    new_store,
 )
 
 RESULTS = Path(__file__).parent / "results"

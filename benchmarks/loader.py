@@ -21,13 +21,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from multiprocessing import Pipe, get_context
 from pathlib import Path
 from time import perf_counter, process_time
 
 import numpy as np
 import torch
 
+from benchmarks.apart import Apart
 from fusion.predict import prepare
 from preprocess.index import Texts, Videos
 from preprocess.store import Store
@@ -40,49 +40,6 @@ DATA = ROOT.parent / "shared" / "data" / "ucf7"
 A_CLASS = 10  # videos that are extracted of each class
 BATCH = 32
 MILLION = 1_000_000
-
-Side = Callable[[int], None]  # reads so many clips
-
-
-class Apart:
-    """A side in a process of its own: threads that others leave spinning are not counted with it."""
-
-    def __init__(self, make: Callable[[], Side]) -> None:
-        """Raises what `make` raises."""
-        self._pipe, theirs = Pipe()
-        self._process = get_context("fork").Process(target=_serve, args=(make, theirs), daemon=True)
-        self._process.start()
-        theirs.close()
-        self._answer()
-
-    def __call__(self, clips: int) -> tuple[float, float]:
-        """Seconds that so many clips take: of CPU time, and by the clock."""
-        self._pipe.send(clips)
-        return self._answer()
-
-    def _answer(self):
-        try:
-            answer = self._pipe.recv()
-        except EOFError as error:
-            raise RuntimeError("its process has died") from error
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-
-def _serve(make: Callable[[], Side], pipe) -> None:
-    try:
-        side = make()
-        pipe.send(None)
-        while True:
-            clips = pipe.recv()
-            clock, cpu = perf_counter(), process_time()
-            side(clips)
-            pipe.send((process_time() - cpu, perf_counter() - clock))
-    except EOFError:
-        pass
-    except Exception as error:
-        pipe.send(RuntimeError(str(error)))
 
 
 class Ours:

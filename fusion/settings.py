@@ -139,13 +139,13 @@ def resume_settings(run: Path, given: TrainSettings) -> TrainSettings:
 def differences(given: TrainSettings, other: TrainSettings) -> dict[str, object]:
     """The options, but for the machine's, in which `given` is not like `other`, with its values."""
 
-    def flat(settings: TrainSettings) -> dict[str, object]:
-        recipe = settings.recipe
-        parts = (settings, recipe, recipe.clip, recipe.model)
-        return {f.name: getattr(part, f.name) for part in parts for f in fields(part) if f.name not in NESTED}
+    ours, theirs = (options(one, one.recipe, one.recipe.clip, one.recipe.model) for one in (given, other))
+    return {name: value for name, value in ours.items() if value != theirs[name]}
 
-    theirs = flat(other)
-    return {name: value for name, value in flat(given).items() if value != theirs[name]}
+
+def options(*parts: object) -> dict[str, object]:
+    """The options that these settings hold themselves, by name."""
+    return {f.name: getattr(part, f.name) for part in parts for f in fields(part) if f.name not in NESTED}
 
 
 def read_settings(run: Path) -> tuple[TrainSettings, dict]:

@@ -13,18 +13,20 @@ import numpy as np
 
 from preprocess import guard
 
-STREAMS = ("rgb", "flow", "audio")
+JPEGS = {"data": ("u1", 1), "ends": ("i8", 1)}
+DATASETS = {"rgb": JPEGS, "flow": JPEGS, "audio": {"data": ("f2", 2)}}  # stream → dataset → type, number of axes
+STREAMS = tuple(DATASETS)
 UNLABELLED = -1
 HERE = -1  # the shard number of what lies in the store's own file
 BLOCK = 1 << 20  # bytes of a column that are looked at together
 CONTENT = np.dtype("S32")  # a digest in hexadecimal digits
 
-DATASETS = ("rgb_data", "rgb_ends", "flow_data", "flow_ends", "audio_data")  # what a video has in the store, at most
+PLACED = tuple(f"{stream}_{name}" for stream, names in DATASETS.items() for name in names)  # as the columns name them
 NUMBERS = dict.fromkeys(("seconds", "expected", "sound_from", "sound_until"), np.dtype("f8")) | dict.fromkeys(
     (
         *("frames", "height", "width", "damaged"),
         *(f"bytes_{stream}" for stream in STREAMS),
-        *(f"at_{dataset}" for dataset in DATASETS),
+        *(f"at_{dataset}" for dataset in PLACED),
     ),
     np.dtype("i8"),
 )
@@ -49,7 +51,7 @@ class Facts:
     streams: dict[str, bool] = field(default_factory=dict)  # stream → whether the video has it
     why: dict[str, str] = field(default_factory=dict)  # stream → why it is absent
     bytes: dict[str, int] = field(default_factory=dict)  # stream → what it takes in the store
-    at: dict[str, int] = field(default_factory=dict, compare=False)  # one of DATASETS → its place in its file, in bytes
+    at: dict[str, int] = field(default_factory=dict, compare=False)  # one of PLACED → its place in its file, in bytes
 
     @property
     def truncated(self) -> bool:
@@ -176,7 +178,7 @@ def facts_at(columns: Columns, row: int) -> dict:
         "streams": {stream: bool(columns[f"has_{stream}"][row]) for stream in STREAMS},
         "why": {stream: why for stream in STREAMS if (why := columns[f"why_no_{stream}"][row])},
         "bytes": {stream: int(columns[f"bytes_{stream}"][row]) for stream in STREAMS},
-        "at": {name: at for name in DATASETS if (at := int(columns[f"at_{name}"][row]))},
+        "at": {name: at for name in PLACED if (at := int(columns[f"at_{name}"][row]))},
     }
 
 
@@ -193,7 +195,7 @@ def facts_columns(rows: Sequence[Facts]) -> Columns:
         columns[f"has_{stream}"] = np.array([row.streams.get(stream, False) for row in rows], "u1")
         columns[f"bytes_{stream}"] = np.array([row.bytes.get(stream, 0) for row in rows], "i8")
         columns[f"why_no_{stream}"] = Texts.of([row.why.get(stream, "") for row in rows])
-    for name in DATASETS:
+    for name in PLACED:
         columns[f"at_{name}"] = np.array([row.at.get(name, 0) for row in rows], "i8")
     return columns
 
@@ -271,7 +273,7 @@ def _check_facts(columns: Columns) -> None:
             raise guard.Hostile(f"index/{name} holds numbers below one")
     if not (np.isfinite(columns["seconds"]).all() and (columns["seconds"] > 0).all()):
         raise guard.Hostile("index/seconds holds what is no length")
-    counts = ("damaged", *(f"bytes_{stream}" for stream in STREAMS), *(f"at_{name}" for name in DATASETS))
+    counts = ("damaged", *(f"bytes_{stream}" for stream in STREAMS), *(f"at_{name}" for name in PLACED))
     if any((columns[name] < 0).any() for name in counts):
         raise guard.Hostile("the index holds counts below zero")
     if any((columns[name] > 1).any() for name in FLAGS):

@@ -21,11 +21,10 @@ begins with a seal (preprocess.seal). No file changes after it got its name: ano
 import json
 import os
 import re
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -44,6 +43,7 @@ from preprocess.index import (
     video_columns,
     write_columns,
 )
+from preprocess.open_files import OpenFiles
 from preprocess.seal import Broken, Unsealed, read_seal
 
 if TYPE_CHECKING:
@@ -52,10 +52,7 @@ if TYPE_CHECKING:
 FORMAT = "tristream"
 VERSION = 3
 SHARD_NAME = re.compile(r"[0-9a-f]{32}\.h5")
-OPEN_FILES = 256  # shards that a process keeps open
 EVERYTHING = (slice(None), slice(None))
-
-Found = TypeVar("Found")
 
 
 class Store:
@@ -85,7 +82,7 @@ class Store:
         except (Broken, OSError, RuntimeError, KeyError) as error:  # the latter from within HDF5
             how = "remove it, and run the extraction that made it again"
             raise UserError(f"{self.path} is damaged or was cut short ({error}): {how}") from error
-        self._files = _Files()
+        self._files = OpenFiles()
 
     def _check_seal(self) -> None:
         try:
@@ -206,51 +203,6 @@ class Store:
         if begin + count * dtype.itemsize > size:
             raise ValueError("it claims bytes that are not in the file")
         return np.frombuffer(os.pread(handle, count * dtype.itemsize, begin), dtype)
-
-
-class _Files:
-    """The files of one process. A process that was forked from another opens its own."""
-
-    def __init__(self) -> None:
-        self._owner = os.getpid()
-        self._hdf5: OrderedDict[Path, object] = OrderedDict()
-        self._handles: OrderedDict[Path, tuple[int, int]] = OrderedDict()
-
-    def hdf5(self, path: Path, digest: str):
-        """An h5py file."""
-        self._check_owner()
-        if path not in self._hdf5:
-            self._hdf5[path] = _checked(path, lambda: guard.open_file(path, digest=digest))
-            if len(self._hdf5) > OPEN_FILES:
-                self._hdf5.popitem(last=False)[1].close()  # type: ignore[attr-defined]
-        return self._hdf5[path]
-
-    def handle(self, path: Path, digest: str) -> tuple[int, int]:
-        """A file descriptor for reading, and the file's size."""
-        self._check_owner()
-        if path not in self._handles:
-            self._handles[path] = _checked(path, lambda: guard.open_handle(path, digest=digest))
-            if len(self._handles) > OPEN_FILES:
-                os.close(self._handles.popitem(last=False)[1][0])
-        return self._handles[path]
-
-    def _check_owner(self) -> None:
-        if self._owner != os.getpid():
-            self.__init__()
-
-    def __del__(self) -> None:
-        if self._owner == os.getpid():
-            for handle, _ in self._handles.values():
-                os.close(handle)
-
-
-def _checked(path: Path, look: Callable[[], Found]) -> Found:
-    if not path.is_file():
-        raise UserError(f"{path} is missing: a store's shards lie beside it and move with it")
-    try:
-        return look()
-    except guard.Hostile as error:
-        raise UserError(f"{path} is damaged, or was replaced while the store was in use: {error}") from error
 
 
 def shard_folder(path: Path) -> Path:

@@ -18,13 +18,10 @@ from preprocess.archive import Archive
 from preprocess.checksum import stream_checksum
 from preprocess.durable import make_folder, replace
 from preprocess.errors import UserError
-from preprocess.index import HERE, STREAMS, Facts, Rejected, Video, facts_columns, write_columns
+from preprocess.index import DATASETS, HERE, STREAMS, Facts, Rejected, Video, facts_columns, write_columns
 from preprocess.seal import write_seal
 from preprocess.sink import NewFile
 from preprocess.store import new_file, shard_folder, write_index
-
-JPEGS = {"data": ("u1", 1), "ends": ("i8", 1)}  # dataset → type and number of axes
-DATASETS = {"rgb": JPEGS, "flow": JPEGS, "audio": {"data": ("f2", 2)}}
 
 
 class StoreWriter:

@@ -10,7 +10,7 @@ import tyro
 
 from fusion.checkpoint import write_json
 from fusion.model import ModelSettings
-from fusion.settings import NESTED, Machine, Recipe, TrainSettings, check
+from fusion.settings import Machine, Recipe, TrainSettings, check, options
 from preprocess.errors import UserError, at_least
 from preprocess.lock import only_one
 from preprocess.store import Store
@@ -58,7 +58,7 @@ def prepare(settings: TuneSettings) -> Space:
         space.pop("stream_dropout", None)  # the last stream is never hidden
     if not space:
         raise UserError(f"--search names nothing to search: choose from {', '.join(KNOWN)}")
-    start = options(settings.recipe)
+    start = recipe_options(settings.recipe)
     for name, known in space.items():
         option = name.replace("_", "-")
         if start[name] not in known:
@@ -100,13 +100,9 @@ def _same_search(file: Path, search: dict, store: Store) -> None:
         raise UserError(f"{file.parent} is a search with {text or 'options of another version'}: {advice}")
 
 
-def options(recipe: Recipe) -> dict[str, object]:
-    """A recipe's options by name."""
-    return _flat(recipe, recipe.clip, recipe.model)
-
-
-def _flat(*parts: object) -> dict[str, object]:
-    return {f.name: getattr(part, f.name) for part in parts for f in fields(part) if f.name not in NESTED}
+def recipe_options(recipe: Recipe) -> dict[str, object]:
+    """All options of a recipe, by name."""
+    return options(recipe, recipe.clip, recipe.model)
 
 
 def trial_settings(settings: TuneSettings, values: dict[str, object], *, run: Path | None) -> TrainSettings:
@@ -127,7 +123,7 @@ def trial_settings(settings: TuneSettings, values: dict[str, object], *, run: Pa
 def command_line(settings: TrainSettings) -> list[str]:
     """What to type for a run with these settings: the options that are not the default."""
     given, usual = (
-        _flat(one, one.recipe, one.machine, one.recipe.clip, one.recipe.model) for one in (settings, TrainSettings())
+        options(one, one.recipe, one.machine, one.recipe.clip, one.recipe.model) for one in (settings, TrainSettings())
     )
     words = ["python", "train.py"]
     for name, value in given.items():

@@ -18,7 +18,7 @@ from fusion.checkpoint import Checkpoints
 from fusion.settings import TrainSettings
 from preprocess.errors import UserError
 from preprocess.lock import only_one
-from tasks.search import TuneSettings, folder_of, options, trial_settings
+from tasks.search import TuneSettings, folder_of, recipe_options, trial_settings
 from tasks.space import Space
 from train import train
 
@@ -114,7 +114,7 @@ def claim(settings: TuneSettings, space: Space, study: "Study") -> tuple["Trial"
                 trial = optuna.trial.Trial(study, abandoned[0]._trial_id)
             else:
                 if all(one.state.name == "FAIL" for one in trials):
-                    start = options(settings.recipe)
+                    start = recipe_options(settings.recipe)
                     study.enqueue_trial({name: start[name] for name in space})
                 trial = study.ask()
             for name, known in space.items():

@@ -72,6 +72,14 @@ def extract_here(videos: Path, out: Path, **settings: object) -> Store | None:
     return extract(settings_for(videos, out, **settings))
 
 
+def interrupt(engine: "Engine", number: int, videos: Path, out: Path, **changes: object) -> None:
+    """Extract, and be killed before the decoding of a video; from then on nothing is killed."""
+    engine.kill_before(number)
+    with pytest.raises(Killed):
+        extract_here(videos, out, **changes)
+    engine.before = lambda _: None
+
+
 def run_here(monkeypatch, capsys, *arguments: object, main: Callable = main) -> subprocess.CompletedProcess:
     """A whole command line, by default extraction, within this process; without the bar's lines."""
     with monkeypatch.context() as patch:

@@ -18,6 +18,7 @@ from tests.preprocess.runs import (
     Killed,
     extract_here,
     files,
+    interrupt,
     leftovers,
     settings_for,
     snapshot,
@@ -192,10 +193,7 @@ def test_a_store_of_other_settings_is_refused_and_the_difference_is_shown(finish
 
 
 def test_an_interrupted_run_of_other_settings_is_refused_and_put_away_by_overwriting(engine, videos, out):
-    engine.kill_before(3)
-    with pytest.raises(Killed):
-        extract_here(videos, out)
-    engine.before = lambda _: None
+    interrupt(engine, 3, videos, out)
     before = snapshot(out.parent)
     other = PieceSettings(short_side=48)
     with pytest.raises(UserError, match=r"an interrupted extraction .* has other settings .*short_side 38, now 48"):
@@ -208,10 +206,7 @@ def test_an_interrupted_run_of_other_settings_is_refused_and_put_away_by_overwri
 
 
 def test_an_interrupted_run_of_another_release_is_refused_and_put_away_by_overwriting(engine, videos, out, undisturbed):
-    engine.kill_before(3)
-    with pytest.raises(Killed):
-        extract_here(videos, out)
-    engine.before = lambda _: None
+    interrupt(engine, 3, videos, out)
     job = out.with_name("out.h5.partial") / "job.json"
     job.write_text(json.dumps(json.loads(job.read_text()) | {"version": VERSION - 1}))
     before = snapshot(out.parent)

@@ -8,10 +8,10 @@ from preprocess.store import Store
 from tests.preprocess.runs import (
     SHARD_SIZE,
     TEN,
-    Killed,
     copy_store,
     extract_here,
     files,
+    interrupt,
     leftovers,
     report,
     settings_for,
@@ -34,10 +34,7 @@ def test_parts_one_after_the_other_make_the_store_of_one_machine(engine, videos,
 
 
 def test_a_part_that_was_interrupted_goes_on_where_it_was(engine, videos, out, undisturbed):
-    engine.kill_before(2)
-    with pytest.raises(Killed):
-        extract_here(videos, out, part="1/2")
-    engine.before = lambda _: None
+    interrupt(engine, 2, videos, out, part="1/2")
     assert extract_here(videos, out, part="2/2") is None
     extract_here(videos, out, part="1/2")
     assert sorted(engine.decoded) == sorted(TEN)
@@ -78,10 +75,7 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(engine, videos, out, undist
         copy_store(undisturbed, out.parent)
         extract_here(videos, out)
     elif state == "interrupted":
-        engine.kill_before(4)
-        with pytest.raises(Killed):
-            extract_here(videos, out)
-        engine.before = lambda _: None
+        interrupt(engine, 4, videos, out)
     before = snapshot(tmp_path)
     extraction = extract.plan(settings_for(videos, out, dry_run=True))
     extraction.look()

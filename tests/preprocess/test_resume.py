@@ -21,6 +21,7 @@ from tests.preprocess.runs import (
     Killed,
     extract_here,
     files,
+    interrupt,
     journal_lines,
     leftovers,
     report,
@@ -91,10 +92,7 @@ def test_what_a_power_failure_leaves_half_written_is_done_again_and_nothing_else
 
 
 def test_a_damaged_piece_stops_the_run_with_its_name_and_is_mended_by_removing_it(engine, videos, out, undisturbed):
-    engine.kill_before(6)
-    with pytest.raises(Killed):
-        extract_here(videos, out)
-    engine.before = lambda _: None
+    interrupt(engine, 6, videos, out)
     piece = sorted(out.parent.glob("out.h5.partial/pieces/*/*.h5"))[0]
     data = bytearray(piece.read_bytes())
     at = data.index(b"\xff\xd8") + 900  # in the first picture

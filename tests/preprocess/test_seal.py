@@ -18,6 +18,7 @@ from preprocess.durable import make_folder, publish, replace, write_aside
 from preprocess.ledger import Ledger
 from preprocess.seal import BLOCK, Broken, digest, read_seal, verify, write_seal
 from preprocess.sink import NewFile
+from preprocess.store import VERSION
 
 
 @pytest.fixture
@@ -165,7 +166,8 @@ def test_many_parts_of_a_job_may_begin_at_the_same_moment(tmp_path):
 
     for _ in range(20):
         with ThreadPoolExecutor(8) as threads:
-            assert list(threads.map(begin, range(8))) == 8 * [{"parameters": {"fps": 25}, "overwrite": False}]
+            job = {"version": VERSION, "parameters": {"fps": 25}, "overwrite": False}
+            assert list(threads.map(begin, range(8))) == 8 * [job]
 
 
 def test_many_may_make_a_folder_at_the_same_moment(tmp_path):

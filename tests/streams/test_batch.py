@@ -1,11 +1,6 @@
 """Clips of several streams as batches."""
 
-import multiprocessing
 import os
-import signal
-import subprocess
-import sys
-import time
 import tracemalloc
 
 import numpy as np
@@ -13,39 +8,11 @@ import pytest
 import torch
 
 from streams import STREAMS
-from streams.batch import Batch, ClipDataset, EpochBatches, ViewBatches, make_loader
-from streams.clip import ClipSettings, view_starts
-from tests.preprocess.commands import ROOT, environment
-from tests.stores import HEIGHT, WIDTH, Spec, make_store, three_bit
+from streams.batch import Batch, ClipDataset, EpochBatches, make_loader
+from streams.clip import view_starts
+from tests.stores import HEIGHT, WIDTH, Spec, make_store
+from tests.streams.batches import CLIP, assert_same, dataset_of, load, views_of
 from tests.streams.reading import read
-
-CLIP = ClipSettings(frames=4, stride=2, size=32, audio_seconds=0.32)
-
-
-def dataset_of(store, **settings) -> ClipDataset:
-    return ClipDataset(store, store.videos, streams=tuple(STREAMS), classes=store.classes, clip=CLIP, **settings)
-
-
-def load(dataset: ClipDataset, batches, *, workers: int = 0) -> list[Batch]:
-    return list(make_loader(dataset, batches, workers=workers, pin=False))
-
-
-def views_of(dataset: ClipDataset, *, batch: int = 32, **among) -> ViewBatches:
-    return ViewBatches(dataset, batch=batch, **among)
-
-
-def assert_same(one: list[Batch], other: list[Batch]) -> None:
-    assert len(one) == len(other)
-    for left, right in zip(one, other, strict=True):
-        assert torch.equal(left.videos, right.videos) and torch.equal(left.labels, right.labels)
-        for name in left.clips:
-            assert torch.equal(left.present[name], right.present[name])
-            assert torch.equal(left.rows[name], right.rows[name])
-            assert left.clips[name].keys() == right.clips[name].keys()
-            for part, clips in left.clips[name].items():  # nobody looks at what is absent
-                there = left.present[name]
-                assert clips.shape == right.clips[name][part].shape
-                assert torch.equal(clips[there], right.clips[name][part][there])
 
 
 def joined(batches: list[Batch]) -> dict[int, list[torch.Tensor]]:
@@ -58,13 +25,6 @@ def joined(batches: list[Batch]) -> dict[int, list[torch.Tensor]]:
             parts = [clips[row] for name in there for clips in batch.clips[name].values()]
             found[video] = [batch.labels[row], *(mask[row] for mask in batch.present.values()), *parts]
     return found
-
-
-@pytest.fixture
-def toy(tmp_path):
-    """Ten videos of eight classes; some lack flow or sound."""
-    lacking = [Spec("x/1.mp4", label="000", streams=("rgb",)), Spec("x/2.mp4", streams=("rgb", "audio"))]
-    return make_store(tmp_path / "toy.h5", three_bit(8) + lacking)
 
 
 def test_a_batch_stacks_clips_and_says_what_is_there(toy):
@@ -257,104 +217,6 @@ def test_reading_clips_draws_none_of_the_programs_random_numbers(toy, workers):
     before = torch.get_rng_state()
     load(dataset, epoch(dataset, 0), workers=workers)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_workers_read_rightly_though_the_parent_has_the_store_open(toy):
-    dataset = dataset_of(toy)
-    here = load(dataset, views_of(dataset, batch=4), workers=0)
-    assert_same(here, load(dataset, views_of(dataset, batch=4), workers=2))
-    assert_same(here, load(dataset, views_of(dataset, batch=4), workers=0))
-
-
-def _descriptors_of(path) -> set[int]:
-    found = set()
-    for name in os.listdir("/proc/self/fd"):
-        link = f"/proc/self/fd/{name}"
-        if os.path.exists(link) and os.path.samefile(link, path):
-            found.add(int(name))
-    return found
-
-
-def _read_and_tell(store, pipe) -> None:
-    inherited, used, pread = _descriptors_of(store.path), set(), os.pread
-
-    def watched(handle: int, *where: int) -> bytes:
-        used.add(handle)
-        return pread(handle, *where)
-
-    os.pread = watched
-    batch = dataset_of(store).__getitems__([(0, 0), (1, 0)])
-    pipe.send((inherited, used, {name: clips.sum().item() for name, clips in batch.clips["rgb"].items()}))
-
-
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_no_file_descriptor_is_shared_across_a_fork(toy):
-    """What the parent has read through is read through by nobody else, and stays open in the parent."""
-    expected = dataset_of(toy).__getitems__([(0, 0), (1, 0)])
-    mine = _descriptors_of(toy.path)
-    assert len(mine) == 1
-    context = multiprocessing.get_context("fork")
-    for _ in range(2):
-        pipe, end = context.Pipe(duplex=False)
-        process = context.Process(target=_read_and_tell, args=(toy, end))
-        process.start()
-        end.close()
-        inherited, used, sums = pipe.recv()
-        process.join()
-        assert process.exitcode == 0
-        assert inherited == mine and used and not used & inherited
-        assert sums == {name: clips.sum().item() for name, clips in expected.clips["rgb"].items()}
-        assert _descriptors_of(toy.path) == mine
-    again = dataset_of(toy).__getitems__([(0, 0), (1, 0)])
-    assert_same([expected], [again])
-
-
-def _alive(process: str) -> bool:
-    try:
-        with open(f"/proc/{process}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
-
-
-END = """
-import sys, signal, os, time
-from pathlib import Path
-from preprocess.store import Store
-from streams.batch import *
-from tests.streams.test_batch import dataset_of
-how = sys.argv[2]
-store = Store(sys.argv[1])
-dataset = dataset_of(store, seed=0)
-iterator = iter(make_loader(dataset, EpochBatches(dataset, batch=1, seed=0), workers=1, pin=False))
-next(iterator)
-worker = iterator._workers[0].pid
-if how == "signalled":
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
-        os.kill(worker, number)
-        next(iterator)
-print(worker, flush=True)
-if how == "killed":
-    os.kill(os.getpid(), signal.SIGKILL)
-if how == "raises":
-    raise RuntimeError("on purpose")  # whose traceback holds the loader until the end
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("how", "status"), [("ends", 0), ("signalled", 0), ("raises", 1), ("killed", -signal.SIGKILL)])
-def test_workers_end_when_the_program_ends_and_by_no_signal_of_others(toy, how, status):
-    command = [sys.executable, "-c", END, str(toy.path), how]
-    with subprocess.Popen(
-        command, cwd=ROOT, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        worker = process.stdout.readline().strip()
-        assert process.wait(timeout=60) == status, process.stderr.read()
-        process.stdout.read()  # the worker holds its other end
-    until = time.monotonic() + 5  # it closes its files a moment before it is gone
-    while _alive(worker) and time.monotonic() < until:
-        time.sleep(0.01)
-    assert worker and not _alive(worker)
 
 
 def test_memory_is_flat_over_many_batches(toy):

@@ -7,7 +7,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from dataclasses import replace
@@ -22,7 +21,7 @@ from preprocess.errors import UserError
 from preprocess.lock import only_one
 from tasks import trials
 from tasks.run import load_run
-from tasks.search import TuneSettings, folder_of, options, prepare
+from tasks.search import TuneSettings, folder_of, prepare, recipe_options
 from tasks.search_report import importances
 from tasks.trials import claim, is_free, open_study
 from tasks.tune import tune
@@ -109,7 +108,7 @@ def test_the_best_trial_is_the_best_and_its_settings_are_those_of_its_run(result
     best = max(rows_of(settings.out), key=lambda row: (float(row["val_top1"]), -float(row["val_loss"])))
     assert result["trial"] == int(best["trial"])
     saved, _ = read_settings(Path(result["run"]))
-    assert {name: options(saved.recipe)[name] for name in result["settings"]} == result["settings"]
+    assert {name: recipe_options(saved.recipe)[name] for name in result["settings"]} == result["settings"]
     assert str(saved.recipe.lr) == best["lr"]
 
 
@@ -329,30 +328,3 @@ def test_a_search_on_other_data_is_refused_and_moved_data_are_not(result, settin
     assert_one_line_error(done, str(settings.out), "holds other data", "--out")
     moved = shutil.copy(settings.data, tmp_path / "moved.h5")
     assert tune(replace(settings, data=Path(moved)))["trial"] == result["trial"]
-
-
-@pytest.mark.parametrize(
-    ("search", "says"),
-    [
-        ("colour", "known are lr, weight_decay"),
-        ("dropout=0:1.5", "--dropout must be"),
-        ("lr=1e-5:1e-4", "--lr 0.001, where the search starts, is not in lr=1e-05:0.0001"),
-        ("batch=16,32", "--batch 8, where the search starts"),
-    ],
-)
-def test_what_cannot_be_searched_is_refused_in_words(settings, tmp_path, search, says):
-    with pytest.raises(UserError, match=says):
-        tune(replace(settings, out=tmp_path / "t", search=(search,)))
-    assert not (tmp_path / "t").exists()
-
-
-def test_without_optuna_one_line_says_what_to_install(settings, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(UserError, match=r"pip install 'tristream\[tune\]'"):
-        tune(replace(settings, out=tmp_path / "t"))
-
-
-def test_torchrun_is_refused(settings, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match="--parallel N"):
-        tune(replace(settings, out=tmp_path / "t"))
