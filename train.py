@@ -22,7 +22,7 @@ import shlex
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
@@ -36,7 +36,7 @@ from fusion.device import choose_device, device_name
 from fusion.fitting import fit_head
 from fusion.log import Log
 from fusion.meter import Meter, peak_flops, training_flops
-from fusion.model import FusionModel, build_model
+from fusion.model import build_model
 from fusion.predict import answer, prepare
 from fusion.ranks import Ranks
 from fusion.settings import TrainSettings, check, default_run, read_settings, read_split, resume_settings
@@ -93,11 +93,12 @@ def train(settings: TrainSettings, on_epoch: Callable[[dict], bool] = lambda row
             steps=recipe.epochs * batches.total,
             device=device,
             ranks=ranks,
+            average=recipe.average,
         )
         state = State()
         checkpoints = Checkpoints(run, keep=machine.keep)
         if settings.resume:
-            state = restore(checkpoints.load(), model, step)
+            state = restore(checkpoints.load(), step)
         elif ranks.first:
             write_json(run / "split.json", asdict(split))
             facts = {"classes": store.classes, "parameters": store.parameters, "init": [asdict(one) for one in loaded]}
@@ -112,7 +113,7 @@ def train(settings: TrainSettings, on_epoch: Callable[[dict], bool] = lambda row
             print(f"device: {device_name(device)}, {precision}{note}; {workers} reading processes")
             if state.epoch >= recipe.epochs:
                 print("this run is complete")
-        save = Saving(checkpoints, model, step, every=60 * machine.save_minutes, active=ranks.first)
+        save = Saving(checkpoints, step, every=60 * machine.save_minutes, active=ranks.first)
         log = held.enter_context(Log(run, epochs_done=state.epoch)) if ranks.first else None
         peak = peak_flops(device) if state.epoch < recipe.epochs else None
         stopping = held.enter_context(Stopping().listening())
@@ -123,8 +124,8 @@ def train(settings: TrainSettings, on_epoch: Callable[[dict], bool] = lambda row
             score = (row["val_top1"], -row["val_loss"])
             if ranks.first:
                 if score > state.best:
-                    save_weights(run / "best.safetensors", model)
-                save_weights(run / "last.safetensors", model)
+                    save_weights(run / "best.safetensors", step.judged)
+                save_weights(run / "last.safetensors", step.judged)
                 log.add(row)
             if on_epoch(row):
                 break
@@ -185,9 +186,8 @@ def give_up_name(run: Path) -> None:
 class Saving:
     """Checkpoints every few minutes, and when they are asked for."""
 
-    def __init__(self, checkpoints: Checkpoints, model: FusionModel, step: Step, *, every: float, active: bool) -> None:
+    def __init__(self, checkpoints: Checkpoints, step: Step, *, every: float, active: bool) -> None:
         self.checkpoints = checkpoints
-        self.model = model
         self.step = step
         self.every = every  # seconds
         self.active = active  # only the first rank writes
@@ -202,17 +202,14 @@ class Saving:
         """Save the state after `steps` steps in all."""
         if not self.active:
             return
-        parts = {"model": self.model, "optimizer": self.step.optimizer, "balance": self.step.balance}
-        self.checkpoints.save(steps, asdict(state) | {name: part.state_dict() for name, part in parts.items()})
+        self.checkpoints.save(steps, asdict(state) | self.step.state_dict())
         self._last = time.monotonic()
 
 
-def restore(saved: dict, model: FusionModel, step: Step) -> State:
-    """Put model, optimizer and what balances the streams back to where they were."""
-    model.load_state_dict(saved.pop("model"))
-    step.optimizer.load_state_dict(saved.pop("optimizer"))
-    step.balance.load_state_dict(saved.pop("balance"))
-    return State(**saved | {"best": tuple(saved["best"])})
+def restore(saved: dict, step: Step) -> State:
+    """Put what learns back to where it was."""
+    step.load_state_dict(saved)
+    return State(**{field.name: saved[field.name] for field in fields(State)} | {"best": tuple(saved["best"])})
 
 
 def train_one_epoch(
@@ -275,8 +272,8 @@ def validate(step: Step, loader: DataLoader, dataset: ClipDataset) -> dict:
     labels = torch.tensor([dataset.rows[video.label] for video in dataset.videos])
     subsets = list(dict.fromkeys([streams, *((name,) for name in streams)]))
     sizes = {"classes": len(dataset.rows), "device": step.device}
-    fit_head(step.model, loader, labels, add_up=step.ranks.add_up, **sizes)
-    answers = answer(step.model, loader, subsets, videos=len(labels), watch=step.balance.watch, **sizes)
+    fit_head(step.judged, loader, labels, add_up=step.ranks.add_up, **sizes)
+    answers = answer(step.judged, loader, subsets, videos=len(labels), watch=step.balance.watch, **sizes)
     answers.join(step.ranks.add_up)
     row = {}
     for subset in subsets:

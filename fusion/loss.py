@@ -25,8 +25,8 @@ def each_loss(
 ) -> Losses:
     """Cross-entropy of the fused answer, over the clips that have anything, and each stream's own, where it is there.
 
-    labels: (B,), present: {(B,) bool}. These rows may be a part of a larger batch with `counts` rows: the losses of
-    its parts add up to the whole batch's.
+    labels: (B,) classes or (B, K) targets, present: {(B,) bool}. These rows may be a part of a larger batch with
+    `counts` rows: the losses of its parts add up to the whole batch's.
     """
 
     def own(logits: Tensor, mask: Tensor, name: str) -> Tensor:

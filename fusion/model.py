@@ -49,6 +49,7 @@ class FusionModel(nn.Module):
 
     def __init__(self, encoders: dict[str, Encoder], *, head: nn.Module, feature: int, classes: int) -> None:
         super().__init__()
+        self.classes = classes
         self.encoders = nn.ModuleDict(encoders)
         self.auxiliary = nn.ModuleDict({name: nn.Linear(feature, classes) for name in encoders})
         self.head = head

@@ -45,6 +45,14 @@ class Recipe:
     """probability that a present stream is hidden from the fusion head, so that any subset can be asked"""
     label_smoothing: float = 0.0
     """share of the target that is spread over all classes"""
+    mixup: float = 0.0
+    """alpha of mixup: every clip is blended with another one of its batch, in all streams alike; 0 is without"""
+    cutmix: float = 0.0
+    """alpha of CutMix: a box of the pictures, and a stretch of the sound, come from another clip; with --mixup too, each batch
+    gets one of them"""
+    average: float = 0.0
+    """share of the old in an exponential moving average of the weights, for instance 0.99, which is what is judged and
+    kept; 0 is without"""
     accumulate: int = 1
     """parts that a step's clips go through the model in, one after the other, where memory is short; the gradients are
     those of the whole, but for batch norm, which sees each part by itself"""
@@ -100,6 +108,7 @@ def check(settings: TrainSettings) -> None:
     at_least(0.1, audio_seconds=clip.audio_seconds)
     at_least(1, accumulate=recipe.accumulate, keep=machine.keep)
     at_least(0, seed=settings.seed, split_seed=recipe.split_seed, workers=machine.workers or 0)
+    at_least(0, mixup=recipe.mixup, cutmix=recipe.cutmix)
     at_least(0, weight_decay=recipe.weight_decay, auxiliary=recipe.auxiliary, save_minutes=machine.save_minutes)
     if recipe.balance not in BALANCES:
         raise UserError(f"unknown --balance '{recipe.balance}': known are {', '.join(BALANCES)}")
@@ -108,7 +117,7 @@ def check(settings: TrainSettings) -> None:
     if not 0 < recipe.lr < math.inf:
         raise UserError(f"--lr must be positive, not {recipe.lr}")
     shares = {"stream-dropout": recipe.stream_dropout, "dropout": model.dropout}
-    for name, share in (shares | {"label-smoothing": recipe.label_smoothing}).items():
+    for name, share in (shares | {"label-smoothing": recipe.label_smoothing, "average": recipe.average}).items():
         if not 0 <= share < 1:
             raise UserError(f"--{name} must be at least 0 and below 1, not {share}")
 

@@ -5,10 +5,14 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import Module
+from torch.optim import Optimizer
 
+from fusion.average import Average
 from fusion.balance import Auxiliary
 from fusion.device import mixed_precision
 from fusion.loss import count_rows, each_loss
+from fusion.mixing import mix
 from fusion.model import FusionModel, drop_streams
 from fusion.predict import prepare
 from fusion.ranks import Ranks
@@ -41,9 +45,11 @@ class Step:
         steps: int,
         device: torch.device,
         ranks: Ranks,
+        average: float = 0.0,
     ) -> None:
-        """For `steps` steps in all."""
+        """For `steps` steps in all; `average` is the decay of the weights' moving average, 0 for none."""
         self.model = model
+        self.average = Average(model, decay=average) if average else None
         self.balance = balance.to(device)
         self.device = device
         self.ranks = ranks
@@ -80,9 +86,11 @@ class Step:
         for batch in (batch.to(self.device) for batch in batches):
             clips = prepare(batch, training=True)
             use = self.balance.choose(drop_streams(batch.present, recipe.stream_dropout))
+            mixed = {"classes": self.model.classes, "mixup": recipe.mixup, "cutmix": recipe.cutmix}
+            clips, targets = mix(clips, batch.present, batch.labels, **mixed)
             with mixed_precision(self.device):
                 output = self.model(clips, batch.present, rows=batch.rows, use=use)
-            seen = output, batch.labels, batch.present, counts
+            seen = output, targets, batch.present, counts
             total += self.balance.backward(each_loss(*seen, label_smoothing=recipe.label_smoothing), self.model)
             self.balance.observe(*seen)
         self.ranks.add_up(total)
@@ -117,6 +125,11 @@ class Step:
         return skipped
 
     @property
+    def judged(self) -> FusionModel:
+        """The model that validates and is kept: the average, if there is one."""
+        return self.average.model if self.average else self.model
+
+    @property
     def due(self) -> bool:
         """Whether it is time to look."""
         return len(self._seen) >= (LOOK_EVERY if self.device.type == "cuda" else 1)
@@ -128,6 +141,19 @@ class Step:
             return self.lr * (number + 1) / warmup
         progress = min(1.0, (number - warmup) / max(1, self.steps - warmup))
         return self.lr * (LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+    def state_dict(self) -> dict[str, dict]:
+        """What a run must remember: model, optimizer, what balances the streams, the average."""
+        return {name: part.state_dict() for name, part in self._parts().items()}
+
+    def load_state_dict(self, saved: dict) -> None:
+        """Put it back; `saved` may hold more."""
+        for name, part in self._parts().items():
+            part.load_state_dict(saved[name])
+
+    def _parts(self) -> dict[str, Module | Optimizer]:
+        parts = {"model": self.model, "optimizer": self.optimizer, "balance": self.balance}
+        return parts | ({"average": self.average} if self.average else {})
 
     def _count(self, batches: Sequence[Batch], stop: bool) -> tuple[dict[str, float], int]:
         """The rows of each stream, and all clips, over all ranks; they also hear whether one is to stop."""
@@ -153,3 +179,5 @@ class Step:
         self.optimizer.step()
         for buffer, old in zip(self._buffers(), before, strict=True):
             buffer.copy_(torch.where(finite, buffer, old))
+        if self.average:
+            self.average.update(self.model, finite=finite)

@@ -4,7 +4,9 @@ import csv
 import os
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from preprocess.errors import UserError
@@ -138,6 +140,30 @@ def from_csv(root: Path, table: Path, *, follow_links: bool = False) -> Catalog:
         line = next(lines_of[source.path] for source in sources if source.split is None)
         raise UserError(f"{table} line {line}: the split is empty, though other lines have one; fill in all or none")
     return Catalog(sorted(sources, key=lambda source: source.path), [])
+
+
+def with_splits(found: Catalog, *, val: Sequence[str], test: Sequence[str]) -> Catalog:
+    """The same videos, split by patterns of their paths like ``*_g0[1-7]_*``: the others train.
+
+    Raises UserError for a table that has a split column, a pattern that no path matches, and a path that matches
+    patterns of both.
+    """
+    if not val and not test:
+        return found
+    if any(source.split for source in found.sources):
+        raise UserError("the labels name a split already: leave out --val and --test, or the column split")
+    splits = {source.path: "train" for source in found.sources}
+    for split, patterns in (("val", val), ("test", test)):
+        for pattern in patterns:
+            matches = [path for path in splits if fnmatchcase(path, pattern)]
+            if not matches:
+                example = next(iter(splits))
+                raise UserError(f"--{split} '{pattern}' matches no video: patterns are of paths like {example}")
+            for path in matches:
+                if splits[path] not in ("train", split):
+                    raise UserError(f"{path} matches patterns of --val and of --test: a video has one split")
+                splits[path] = split
+    return replace(found, sources=[replace(source, split=splits[source.path]) for source in found.sources])
 
 
 def _read_table(table: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:

@@ -2,6 +2,7 @@
 
     python -m preprocess.extract videos/ out.h5                       # videos/<class>/<video>, at any depth
     python -m preprocess.extract videos/ out.h5 --labels labels.csv   # columns: path,label[,split][,group]
+    python -m preprocess.extract videos/ out.h5 --test '*_g0[1-7]_*'  # a split by patterns of paths
     python -m preprocess.extract videos/ out.h5 --part 3/64           # one part of a job array; the last joins all
 
 Run it again after it was interrupted, or after videos were added or changed: only what is missing is done.
@@ -40,6 +41,11 @@ class ExtractSettings:
     """the store to write, for instance out.h5"""
     labels: Path | None = None
     """CSV file with columns path (relative to the folder), label, and optionally split (train, val, test) and group"""
+    val: tuple[str, ...] = ()
+    """patterns of the paths of validation videos, like '*_g1[23]_*' (in quotes); what matches neither these nor --test
+    is for training"""
+    test: tuple[str, ...] = ()
+    """patterns of the paths of test videos, which no training reads, like '*_g0[1-7]_*' or 'test/*'"""
     follow_links: bool = False
     """also take files and folders that links in VIDEOS lead to outside of it"""
     workers: int = field(default_factory=available_cores)
@@ -105,9 +111,12 @@ def extract(settings: ExtractSettings) -> Store | None:
 
 def find(settings: ExtractSettings) -> Catalog:
     """The videos that the settings name."""
+    links = {"follow_links": settings.follow_links}
     if settings.labels:
-        return catalog.from_csv(settings.videos, settings.labels, follow_links=settings.follow_links)
-    return catalog.from_folder(settings.videos, follow_links=settings.follow_links)
+        found = catalog.from_csv(settings.videos, settings.labels, **links)
+    else:
+        found = catalog.from_folder(settings.videos, **links)
+    return catalog.with_splits(found, val=settings.val, test=settings.test)
 
 
 def check(settings: ExtractSettings) -> dict:

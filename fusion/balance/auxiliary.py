@@ -31,8 +31,11 @@ class Auxiliary(nn.Module):
         loss.backward()
         return loss.detach()
 
-    def observe(self, output: Output, labels: Tensor, present: Mask, counts: Counts) -> None:
-        """See what the model made of a part of a batch that has `counts` rows in all. labels: (B,), present: {(B,)}"""
+    def observe(self, output: Output, targets: Tensor, present: Mask, counts: Counts) -> None:
+        """See what the model made of a part of a batch that has `counts` rows in all.
+
+        targets: (B, K), present: {(B,)}
+        """
 
     def modulate(self, model: FusionModel, counts: Counts, ranks: Ranks, *, seed: int) -> None:
         """Change the gradients of the whole batch, which all ranks have alike, and so is the seed of the step.

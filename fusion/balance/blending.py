@@ -41,8 +41,8 @@ class Blending(Auxiliary):
         return loss.detach()
 
     @torch.no_grad()
-    def observe(self, output: Output, labels: Tensor, present: Mask, counts: Counts) -> None:
-        losses = each_loss(output, labels, present, counts)  # without label smoothing, as on validation
+    def observe(self, output: Output, targets: Tensor, present: Mask, counts: Counts) -> None:
+        losses = each_loss(output, targets, present, counts)  # without label smoothing, as on validation
         self._parts.append(torch.stack([losses[name] for name in self.names]))
 
     def modulate(self, model: FusionModel, counts: Counts, ranks: Ranks, *, seed: int) -> None:

@@ -18,11 +18,11 @@ class ConfidenceMeter:
         self._parts: list[Confidences] = []
 
     @torch.no_grad()
-    def add(self, output: Output, labels: Tensor, present: Mask, counts: Counts) -> None:
-        """A part of a batch that has `counts` rows in all. labels: (B,), present: {(B,)}"""
+    def add(self, output: Output, targets: Tensor, present: Mask, counts: Counts) -> None:
+        """A part of a batch that has `counts` rows in all. targets: (B, K), present: {(B,)}"""
         part = {}
         for name in (name for name in present if counts[name]):
-            right = output.streams.logits[name].float().softmax(dim=1).gather(1, labels[:, None])[:, 0]
+            right = (output.streams.logits[name].float().softmax(dim=1) * targets).sum(dim=1)
             part[name] = (right * present[name]).sum() / counts[name]
         self._parts.append(part)
 

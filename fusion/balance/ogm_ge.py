@@ -28,8 +28,8 @@ class OgmGe(Auxiliary):
         self._meter = ConfidenceMeter()
         self._factors: dict[str, Tensor] = {}  # of this step
 
-    def observe(self, output: Output, labels: Tensor, present: Mask, counts: Counts) -> None:
-        self._meter.add(output, labels, present, counts)
+    def observe(self, output: Output, targets: Tensor, present: Mask, counts: Counts) -> None:
+        self._meter.add(output, targets, present, counts)
 
     @torch.no_grad()
     def modulate(self, model: FusionModel, counts: Counts, ranks: Ranks, *, seed: int) -> None:

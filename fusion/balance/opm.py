@@ -35,8 +35,8 @@ class Opm(Auxiliary):
         kept = mask & (chance >= torch.stack(list(shares.values()))[:, None])
         return dict(zip(shares, torch.where(kept.any(dim=0), kept, mask), strict=True))
 
-    def observe(self, output: Output, labels: Tensor, present: Mask, counts: Counts) -> None:
-        self._meter.add(output, labels, present, counts)
+    def observe(self, output: Output, targets: Tensor, present: Mask, counts: Counts) -> None:
+        self._meter.add(output, targets, present, counts)
 
     def modulate(self, model: FusionModel, counts: Counts, ranks: Ranks, *, seed: int) -> None:
         found = self._meter.read(ranks)

@@ -1,0 +1,71 @@
+"""Mixup and CutMix: every clip is mixed with another of its batch, in all of their streams alike."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from fusion.heads.encoding import Mask
+
+Clips = dict[str, Tensor]  # stream → (B, C, T, H, W) or (B, M, T), a tower's input
+
+
+def mix(
+    clips: Clips, present: Mask, labels: Tensor, *, classes: int, mixup: float = 0.0, cutmix: float = 0.0
+) -> tuple[Clips, Tensor]:
+    """Clips, {(B,) bool}, (B,) int64 → mixed clips and (B, K) targets whose rows sum to one.
+
+    Of a row's own clip and label the share λ is left, drawn from Beta(α, α); `mixup` and `cutmix` are α, and 0 leaves
+    it out. Mixup (Zhang et al. 2018) blends the towers' inputs. CutMix (Yun et al. 2019) puts the other clip's pixels
+    into a box of the pictures and the flow fields, the same box in all of them, and its sound into a stretch of the
+    time. Where both are asked for, each batch gets one of them. Only rows that have the same streams are mixed:
+    otherwise the label would be another for each stream.
+    """
+    targets = one_hot(labels, classes).float()
+    if not (mixup or cutmix) or not len(labels):
+        return clips, targets
+    cut = bool(cutmix) and (not mixup or torch.rand(()).item() < 0.5)
+    alpha = torch.full((len(labels),), cutmix if cut else mixup)
+    share = torch.distributions.Beta(alpha, alpha).sample().to(labels.device)
+    partner = partners(present)
+    places = torch.rand(3, len(labels), device=labels.device)  # across, down and in time
+    mixed = {
+        name: _cut(clip, partner, share, places) if cut else _blend(clip, partner, share)
+        for name, clip in clips.items()
+    }
+    return mixed, share[:, None] * targets + (1 - share[:, None]) * targets[partner]
+
+
+def partners(present: Mask) -> Tensor:
+    """For each row another one at random that has the same streams, or itself: {(B,) bool} → (B,) int64"""
+    masks = torch.stack([*present.values()])  # (S, B)
+    kind = (masks * 2 ** torch.arange(len(masks), device=masks.device)[:, None]).sum(dim=0)
+    order = (kind + torch.rand(masks.shape[1], device=masks.device)).argsort()  # kind by kind
+    before = order.roll(1)
+    alike = kind[before] == kind[order]  # all but the first of each kind
+    return torch.empty_like(order).scatter_(0, order, torch.where(alike, before, order))
+
+
+def _blend(clip: Tensor, partner: Tensor, share: Tensor) -> Tensor:
+    """(B, ...), (B,), (B,) → (B, ...)"""
+    return clip[partner].lerp(clip, share.view(-1, *[1] * (clip.ndim - 1)))
+
+
+def _cut(clip: Tensor, partner: Tensor, share: Tensor, places: Tensor) -> Tensor:
+    """The other clip in a box (B, C, T, H, W) or a stretch of time (B, M, T) that is 1 - share of all.
+
+    places: (3, B) in 0…1, from the first to the last place that the box can have.
+    """
+    if clip.ndim == 3:
+        inside = _stretch(1 - share, places[2], clip.shape[2])[:, None]
+    else:
+        side = (1 - share).sqrt()
+        across, down = (_stretch(side, place, size) for place, size in zip(places, clip.shape[:2:-1], strict=False))
+        inside = (down[:, :, None] & across[:, None])[:, None, None]
+    return torch.where(inside, clip[partner], clip)
+
+
+def _stretch(length: Tensor, place: Tensor, size: int) -> Tensor:
+    """(B,) shares of `size` → (B, size) bool, which pixels lie in the stretch."""
+    begin = (1 - length) * place
+    pixel = (torch.arange(size, device=length.device) + 0.5) / size
+    return (pixel >= begin[:, None]) & (pixel < (begin + length)[:, None])
