@@ -108,6 +108,7 @@ def check(settings: TrainSettings) -> None:
     at_least(0.1, audio_seconds=clip.audio_seconds)
     at_least(1, accumulate=recipe.accumulate, keep=machine.keep)
     at_least(0, seed=settings.seed, split_seed=recipe.split_seed, workers=machine.workers or 0)
+    at_least(0, spec_tilt=clip.spec_tilt, spec_noise=clip.spec_noise)
     at_least(0, mixup=recipe.mixup, cutmix=recipe.cutmix)
     at_least(0, weight_decay=recipe.weight_decay, auxiliary=recipe.auxiliary, save_minutes=machine.save_minutes)
     if recipe.balance not in BALANCES:
@@ -116,8 +117,16 @@ def check(settings: TrainSettings) -> None:
         raise UserError(f"--seed must be below {SEEDS}, not {settings.seed}")
     if not 0 < recipe.lr < math.inf:
         raise UserError(f"--lr must be positive, not {recipe.lr}")
-    shares = {"stream-dropout": recipe.stream_dropout, "dropout": model.dropout}
-    for name, share in (shares | {"label-smoothing": recipe.label_smoothing, "average": recipe.average}).items():
+    if not 0 < clip.least_crop <= 1:
+        raise UserError(f"--least-crop must be above 0 and at most 1, not {clip.least_crop}")
+    shares = {
+        "stream-dropout": recipe.stream_dropout,
+        "dropout": model.dropout,
+        "label-smoothing": recipe.label_smoothing,
+        "average": recipe.average,
+        "spec-mask": clip.spec_mask,
+    }
+    for name, share in shares.items():
         if not 0 <= share < 1:
             raise UserError(f"--{name} must be at least 0 and below 1, not {share}")
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from torch.nn.functional import interpolate
 
 from preprocess.encode import MEL_RATE, SILENCE
 from preprocess.index import Video
@@ -11,8 +12,8 @@ from streams.spec import Shapes
 
 CENTRE, SPREAD = -6.0, 4.0  # of log-mel over everyday sound: keeps a tower's input near unit variance
 GAIN = 1.0  # nepers of power, to either side: a louder or quieter take
-TIME_MASK, BAND_MASK = 0.2, 0.2  # longest share of a clip, and of the bands, that a mask hides
-MASKS = 2  # of each kind
+MASKS = 2  # of time, and of bands
+KNOTS = 6  # of a random filter, spread evenly over the bands
 
 
 class Audio:
@@ -58,7 +59,12 @@ class Audio:
             gain = torch.empty(len(mel), 1, 1, device=mel.device).uniform_(-GAIN, GAIN) / SPREAD
             mel = mel + gain
             for _ in range(MASKS):
-                mel = _mask(_mask(mel, 1, BAND_MASK), 2, TIME_MASK)
+                mel = _mask(_mask(mel, 1, clip.spec_mask), 2, clip.spec_mask)
+            if clip.spec_tilt:
+                mel = mel + _filter(mel) * (clip.spec_tilt / SPREAD)
+            if clip.spec_noise:
+                strength = torch.rand(len(mel), 1, 1, device=mel.device) * (clip.spec_noise / SPREAD)
+                mel = mel + torch.randn_like(mel) * strength
         return mel
 
 
@@ -70,3 +76,12 @@ def _mask(mel: torch.Tensor, dim: int, longest: float) -> torch.Tensor:
     place = torch.arange(size, device=mel.device) + 0.5
     hidden = (place >= begin) & (place < begin + length)  # (B, size)
     return mel.masked_fill(hidden.unsqueeze(2 if dim == 1 else 1), 0.0)
+
+
+def _filter(mel: torch.Tensor) -> torch.Tensor:
+    """A random line of unit variance at its knots through the bands of each row, as of another microphone and room.
+
+    FilterAugment (Nam et al. 2022), the linear kind. mel: (B, M, T) → (B, M, 1)
+    """
+    knots = torch.randn(len(mel), 1, KNOTS, device=mel.device)
+    return interpolate(knots, size=mel.shape[1], mode="linear", align_corners=True).transpose(1, 2)

@@ -9,7 +9,7 @@ from preprocess.index import Video
 
 @dataclass(frozen=True)
 class ClipSettings:
-    """The shape of a clip. A run's videos are trained and judged on clips of one shape."""
+    """The shape of a clip, and how training varies it. A run's videos are trained and judged on clips of one shape."""
 
     frames: int = 16
     """pictures and flow fields a clip"""
@@ -19,6 +19,14 @@ class ClipSettings:
     """pixels of a picture's side, cut from seven eighths of the stored short side"""
     audio_seconds: float = 2.56
     """seconds of sound a clip, around the same centre as the pictures"""
+    least_crop: float = 0.65
+    """smallest share of the short side that a random crop shows"""
+    spec_mask: float = 0.2
+    """longest share of a clip's time, and of its mel bands, that each mask of SpecAugment hides; there are two of each"""
+    spec_tilt: float = 0.0
+    """how differently a random filter passes the bands of a clip: standard deviation in nepers of power; 1.6 is much"""
+    spec_noise: float = 0.0
+    """largest standard deviation of the noise on log-mel, in nepers; 2 is much"""
 
     @property
     def span(self) -> int:

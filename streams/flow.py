@@ -10,7 +10,7 @@ from streams.clip import ClipSettings, steps
 from streams.geometry import centre_crop, random_crop, turn_vectors, warp_clip
 from streams.spec import Shapes
 
-SCALE = 4.0  # pixels a frame that count as 1: walking and throwing, at a short side of 112
+KNEE = 0.25  # pixels a frame, where a crop has 112: what is faster counts by its logarithm
 NOISE = 0.05  # largest standard deviation, pixels a frame: about the rounding of the store
 
 
@@ -38,7 +38,8 @@ class Flow:
         if not video.streams["flow"]:
             return False
         shape = (video.height, video.width, clip.size)
-        into["map"][:], window = centre_crop(*shape) if rng is None else random_crop(*shape, rng)
+        crop = centre_crop(*shape) if rng is None else random_crop(*shape, rng, least=clip.least_crop)
+        into["map"][:], window = crop
         beside = np.minimum(steps(start, clip, video.frames), video.frames - 2)  # the pictures; the last has no flow
         store.frames(video, "flow", beside, window=window, out=into["fields"])
         return True
@@ -49,4 +50,12 @@ class Flow:
         if training:
             strength = torch.empty(len(flow), 1, 1, 1, 1, device=flow.device).uniform_(0, NOISE)
             flow += torch.randn_like(flow[:, :, :1]) * strength  # alike in all frames of a clip
-        return flow.div_(SCALE)
+        return squash(flow, clip.size)
+
+
+def squash(flow: torch.Tensor, size: int) -> torch.Tensor:
+    """Pixels a frame of a crop of `size` → near 0…2, with the sign: small motions are seen beside a moving camera's.
+
+    asinh(v / knee) / 2, which is linear for what is small and logarithmic for what is large.
+    """
+    return torch.asinh(flow * (112 / (size * KNEE))) / 2

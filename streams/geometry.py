@@ -12,7 +12,6 @@ from einops import rearrange
 from torch.nn.functional import grid_sample
 
 EVAL_SHARE = 7 / 8  # of the short side: 112 of 128 pixels, at their own scale
-SCALE = (0.65, 1.0)  # share of the short side that a training crop shows
 STRETCH = 1.15  # widest change of a training crop's aspect
 TURN = 8.0  # degrees, to either side
 
@@ -24,9 +23,14 @@ def centre_crop(height: int, width: int, size: int) -> tuple[np.ndarray, Window]
     return _crop(height, width, size, side=EVAL_SHARE * min(height, width))
 
 
-def random_crop(height: int, width: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, Window]:
-    """Such a crop with random place, scale, aspect, small rotation, and half of the time a flip left to right."""
-    side = min(height, width) * rng.uniform(*SCALE)
+def random_crop(
+    height: int, width: int, size: int, rng: np.random.Generator, *, least: float = 0.65
+) -> tuple[np.ndarray, Window]:
+    """Such a crop with random place, scale, aspect, small rotation, and half of the time a flip left to right.
+
+    It shows between `least` and all of the short side.
+    """
+    side = min(height, width) * rng.uniform(least, 1.0)
     room = (max(0.0, (width - side) / 2), max(0.0, (height - side) / 2))
     return _crop(
         height,

@@ -38,7 +38,8 @@ class Rgb:
         if not video.streams["rgb"]:
             return False
         shape = (video.height, video.width, clip.size)
-        into["map"][:], window = centre_crop(*shape) if rng is None else random_crop(*shape, rng)
+        crop = centre_crop(*shape) if rng is None else random_crop(*shape, rng, least=clip.least_crop)
+        into["map"][:], window = crop
         store.frames(video, "rgb", steps(start, clip, video.frames), window=window, out=into["frames"])
         return True
 

@@ -6,7 +6,7 @@ import torch
 
 from preprocess.encode import MEL_RATE, SILENCE
 from streams import STREAMS
-from streams.audio import BAND_MASK, GAIN, MASKS, SPREAD, TIME_MASK
+from streams.audio import GAIN, MASKS, SPREAD
 from streams.clip import ClipSettings
 from tests.stores import BANDS, FPS, Spec, make_store
 from tests.streams.reading import read
@@ -114,8 +114,8 @@ def test_training_makes_a_clip_louder_or_quieter_as_a_whole_and_hides_stretches(
     # what is hidden is whole rows and whole columns, no more of them than the longest masks make
     columns, bands = hidden.all(dim=1), hidden.all(dim=2)
     assert torch.equal(hidden, columns[:, None, :] | bands[:, :, None])
-    assert columns.sum(dim=1).max() <= MASKS * (TIME_MASK * 100 + 1)
-    assert bands.sum(dim=1).max() <= MASKS * (BAND_MASK * BANDS + 1)
+    assert columns.sum(dim=1).max() <= MASKS * (CLIP.spec_mask * 100 + 1)
+    assert bands.sum(dim=1).max() <= MASKS * (CLIP.spec_mask * BANDS + 1)
     assert 0.1 < hidden.float().mean() < 0.5
 
 

@@ -7,7 +7,7 @@ import torch
 from preprocess.encode import FLOW_BOUND, FLOW_STEPS, FLOW_ZERO, dequantise_flow
 from streams import STREAMS
 from streams.clip import ClipSettings
-from streams.flow import NOISE, SCALE
+from streams.flow import KNEE, NOISE, squash
 from tests.stores import HEIGHT, WIDTH, Spec, make_store
 from tests.streams.reading import as_towers_see, read, whole
 
@@ -23,7 +23,12 @@ def field(*vectors: tuple[float, float], size: tuple[int, int] = (HEIGHT, WIDTH)
 
 def vectors(store, start: int, clip: ClipSettings = CLIP, rng=None) -> np.ndarray:
     """(T, H, W, 2): what the towers see, as pixels of the crop a frame."""
-    return as_towers_see("flow", store, start, clip, rng).transpose(1, 2, 3, 0) * SCALE
+    return pixels(as_towers_see("flow", store, start, clip, rng), clip.size).transpose(1, 2, 3, 0)
+
+
+def pixels(seen: np.ndarray, size: int) -> np.ndarray:
+    """What `squash` made of pixels a frame, back."""
+    return np.sinh(2 * seen.astype(np.float64)) * KNEE * size / 112
 
 
 def store_of(tmp_path, flow: np.ndarray, *, rgb: np.ndarray | None = None):
@@ -51,7 +56,7 @@ def test_flow_comes_in_pixels_of_the_crop_a_frame(tmp_path):
     zoom = 32 / (HEIGHT * 7 / 8)
     seen = as_towers_see("flow", store, 0, CLIP)
     assert seen.shape == (2, 4, 32, 32)
-    np.testing.assert_allclose(seen.mean(axis=(1, 2, 3)) * SCALE, [3.0 * zoom, -1.5 * zoom], atol=STEP)
+    np.testing.assert_allclose(pixels(seen, 32).mean(axis=(1, 2, 3)), [3.0 * zoom, -1.5 * zoom], atol=STEP)
 
 
 def test_the_towers_see_the_stored_bytes_as_the_store_explains_them(tmp_path):
@@ -62,7 +67,7 @@ def test_the_towers_see_the_stored_bytes_as_the_store_explains_them(tmp_path):
     np.testing.assert_array_equal(clip["fields"], stored)
     maps, fields = whole(32), torch.from_numpy(clip["fields"])[None]
     prepared = FLOW.prepare({"fields": fields, "map": maps}, CLIP, training=False)[0].numpy()
-    np.testing.assert_allclose(prepared * SCALE, dequantise_flow(stored).transpose(1, 0, 2, 3), atol=1e-3)
+    np.testing.assert_allclose(pixels(prepared, 32), dequantise_flow(stored).transpose(1, 0, 2, 3), atol=1e-3)
 
 
 def test_a_random_crop_that_is_flipped_negates_what_moves_sideways(tmp_path):
@@ -84,9 +89,18 @@ def test_noise_in_training_is_small_and_without_direction():
     torch.manual_seed(0)
     still = torch.full((8, 4, 2, 32, 32), FLOW_ZERO, dtype=torch.uint8)
     prepared = FLOW.prepare({"fields": still, "map": whole(32, 8)}, CLIP, training=True)
-    deviation = prepared.std(dim=(1, 2, 3, 4))
-    assert deviation.max() <= 1.1 * NOISE / SCALE and deviation.max() > 0.3 * NOISE / SCALE
-    assert prepared.mean().abs() < 1e-3
+    deviation = pixels(prepared.numpy(), 32).std(axis=(1, 2, 3, 4))
+    assert deviation.max() <= 1.1 * NOISE and deviation.max() > 0.3 * NOISE
+    assert prepared.mean().abs() < 5e-3
+
+
+def test_small_motions_are_seen_in_proportion_and_large_ones_by_their_logarithm():
+    small, large = torch.tensor([0.01, 0.02, -0.02]), torch.tensor([8.0, 16.0, -16.0])
+    torch.testing.assert_close(squash(small, 112), small / KNEE / 2, rtol=2e-3, atol=0)
+    one, two, back = squash(large, 112)
+    torch.testing.assert_close(two - one, torch.tensor(2.0).log() / 2, rtol=1e-3, atol=0)
+    assert two == -back
+    torch.testing.assert_close(squash(large, 112), squash(large / 2, 56))  # whatever the crop's size
 
 
 @pytest.mark.parametrize(("frames", "stride", "start"), [(20, 2, 0), (20, 2, 12), (20, 1, 16), (6, 2, 0), (5, 3, 0)])

@@ -159,6 +159,13 @@ def test_random_crops_are_as_large_and_as_upright_as_promised_and_half_are_flipp
     assert (corners.min(axis=0) < 0.05).all() and (corners.max(axis=0) > 0.95).all()
 
 
+def test_a_random_crop_may_be_asked_to_show_less():
+    rng = np.random.default_rng(0)
+    matrices = [random_crop(96, 160, 64, rng, least=0.3)[0][:, :2] for _ in range(400)]
+    sides = [64 / np.sqrt(abs(np.linalg.det(matrix.astype(np.float64)))) / 96 for matrix in matrices]
+    assert 0.3 - 1e-6 <= min(sides) < 0.33 and 0.97 < max(sides) <= 1.0 + 1e-6
+
+
 @pytest.mark.parametrize(("height", "width"), [*SHAPES, (36, 640), (640, 36)])
 def test_the_window_is_a_square_of_the_short_side_that_holds_the_crop(monkeypatch, height, width):
     monkeypatch.setattr(geometry, "TURN", 0.0)
