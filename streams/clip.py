@@ -22,7 +22,7 @@ class ClipSettings:
     least_crop: float = 0.65
     """smallest share of the short side that a random crop shows"""
     spec_mask: float = 0.2
-    """longest share of a clip's time, and of its mel bands, that each mask of SpecAugment hides; there are two of each"""
+    """longest share of a clip's time, and of its mel bands, that one of SpecAugment's two masks of each kind hides"""
     spec_tilt: float = 0.0
     """how differently a random filter passes the bands of a clip: standard deviation in nepers of power; 1.6 is much"""
     spec_noise: float = 0.0
