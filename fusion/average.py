@@ -23,7 +23,7 @@ class Average(nn.Module):
     def update(self, model: nn.Module, *, finite: Tensor) -> None:
         """After a step of `model`; a step that was not taken, where `finite`, () bool, is false, counts as none."""
         self.steps += finite
-        share = torch.minimum((1 + self.steps) / (10 + self.steps), torch.tensor(self.decay, device=finite.device))
+        share = ((1 + self.steps) / (10 + self.steps)).clamp(max=self.decay)
         for old, new in zip(_tensors(self.model), _tensors(model), strict=True):
             if old.is_floating_point():
                 old.copy_(torch.where(finite, new.lerp(old, share.to(old.dtype)), old))

@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
+from torch.distributions import Beta
 
 from fusion.heads.encoding import Mask
 
@@ -18,14 +18,14 @@ def mix(
     it out. Mixup (Zhang et al. 2018) blends the towers' inputs. CutMix (Yun et al. 2019) puts the other clip's pixels
     into a box of the pictures and the flow fields, the same box in all of them, and its sound into a stretch of the
     time. Where both are asked for, each batch gets one of them. Only rows that have the same streams are mixed:
-    otherwise the label would be another for each stream.
+    otherwise the label would be another for each stream. A row that is alone in what it has stays as it is.
     """
-    targets = one_hot(labels, classes).float()
+    targets = (labels[:, None] == torch.arange(classes, device=labels.device)).float()  # one_hot waits to check labels
     if not (mixup or cutmix) or not len(labels):
         return clips, targets
     cut = bool(cutmix) and (not mixup or torch.rand(()).item() < 0.5)
-    alpha = torch.full((len(labels),), cutmix if cut else mixup)
-    share = torch.distributions.Beta(alpha, alpha).sample().to(labels.device)
+    alpha = torch.full((len(labels),), cutmix if cut else mixup, device=labels.device)
+    share = Beta(alpha, alpha, validate_args=False).sample()  # to look at alpha is to wait for a GPU
     partner = partners(present)
     places = torch.rand(3, len(labels), device=labels.device)  # across, down and in time
     mixed = {
@@ -36,18 +36,21 @@ def mix(
 
 
 def partners(present: Mask) -> Tensor:
-    """For each row another one at random that has the same streams, or itself: {(B,) bool} → (B,) int64"""
+    """For each row another one at random that has the same streams, itself where there is none: {(B,)} → (B,) int64"""
     masks = torch.stack([*present.values()])  # (S, B)
     kind = (masks * 2 ** torch.arange(len(masks), device=masks.device)[:, None]).sum(dim=0)
-    order = (kind + torch.rand(masks.shape[1], device=masks.device)).argsort()  # kind by kind
-    before = order.roll(1)
-    alike = kind[before] == kind[order]  # all but the first of each kind
-    return torch.empty_like(order).scatter_(0, order, torch.where(alike, before, order))
+    order = torch.rand(len(kind), device=kind.device).argsort()
+    order = order[kind[order].argsort(stable=True)]  # kind by kind
+    kind = kind[order]
+    first, end = (torch.searchsorted(kind, kind, right=right) for right in (False, True))
+    place = torch.arange(len(kind), device=kind.device)
+    before = torch.where(place > first, place, end) - 1  # in a ring: before the first of a kind comes its last
+    return torch.empty_like(order).scatter_(0, order, order[before])
 
 
 def _blend(clip: Tensor, partner: Tensor, share: Tensor) -> Tensor:
     """(B, ...), (B,), (B,) → (B, ...)"""
-    return clip[partner].lerp(clip, share.view(-1, *[1] * (clip.ndim - 1)))
+    return clip[partner].lerp(clip, share[(..., *[None] * (clip.ndim - 1))])
 
 
 def _cut(clip: Tensor, partner: Tensor, share: Tensor, places: Tensor) -> Tensor:
@@ -59,7 +62,7 @@ def _cut(clip: Tensor, partner: Tensor, share: Tensor, places: Tensor) -> Tensor
         inside = _stretch(1 - share, places[2], clip.shape[2])[:, None]
     else:
         side = (1 - share).sqrt()
-        across, down = (_stretch(side, place, size) for place, size in zip(places, clip.shape[:2:-1], strict=False))
+        across, down = _stretch(side, places[0], clip.shape[4]), _stretch(side, places[1], clip.shape[3])
         inside = (down[:, :, None] & across[:, None])[:, None, None]
     return torch.where(inside, clip[partner], clip)
 

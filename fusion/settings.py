@@ -48,8 +48,8 @@ class Recipe:
     mixup: float = 0.0
     """alpha of mixup: every clip is blended with another one of its batch, in all streams alike; 0 is without"""
     cutmix: float = 0.0
-    """alpha of CutMix: a box of the pictures, and a stretch of the sound, come from another clip; with --mixup too,
-    each batch gets one of them"""
+    """alpha of CutMix: a box of the pictures, and a stretch of the sound, come from another clip; 0 is without; with
+    --mixup too, each batch gets one of them"""
     average: float = 0.0
     """share of the old in an exponential moving average of the weights, for instance 0.99, which is what is judged and
     kept; 0 is without"""

@@ -49,7 +49,7 @@ class Step:
     ) -> None:
         """For `steps` steps in all; `average` is the decay of the weights' moving average, 0 for none."""
         self.model = model
-        self.average = Average(model, decay=average) if average else None
+        self.average = Average(model, decay=average).to(device) if average else None
         self.balance = balance.to(device)
         self.device = device
         self.ranks = ranks

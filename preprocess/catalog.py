@@ -145,8 +145,8 @@ def from_csv(root: Path, table: Path, *, follow_links: bool = False) -> Catalog:
 def with_splits(found: Catalog, *, val: Sequence[str], test: Sequence[str]) -> Catalog:
     """The same videos, split by patterns of their paths like ``*_g0[1-7]_*``: the others train.
 
-    Raises UserError for a table that has a split column, a pattern that no path matches, and a path that matches
-    patterns of both.
+    Raises UserError for a table that has a split column, a pattern that no path matches, a path that matches patterns
+    of both, and a group that they divide.
     """
     if not val and not test:
         return found
@@ -163,6 +163,14 @@ def with_splits(found: Catalog, *, val: Sequence[str], test: Sequence[str]) -> C
                 if splits[path] not in ("train", split):
                     raise UserError(f"{path} matches patterns of --val and of --test: a video has one split")
                 splits[path] = split
+    firsts: dict[str | None, str] = {}
+    for source in found.sources:
+        first = firsts.setdefault(source.group, source.path)
+        if source.group and splits[first] != splits[source.path]:
+            raise UserError(
+                f"group {source.group} is divided: {first} is {splits[first]}, {source.path} is {splits[source.path]}; "
+                f"give --val and --test patterns of whole groups"
+            )
     return replace(found, sources=[replace(source, split=splits[source.path]) for source in found.sources])
 
 

@@ -53,7 +53,7 @@ def _train(store: Store, ranks: Ranks, parts: int, epochs: int, settings: ModelS
     # at a small rate: AdamW makes large steps of what rounding makes of gradients near zero
     rates = {"lr": 1e-4, "weight_decay": 0.05, "steps": 20}
     method = BALANCES[balance](streams=streams, auxiliary=RECIPE.auxiliary, epochs=epochs)
-    step = Step(model, balance=method, **rates, device=torch.device("cpu"), ranks=ranks)
+    step = Step(model, balance=method, **rates, device=torch.device("cpu"), ranks=ranks, average=0.5)
     shared = {"streams": streams, "classes": store.classes, "clip": CLIP}
     dataset = ClipDataset(store, store.videos, seed=0, **shared)
     share = {"rank": ranks.rank, "ranks": ranks.size}
@@ -85,6 +85,7 @@ def _train(store: Store, ranks: Ranks, parts: int, epochs: int, settings: ModelS
     found["buffers"] = {name: buffer.clone() for name, buffer in model.named_buffers()}
     found["weights"] = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     found["balance"] = step.balance.state_dict()
+    found["average"] = step.average.state_dict()
     asked = [0] * len(store)
     for keys in views:
         for row, _ in keys:

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 
 from fusion.heads.encoding import Encoding
 from fusion.loss import count_rows, each_loss, joint_loss
@@ -38,6 +38,21 @@ def test_the_joint_loss_is_the_fused_cross_entropy_and_the_mean_of_the_streams_o
     ]
     losses = each_loss(output, labels, present, count_rows(present), label_smoothing=smoothing)
     torch.testing.assert_close(joint_loss(losses, auxiliary=auxiliary), fused + auxiliary * sum(own) / len(own))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_of_a_mixture_is_the_mixture_of_the_losses(smoothing):
+    output, labels, present = a_batch()
+    others, share = labels.roll(1), torch.rand(len(labels))
+    targets = share[:, None] * one_hot(labels, 5) + (1 - share[:, None]) * one_hot(others, 5)
+    counts = count_rows(present)
+    found = each_loss(output, targets, present, counts, label_smoothing=smoothing)
+    for name, logits in {"": output.logits, **output.streams.logits}.items():
+        there = present[name] if name else torch.stack([*present.values()]).any(dim=0)
+        own, other = (
+            cross_entropy(logits, classes, reduction="none", label_smoothing=smoothing) for classes in (labels, others)
+        )
+        torch.testing.assert_close(found[name], (share * own + (1 - share) * other)[there].mean())
 
 
 @pytest.mark.parametrize("cuts", [(0, 3, 7), (0, 0, 7), (0, 1, 2, 4, 7)])

@@ -44,11 +44,13 @@ def make(
     balance: str = "auxiliary",
     streams: tuple[str, ...] = tuple(STREAMS),
     device: torch.device = CPU,
+    average: float = 0.0,
 ) -> Step:
     torch.manual_seed(0)
     model = build_model(settings, streams=streams, classes=8, parameters=toy.parameters).to(device)
     method = BALANCES[balance](streams=streams, auxiliary=0.5, epochs=4)
-    return Step(model.train(), balance=method, lr=lr, weight_decay=0.05, steps=steps, device=device, ranks=Ranks())
+    rates = {"lr": lr, "weight_decay": 0.05, "steps": steps, "average": average}
+    return Step(model.train(), balance=method, device=device, ranks=Ranks(), **rates)
 
 
 def batches_of(
@@ -80,9 +82,8 @@ def take(step: Step, batches: list[Batch], number: int = 0, *, recipe: Recipe = 
 
 
 def everything(step: Step) -> dict:
-    parts = {"model": step.model, "balance": step.balance}
-    optimizer = {"optimizer": step.optimizer.state_dict()["state"]}
-    return copy.deepcopy({name: part.state_dict() for name, part in parts.items()} | optimizer)
+    state = copy.deepcopy(step.state_dict())
+    return state | {"optimizer": state["optimizer"]["state"]}  # without the learning rate, which follows the number
 
 
 def assert_equal(one: dict, other: dict) -> None:
@@ -134,7 +135,7 @@ def spoil(batch: Batch, how: str) -> Batch:
     ("how", "balance"), [*(("nan", balance) for balance in BALANCES), ("inf", "auxiliary"), ("-inf", "auxiliary")]
 )
 def test_a_batch_without_a_finite_loss_changes_nothing_and_is_named(toy, how, balance):
-    step, batches = make(toy, balance=balance), batches_of(toy)
+    step, batches = make(toy, balance=balance, average=0.9), batches_of(toy)
     assert take(step, batches[:1], 0)[0] > 0
     assert step.look() == []
     before = everything(step)
@@ -153,7 +154,7 @@ def test_a_batch_without_a_finite_loss_changes_nothing_and_is_named(toy, how, ba
 
 @pytest.mark.parametrize("balance", BALANCES)
 def test_a_skipped_step_leaves_those_after_it_as_if_it_had_not_been(toy, balance):
-    one, other = make(toy, balance=balance), make(toy, balance=balance)
+    one, other = make(toy, balance=balance, average=0.9), make(toy, balance=balance, average=0.9)
     batches = batches_of(toy)
     for number, batch in enumerate([batches[0], spoil(batches[1], "nan"), batches[1]]):
         take(one, [batch], number)
@@ -228,7 +229,7 @@ def test_a_step_learns_at_the_rate_of_its_number(toy):
 def test_random_numbers_follow_from_the_seed_the_step_and_the_rank_alone(toy):
     batch = batches_of(toy)[0]
     settings = replace(MODEL, dropout=0.5)
-    recipe = replace(PLAIN, stream_dropout=0.5, model=settings)
+    recipe = replace(PLAIN, stream_dropout=0.5, model=settings, mixup=0.4, cutmix=1.0)
 
     def loss(number: int, *, seed: int = 0, rank: int = 0, before: int = 0) -> float:
         step = make(toy, settings=settings)
@@ -284,8 +285,9 @@ def test_a_step_waits_for_nothing_from_its_clips_on_their_way_to_the_device_unti
 ):
     """Before that it counts rows, of tensors that the CPU has."""
     settings = replace(MODEL, dropout=0.3, head=head)
-    recipe = replace(PLAIN, stream_dropout=0.25, label_smoothing=0.1, model=settings, accumulate=parts)
-    step, batches = make(toy, settings=settings, balance=balance), batches_of(toy, parts=parts)
+    mixing = {"mixup": 0.4} if parts == 1 else {"cutmix": 1.0}  # of both one is drawn, on the CPU
+    recipe = replace(PLAIN, stream_dropout=0.25, label_smoothing=0.1, model=settings, accumulate=parts, **mixing)
+    step, batches = make(toy, settings=settings, balance=balance, average=0.9), batches_of(toy, parts=parts)
     assert not all(mask.all() for batch in batches for mask in batch.present.values())
     real, moved = Batch.to, []
 
@@ -308,12 +310,14 @@ def test_a_step_waits_for_nothing_from_its_clips_on_their_way_to_the_device_unti
 @pytest.mark.parametrize("balance", BALANCES)
 def test_on_a_gpu_a_step_waits_for_nothing(toy, balance):
     device = torch.device("cuda")
-    step = make(toy, device=device, balance=balance)
+    step = make(toy, device=device, balance=balance, average=0.9)
+    recipe = replace(PLAIN, mixup=0.4, cutmix=1.0)
     batches = [batch.pin_memory() for batch in batches_of(toy)]
-    take(step, batches[:1], 0)
+    take(step, batches[:1], 0, recipe=recipe)
     try:
         torch.cuda.set_sync_debug_mode("error")
-        take(step, batches[:1], 1)
+        for number in range(1, 9):  # one mixture or the other
+            take(step, batches[:1], number, recipe=recipe)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

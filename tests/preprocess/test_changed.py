@@ -13,13 +13,16 @@ from preprocess.errors import UserError
 from preprocess.limits import Limits
 from preprocess.piece import PieceSettings
 from preprocess.store import VERSION, Store, shard_folder
+from tests.preprocess.commands import assert_one_line_error
 from tests.preprocess.runs import (
+    COMMAND,
     TEN,
     Killed,
     extract_here,
     files,
     interrupt,
     leftovers,
+    run_here,
     settings_for,
     snapshot,
     streams,
@@ -93,6 +96,27 @@ def test_moved_and_relabelled_files_cost_no_decoding(finished, videos, engine):
     rows = [(video.path, video.label, video.split, video.group) for video in Store(finished).videos]
     assert rows == [("climb/seven.mp4", "up", "val", "g7"), ("run/00.mp4", "along", "train", None)]
     assert list(check(finished)) == []
+
+
+def test_other_patterns_of_a_split_cost_no_decoding(finished, videos, engine, out, monkeypatch, capsys):
+    def split() -> dict[str, str | None]:
+        return {video.path: video.split for video in Store(finished).videos}
+
+    before, shards = streams(finished), snapshot(shard_folder(finished))
+    assert set(split().values()) == {None}
+    for val, test in ((("jump/0[13].mp4",), ("run/*",)), ((), ("jump/*",)), ((), ())):
+        patterns = [*(["--val", *val] if val else []), *(["--test", *test] if test else [])]
+        result = run_here(monkeypatch, capsys, videos, out, *COMMAND, "--workers", 1, *patterns)
+        assert result.returncode == 0, result.stderr
+        held = {path: "train" if val or test else None for path in before}
+        held |= {path: "test" for path in before if test and path.startswith(test[0][:-1])}
+        held |= {path: "val" for path in before if val and path in ("jump/01.mp4", "jump/03.mp4")}
+        assert split() == held
+        assert engine.decoded == []
+    assert streams(finished) == before and snapshot(shard_folder(finished)) == shards
+    result = run_here(monkeypatch, capsys, videos, out, *COMMAND, "--test", "walk/*")
+    assert_one_line_error(result, "--test 'walk/*' matches no video")
+    assert set(split().values()) == {None}
 
 
 def test_a_removed_video_leaves_the_store_and_its_shard_is_packed_again(finished, videos, engine):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 
 from fusion.balance.blending import Blending, blend
 from fusion.loss import count_rows, each_loss
@@ -46,7 +46,7 @@ def an_epoch(method: Blending, training: list, validation: list) -> dict[str, fl
     model = torch.nn.Module()
     for output, labels, present in training:
         counts = count_rows(present)
-        method.observe(output, labels, present, counts)
+        method.observe(output, one_hot(labels, 5).float(), present, counts)
         method.modulate(model, counts, Ranks(), seed=0)
     for output, labels, present in validation:
         method.watch(output, labels, present)

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch.nn.functional import one_hot
 
 from fusion.balance.confidence import ConfidenceMeter, ratios
 from fusion.loss import count_rows
@@ -17,7 +18,7 @@ def test_confidence_is_the_mean_probability_of_the_right_class_where_the_stream_
     meter, counts = ConfidenceMeter(), count_rows(present)
     for rows in (slice(*pair) for pair in pairwise(cuts)):
         part = {name: mask[rows] for name, mask in present.items()}
-        meter.add(part_of(output, rows), labels[rows], part, counts)
+        meter.add(part_of(output, rows), one_hot(labels[rows], 5), part, counts)
     found = meter.read(Ranks())
     for name, mask in present.items():
         logits = output.streams.logits[name].double().exp()
@@ -25,11 +26,28 @@ def test_confidence_is_the_mean_probability_of_the_right_class_where_the_stream_
         assert float(found[name]) == pytest.approx(sum(right) / len(right), rel=1e-5)
 
 
+def test_of_a_mixed_clip_each_class_counts_by_its_share():
+    output, labels, present = a_batch()
+    share = torch.rand(len(labels))
+    targets = share[:, None] * one_hot(labels, 5) + (1 - share[:, None]) * one_hot(labels.roll(1), 5)
+    meter = ConfidenceMeter()
+    meter.add(output, targets, present, count_rows(present))
+    found = meter.read(Ranks())
+    for name, mask in present.items():
+        sure = output.streams.logits[name].softmax(dim=1)
+        right = [
+            share[row] * sure[row, labels[row]] + (1 - share[row]) * sure[row, labels[row - 1]]
+            for row in range(7)
+            if mask[row]
+        ]
+        assert float(found[name]) == pytest.approx(float(sum(right)) / len(right), rel=1e-5)
+
+
 def test_a_stream_that_nobody_has_is_not_compared():
     output, labels, present = a_batch()
     present["flow"][:] = False
     meter = ConfidenceMeter()
-    meter.add(output, labels, present, count_rows(present))
+    meter.add(output, one_hot(labels, 5), present, count_rows(present))
     assert set(meter.read(Ranks())) == {"rgb", "audio"}
 
 

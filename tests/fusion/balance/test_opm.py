@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.nn.functional import one_hot
 
 from fusion.balance.confidence import ConfidenceMeter
 from fusion.balance.opm import MOST, Opm, hiding
@@ -77,8 +78,9 @@ def test_a_step_goes_by_the_confidence_of_the_one_before(toy, monkeypatch):
     meter = ConfidenceMeter()
     step = make(toy, balance="opm")
     counts = count_rows(present)
-    meter.add(output, labels, present, counts)
-    step.balance.observe(output, labels, present, counts)
+    targets = one_hot(labels, 5)
+    meter.add(output, targets, present, counts)
+    step.balance.observe(output, targets, present, counts)
     step.balance.modulate(step.model, counts, step.ranks, seed=0)
     found = meter.read(step.ranks)
     expected = [found["rgb"], torch.tensor(1.0), found["audio"]]  # of flow nothing new is known
