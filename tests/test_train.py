@@ -92,7 +92,7 @@ def test_the_weighted_head_trains_as_the_mean_and_is_fitted_in_all_weights_that_
     for name in ("best", "last"):
         saved, other = (load_file(runs[head] / f"{name}.safetensors") for head in ("weighted", "mean"))
         fitted = saved["head.weights"]
-        assert (fitted > 0).all() and fitted.sum().item() == pytest.approx(3) and not torch.equal(fitted, torch.ones(3))
+        assert (fitted > 0).all() and fitted.sum().item() == pytest.approx(1) and fitted.std() > 1e-3
         assert saved["head.temperature"] > 0 and saved["head.temperature"] != 1
         assert saved.keys() == other.keys() | {"head.weights", "head.temperature"}
     last = load_file(runs["weighted"] / "last.safetensors")
