@@ -20,6 +20,7 @@ from streams import STREAMS, subset_name, subsets
 from streams.clip import ClipSettings
 from tasks.evaluate import EvaluateSettings, evaluate
 from tests.preprocess.commands import assert_one_line_error, run
+from tests.preprocess.runs import run_here
 from tests.stores import CEILINGS, Spec, make_store, three_bit
 from train import train
 
@@ -185,9 +186,13 @@ def test_the_command_line_trains_any_streams_and_takes_out_h5_of_the_folder(tmp_
     assert (settings.recipe.model.head, settings.recipe.epochs, settings.seed) == ("mean", 1, 0)
 
 
-def test_the_command_line_answers_wrong_input_with_one_line(store, tmp_path):
-    assert_one_line_error(run("train", "--streams", "rgb,smell", cwd=tmp_path), "unknown stream 'smell'", "rgb, flow")
-    assert_one_line_error(run("train", cwd=tmp_path), "no store out.h5", "preprocess.extract")
+def test_the_command_line_answers_wrong_input_with_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for options, says in (
+        (["--streams", "rgb,smell"], ("unknown stream 'smell'", "rgb, flow")),
+        ([], ("no store out.h5", "preprocess.extract")),
+    ):
+        assert_one_line_error(run_here(monkeypatch, capsys, *options, main=training.main), *says)
 
 
 def wrong(**changes) -> Recipe:
