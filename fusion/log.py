@@ -1,9 +1,12 @@
 """What a training run tells: a line on screen, metrics.jsonl, curves.png and TensorBoard."""
 
 import json
+import time
 from pathlib import Path
 
 from preprocess.durable import write_aside
+
+PLOT_EVERY = 5.0  # seconds: a figure takes a sixth of one, which is longer than an epoch of few videos
 
 
 class Log:
@@ -18,12 +21,15 @@ class Log:
         lines = self.file.read_text().splitlines() if epochs_done and self.file.exists() else []
         self.rows = [row for row in map(json.loads, lines) if row["epoch"] <= epochs_done]
         self.board = SummaryWriter(str(run), purge_step=epochs_done + 1)
+        self._plotted, self._stale = time.monotonic(), False
 
     def __enter__(self) -> "Log":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.board.close()
+        if self._stale:
+            self._plot()
 
     def add(self, row: dict) -> None:
         """Log one epoch: numbers by name, "epoch" among them."""
@@ -32,13 +38,19 @@ class Log:
         write_aside(self.file, lambda part: part.write_text(text))
         for key, value in row.items():
             self.board.add_scalar(key, value, row["epoch"])
-        plot_curves(self.rows, self.run / "curves.png")
+        self._stale = True
+        if time.monotonic() - self._plotted >= PLOT_EVERY:
+            self._plot()
         alone = ", ".join(f"{key[9:]} {value:.1%}" for key, value in row.items() if key.startswith("val_top1_"))
         print(
             f"epoch {row['epoch']:3d}  loss {row['loss']:.3f}  validation: loss {row['val_loss']:.3f}, "
             f"top-1 {row['val_top1']:.1%}{f' ({alone})' if alone else ''}  {_speed(row)}",
             flush=True,
         )
+
+    def _plot(self) -> None:
+        plot_curves(self.rows, self.run / "curves.png")
+        self._plotted, self._stale = time.monotonic(), False
 
 
 def _speed(row: dict) -> str:

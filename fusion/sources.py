@@ -70,6 +70,11 @@ def read_weights(text: str) -> tuple[Path, Weights]:
     return path, _tensors(path, _unpickle(path))
 
 
+def encoders_in(weights: Weights) -> set[str]:
+    """The streams whose encoders these are, as a run's weights say; none where they are those of one encoder alone."""
+    return {name.split(".")[1] for name in weights if name.startswith("encoders.")}
+
+
 def _unpickle(path: Path) -> object:
     try:
         with warnings.catch_warnings():

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from fusion.model import FusionModel
-from fusion.sources import KINETICS, Source, Weights, parse_init, read_weights
+from fusion.sources import KINETICS, Source, Weights, encoders_in, parse_init, read_weights
 from preprocess.errors import UserError
 from streams.encoder import Encoder
 from streams.inflate import inflate_channels, resize_bands, stretch_bands
@@ -178,7 +178,7 @@ def _read(source: Source, model: FusionModel) -> tuple[str, Weights]:
 
 def _streams_in(weights: Weights, source: Source, model: FusionModel, named: set[str | None]) -> list[str]:
     """The streams of this run whose encoders the file holds, without those that have a file of their own."""
-    there = {name.split(".")[1] for name in weights if name.startswith("encoders.")}
+    there = encoders_in(weights)
     here = [name for name in model.encoders if name in there and name not in named]
     if not here:
         what = f"has encoders for {', '.join(sorted(there))}" if there else "does not say for which stream it is"

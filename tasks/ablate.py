@@ -25,6 +25,7 @@ import tyro
 from fusion.checkpoint import write_json
 from fusion.model import build_model
 from fusion.settings import Machine, Recipe
+from fusion.transfer import initialise
 from preprocess.command import parse_command, run_command
 from preprocess.durable import write_aside
 from preprocess.errors import UserError, at_least
@@ -58,6 +59,8 @@ class AblateSettings:
     """only these subsets, for instance rgb rgb+flow; the default is all"""
     seeds: int = 1
     """runs of each subset, with other weights and clips but the same split"""
+    init: tuple[str, ...] = ()
+    """encoders to start from, as train.py's --init; each subset takes what is for its streams"""
     out: Path = Path("runs/ablation")
     """folder for table.md, table.csv, table.tex, ablation.png and ablation.json"""
     runs: Path | None = None
@@ -109,7 +112,8 @@ def ablate(settings: AblateSettings) -> dict:
     split = split_videos(store.videos, seed=settings.recipe.split_seed, name=str(store.path))
     # what cannot be is to be known now, not after the runs that can
     units_of([], by=settings.bootstrap_by)
-    build_model(settings.recipe.model, streams=streams, classes=len(store.classes), parameters=store.parameters)
+    shape = {"classes": len(store.classes), "parameters": store.parameters}
+    initialise(build_model(settings.recipe.model, streams=streams, **shape), settings.init)
     audited = audit_split(store, split)
     print_audit(audited)
     seeds = [_one_seed(settings, store, split, chosen, seed) for seed in range(settings.seeds)]
@@ -157,8 +161,8 @@ def _one_seed(settings: AblateSettings, store: Store, split: Split, chosen: list
     for subset in chosen:
         name = subset_name(subset)
         print(f"\n── {name}, seed {seed}")
-        given = {"streams": subset, "seed": seed, "recipe": settings.recipe, "machine": settings.machine}
-        folder = trained_run(settings.runs or settings.out, store, split, **given)
+        given = {"init": settings.init, "recipe": settings.recipe, "machine": settings.machine}
+        folder = trained_run(settings.runs or settings.out, store, split, streams=subset, seed=seed, **given)
         run = load_run(folder, weights="last", device=settings.machine.device)
         judging = _judging(run, store, settings.bootstrap_by)
         asked = subsets(streams) if subset == streams else [subset]

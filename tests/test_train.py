@@ -20,6 +20,7 @@ from streams import STREAMS, subset_name, subsets
 from streams.clip import ClipSettings
 from tasks.evaluate import EvaluateSettings, evaluate
 from tests.preprocess.commands import assert_one_line_error, run
+from tests.preprocess.runs import run_here
 from tests.stores import CEILINGS, Spec, make_store, three_bit
 from train import train
 
@@ -92,7 +93,7 @@ def test_the_weighted_head_trains_as_the_mean_and_is_fitted_in_all_weights_that_
     for name in ("best", "last"):
         saved, other = (load_file(runs[head] / f"{name}.safetensors") for head in ("weighted", "mean"))
         fitted = saved["head.weights"]
-        assert (fitted > 0).all() and fitted.sum().item() == pytest.approx(3) and not torch.equal(fitted, torch.ones(3))
+        assert (fitted > 0).all() and fitted.sum().item() == pytest.approx(1) and fitted.std() > 1e-3
         assert saved["head.temperature"] > 0 and saved["head.temperature"] != 1
         assert saved.keys() == other.keys() | {"head.weights", "head.temperature"}
     last = load_file(runs["weighted"] / "last.safetensors")
@@ -119,8 +120,7 @@ def test_another_seed_gives_another_run_on_the_same_split(undisturbed, store, tm
     assert rows_of(other)[0]["loss"] != rows_of(undisturbed)[0]["loss"]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("moment", ["validate", "save", "step"])
+@pytest.mark.parametrize(("moment", "workers"), [("validate", 0), ("save", 0), ("step", 0), ("step", 2)])
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(undisturbed, store, tmp_path, workers, moment):
     settings = settings_of(store, tmp_path / "run", workers=workers, save_minutes=0.0 if moment == "step" else 5.0)
     owner, name = {"save": (Checkpoints, "save"), "step": (Step, "_update")}.get(moment, (training, moment))
@@ -185,9 +185,13 @@ def test_the_command_line_trains_any_streams_and_takes_out_h5_of_the_folder(tmp_
     assert (settings.recipe.model.head, settings.recipe.epochs, settings.seed) == ("mean", 1, 0)
 
 
-def test_the_command_line_answers_wrong_input_with_one_line(store, tmp_path):
-    assert_one_line_error(run("train", "--streams", "rgb,smell", cwd=tmp_path), "unknown stream 'smell'", "rgb, flow")
-    assert_one_line_error(run("train", cwd=tmp_path), "no store out.h5", "preprocess.extract")
+def test_the_command_line_answers_wrong_input_with_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for options, says in (
+        (["--streams", "rgb,smell"], ("unknown stream 'smell'", "rgb, flow")),
+        ([], ("no store out.h5", "preprocess.extract")),
+    ):
+        assert_one_line_error(run_here(monkeypatch, capsys, *options, main=training.main), *says)
 
 
 def wrong(**changes) -> Recipe:

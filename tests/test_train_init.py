@@ -17,6 +17,7 @@ from streams.clip import ClipSettings
 from tasks.run import load_run
 from tests.borrowed import BORROWED, needs_torchvision, network
 from tests.preprocess.commands import assert_one_line_error, run
+from tests.preprocess.runs import run_here
 from tests.stores import Spec, make_store, three_bit
 from train import train
 
@@ -86,7 +87,9 @@ def test_a_resumed_run_loads_nothing_again_and_does_not_miss_the_file(store, ear
         train(TrainSettings(run=settings.run, resume=True, init=("other.pt",), machine=CPU))
 
 
-def test_the_command_line_answers_a_wrong_init_with_one_line_and_leaves_no_folder(store, earlier, tmp_path):
+def test_the_command_line_answers_a_wrong_init_with_one_line_and_leaves_no_folder(
+    store, earlier, tmp_path, monkeypatch, capsys
+):
     small = ["--data", store.path, "--run", tmp_path / "run", "--width", 2, "--feature", 8, "--streams", "rgb,flow"]
     (tmp_path / "w.pt").write_bytes(b"rubbish " * 99)
     for init, says in (
@@ -95,7 +98,8 @@ def test_the_command_line_answers_a_wrong_init_with_one_line_and_leaves_no_folde
         ([f"rgb={tmp_path / 'w.pt'}"], "is damaged"),
         ([earlier, "--width", 4], "set --towers and --width as there"),
     ):
-        assert_one_line_error(run("train", *small, "--init", *init, cwd=tmp_path), says)
+        result = run_here(monkeypatch, capsys, *small, "--init", *init, main=training.main)
+        assert_one_line_error(result, says)
         assert not (tmp_path / "run").exists()
 
 

@@ -85,11 +85,14 @@ def where(folder: Path, *, workers: int = 0, save_minutes: float = 0.0) -> tuple
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_run_that_is_killed_again_and_again_comes_out_the_same_bit_for_bit(undisturbed, store, tmp_path, workers):
+@pytest.mark.parametrize(("workers", "kills"), [(0, (1, 9)), (1, (5,))])
+def test_a_run_that_is_killed_again_and_again_comes_out_the_same_bit_for_bit(
+    undisturbed, store, tmp_path, workers, kills
+):
+    """benchmarks.train_kills shows it at length."""
     folder, chance = tmp_path / "run", random.Random(workers)
     begin = ("--data", store.path, *OPTIONS)
-    for steps in (1, 5, 9):
+    for steps in kills:
         process = start(*where(folder, workers=workers), *begin)
         begin = ("--resume",)
         wait_for(folder, steps, process)
@@ -102,14 +105,11 @@ def test_a_run_that_is_killed_again_and_again_comes_out_the_same_bit_for_bit(und
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_is_asked_to_stop_does_so_after_a_step_and_says_how_to_go_on(
-    undisturbed, store, tmp_path, number, workers
-):
-    """Ctrl-C goes to all processes of the terminal, and so do the signals of many clusters."""
+def test_a_run_that_is_asked_to_stop_does_so_after_a_step_and_says_how_to_go_on(undisturbed, store, tmp_path, number):
+    """Ctrl-C goes to all processes of the terminal, those that read too, and so do the signals of many clusters."""
     folder = tmp_path / "run"
-    process = start(*where(folder, workers=workers), "--data", store.path, *OPTIONS, "--epochs", 400)
+    process = start(*where(folder, workers=1), "--data", store.path, *OPTIONS, "--epochs", 400)
     wait_for(folder, 4, process)
     os.killpg(process.pid, number)
     before = Checkpoints(folder, keep=9).files()[0].name
@@ -258,7 +258,7 @@ def test_two_processes_train_one_run_end_to_end_also_stopped_in_its_middle(store
 @pytest.mark.slow
 def test_the_benchmark_of_kills_finds_no_difference():
     result = subprocess.run(
-        [sys.executable, "-m", "benchmarks.train_kills", "--runs", "3"],
+        [sys.executable, "-m", "benchmarks.train_kills", "--runs", "1"],
         cwd=ROOT,
         env=ALONE,
         capture_output=True,
@@ -267,7 +267,7 @@ def test_the_benchmark_of_kills_finds_no_difference():
     )
     assert result.returncode == 0, result.stdout + result.stderr
     totals = json.loads(result.stdout.splitlines()[-1])
-    assert totals["runs"] == totals["identical"] == 3 and totals["kills"] >= 3
+    assert totals["runs"] == totals["identical"] == 1 and totals["kills"] >= 1
 
 
 def test_what_a_machine_may_change_when_a_run_goes_on(undisturbed, store, tmp_path):

@@ -31,7 +31,7 @@ class Mean(nn.Module):
 
 
 class Weighted(nn.Module):
-    """A weight a stream and a temperature for all (Guo et al. 2017, section 4.2), fitted on validation answers.
+    """A weight a stream and a temperature for all, fitted on validation answers.
 
     In training it is the mean; fusion.fitting sets the weights, which are buffers: saved with the model, not learned
     from the clips that the streams were trained on and are too sure of.
@@ -50,5 +50,6 @@ class Weighted(nn.Module):
         return mean if self.training else mean / self.temperature
 
     def set_weights(self, weights: dict[str, float], temperature: float) -> None:
+        """Of the weights only the ratios count."""
         self.weights.copy_(torch.tensor([weights[name] for name in self.streams]))
         self.temperature.fill_(temperature)

@@ -1,5 +1,6 @@
-"""What one of several processes does in test_ranks.py, tests.fusion.joining STORE OUT HEAD BALANCE [STREAM=TOWER …]"""
+"""What one of several processes does in test_ranks.py: tests.fusion.joining FOLDER, which says in cases.json what."""
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -30,12 +31,13 @@ def train(
     store: Store,
     ranks: Ranks,
     *,
-    parts: int = 1,
-    epochs: int = 2,
-    model: ModelSettings = MODEL,
+    head: str = "concat",
     balance: str = "auxiliary",
+    towers: tuple[str, ...] = MODEL.towers,
+    steps: int | None = None,
 ) -> dict:
-    """A few steps without chance: losses, clips, gradients after each, buffers, weights; answers to all videos.
+    """Two epochs without chance, or so many steps: losses, clips, gradients after each, buffers, weights;
+    after an epoch, answers to all videos.
 
     What OPM may hide it hides.
     """
@@ -43,21 +45,21 @@ def train(
         real = stepping.prepare
         patch.setattr(stepping, "prepare", lambda batch, training: real(batch, training=False))
         patch.setattr(opm, "MOST", 1e9)
-        return _train(store, ranks, parts, epochs, model, balance)
+        return _train(store, ranks, replace(MODEL, head=head, towers=tuple(towers)), balance, steps)
 
 
-def _train(store: Store, ranks: Ranks, parts: int, epochs: int, settings: ModelSettings, balance: str) -> dict:
+def _train(store: Store, ranks: Ranks, settings: ModelSettings, balance: str, steps: int | None) -> dict:
     torch.manual_seed(0)
     streams = tuple(STREAMS)
     model = build_model(settings, streams=streams, classes=len(store.classes), parameters=store.parameters).train()
     # at a small rate: AdamW makes large steps of what rounding makes of gradients near zero
     rates = {"lr": 1e-4, "weight_decay": 0.05, "steps": 20}
-    method = BALANCES[balance](streams=streams, auxiliary=RECIPE.auxiliary, epochs=epochs)
+    method = BALANCES[balance](streams=streams, auxiliary=RECIPE.auxiliary, epochs=2)
     step = Step(model, balance=method, **rates, device=torch.device("cpu"), ranks=ranks, average=0.5)
     shared = {"streams": streams, "classes": store.classes, "clip": CLIP}
     dataset = ClipDataset(store, store.videos, seed=0, **shared)
     share = {"rank": ranks.rank, "ranks": ranks.size}
-    batches = EpochBatches(dataset, batch=RECIPE.batch, parts=parts, seed=0, **share)
+    batches = EpochBatches(dataset, batch=RECIPE.batch, parts=1, seed=0, **share)
     loader = make_loader(dataset, batches, workers=0, pin=False)
     judged = ClipDataset(store, store.videos, **shared)
     views = ViewBatches(judged, batch=3, **share)
@@ -65,16 +67,17 @@ def _train(store: Store, ranks: Ranks, parts: int, epochs: int, settings: ModelS
     asking = make_loader(judged, views, workers=0, pin=False), ALL
     found: dict = {"losses": [], "clips": [], "gradients": [], "none": []}
     number = 0
-    for batches.epoch in range(epochs):
-        reads = iter(loader)
-        for given in zip(*[reads] * parts, strict=True):
-            loss, clips = step(given, number, recipe=RECIPE, seed=0)
+    for batches.epoch in range(2):
+        for batch in loader:
+            loss, clips = step([batch], number, recipe=RECIPE, seed=0)
             number += 1
             found["losses"].append(float(loss))
             found["clips"].append(clips)
             gradients = {name: p.grad for name, p in model.named_parameters()}
             found["none"].append(sorted(name for name, gradient in gradients.items() if gradient is None))
             found["gradients"].append({name: g.clone() for name, g in gradients.items() if g is not None})
+            if number == steps:
+                return found
         shape = {"classes": len(store.classes), "device": torch.device("cpu")}
         labels = torch.tensor([judged.rows[video.label] for video in judged.videos])
         fit_head(model, asking[0], labels, add_up=ranks.add_up, **shape)
@@ -98,7 +101,8 @@ def _train(store: Store, ranks: Ranks, parts: int, epochs: int, settings: ModelS
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    out = Path(sys.argv[1])
     with Ranks() as ranks:
-        model = replace(MODEL, head=sys.argv[3], towers=tuple(sys.argv[5:]) or MODEL.towers)
-        found = train(Store(sys.argv[1]), ranks, model=model, balance=sys.argv[4])
-        torch.save(found, Path(sys.argv[2]) / f"{ranks.rank}.pt")
+        for case, store, settings in json.loads((out / "cases.json").read_text()):
+            print(case, flush=True)
+            torch.save(train(Store(store), ranks, **settings), out / f"{case}-{ranks.rank}.pt")

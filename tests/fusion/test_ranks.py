@@ -1,11 +1,14 @@
 """Several processes that train one model."""
 
+import json
 import os
 import socket
 import statistics
 import subprocess
 import sys
-from dataclasses import replace
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,14 +16,15 @@ import torch
 from fusion.balance import BALANCES
 from fusion.heads import HEADS
 from fusion.ranks import Ranks
+from preprocess.store import Store
 from streams import STREAMS
 from streams.norm import BatchNorm
-from tests.borrowed import needs_torchvision
-from tests.fusion.joining import MODEL, train
+from tests.borrowed import THERE, needs_torchvision
+from tests.fusion.joining import train
 from tests.preprocess.commands import ROOT, environment
 from tests.stores import Spec, make_store
 
-TIME = 170  # seconds until processes that wait for each other are given up
+TIME = 400  # seconds until processes that wait for each other are given up
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
 
@@ -70,22 +74,50 @@ MIXTURES = {
 
 
 FEW = "one has sound and one has flow"  # says enough of three ranks, of each head and of each method
+BORROWED = ("rgb=s3d", "flow=s3d")
 CASES = [
-    *((mixture, 2, "concat", "auxiliary") for mixture in MIXTURES),
-    *((FEW, 2, "concat", name) for name in BALANCES),
-    *((FEW, 2, head, "auxiliary") for head in HEADS),
-    (FEW, 3, "concat", "opm"),
+    *((2, mixture, "concat", "auxiliary") for mixture in MIXTURES),
+    *((2, FEW, "concat", name) for name in BALANCES),
+    *((2, FEW, head, "auxiliary") for head in HEADS),
+    (3, FEW, "concat", "opm"),
 ]
 
 
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory) -> dict[str, Store]:
+    folder = tmp_path_factory.mktemp("stores")
+    return {name: make_store(folder / f"{name}.h5", specs) for name, specs in MIXTURES.items()}
+
+
+@pytest.fixture(scope="module")
+def joined(stores, tmp_path_factory) -> Callable[..., list[dict]]:
+    """What each of so many ranks found in a case. All cases are done when the first is asked for, in one start of the
+    processes, which takes longer than a case.
+    """
+
+    @cache
+    def start(ranks: int) -> Path:
+        folder = tmp_path_factory.mktemp("ranks")
+        cases = [
+            ("-".join(case), str(stores[case[0]].path), {"head": case[1], "balance": case[2]})
+            for count, *case in dict.fromkeys(CASES)
+            if count == ranks
+        ]
+        if ranks == 2 and THERE:
+            cases.append(("borrowed", str(stores[FEW].path), {"towers": BORROWED, "steps": 1}))
+        (folder / "cases.json").write_text(json.dumps(cases))
+        together(ranks, "tests.fusion.joining", folder)
+        return folder
+
+    return lambda ranks, *case: [torch.load(start(ranks) / f"{'-'.join(case)}-{rank}.pt") for rank in range(ranks)]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("mixture", "ranks", "head", "balance"), dict.fromkeys(CASES))
-def test_several_ranks_take_the_steps_that_one_process_takes(tmp_path, mixture, ranks, head, balance):
+@pytest.mark.parametrize(("ranks", "mixture", "head", "balance"), dict.fromkeys(CASES))
+def test_several_ranks_take_the_steps_that_one_process_takes(joined, stores, ranks, mixture, head, balance):
     """The same losses, gradients, statistics of batch norm and answers, to rounding; no rank waits for ever."""
-    store = make_store(tmp_path / "s.h5", MIXTURES[mixture])
-    alone = train(store, Ranks(), model=replace(MODEL, head=head), balance=balance)
-    together(ranks, "tests.fusion.joining", store.path, tmp_path, head, balance)
-    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(ranks)]
+    found = joined(ranks, mixture, head, balance)
+    alone = train(stores[mixture], Ranks(), head=head, balance=balance)
     for one in found:
         assert one["clips"] == alone["clips"] == [7, 7, 1] * 2
         assert one["losses"] == pytest.approx(alone["losses"], rel=1e-4)
@@ -108,18 +140,14 @@ def test_several_ranks_take_the_steps_that_one_process_takes(tmp_path, mixture, 
 
 @pytest.mark.slow
 @needs_torchvision
-def test_the_first_step_is_that_of_one_process_with_a_tower_of_torchvision_too(tmp_path):
+def test_the_first_step_is_that_of_one_process_with_a_tower_of_torchvision_too(joined, stores):
     """Flow is in one clip or in none, so that a rank has no row of it.
 
     Rounding grows through 77 batch norms of a few values: in one process, an input that differs by 1e-7 changes the
     gradients by 4 %. The steps after are therefore not compared.
     """
-    towers = ("rgb=s3d", "flow=s3d")
-    store = make_store(tmp_path / "s.h5", MIXTURES["one has sound and one has flow"])
-    alone = train(store, Ranks(), model=replace(MODEL, towers=towers), epochs=1)
-    together(2, "tests.fusion.joining", store.path, tmp_path, MODEL.head, "auxiliary", *towers)
-    for rank in range(2):
-        found = torch.load(tmp_path / f"{rank}.pt")
+    alone = train(stores[FEW], Ranks(), towers=BORROWED, steps=1)
+    for found in joined(2, "borrowed"):
         assert found["losses"][0] == pytest.approx(alone["losses"][0], rel=1e-4)
         assert found["none"][0] == alone["none"][0]
         mine, theirs = (

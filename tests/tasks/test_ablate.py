@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from fusion.checkpoint import Checkpoints
 from preprocess.errors import UserError
@@ -210,6 +211,24 @@ def test_moved_data_are_the_same_data_and_ablations_share_runs(result, settings,
     assert {path.name for path in other.out.iterdir()} == {*FILES}
 
 
+def test_an_ablation_starts_from_weights_and_knows_them_by_what_they_hold(result, settings, tmp_path):
+    """With another recipe, so that nothing is there already; and what it starts from lies elsewhere when it goes on."""
+    start, out, moved = runs(settings.out)[0], tmp_path / "out", tmp_path / "moved"
+    settings = replace(settings, seeds=1, out=out, recipe=replace(ONCE, lr=1e-30, weight_decay=0.0))
+    found = ablate(replace(settings, init=(str(start),)))
+    for subset in subsets(PAIR):
+        (folder,) = runs(out, subset)
+        told = json.loads((folder / "settings.json").read_text())["init"]
+        assert [one["stream"] for one in told] == list(subset) and not any(one["left_out"] for one in told)
+        learned, before = (load_file(path / "best.safetensors") for path in (folder, start))
+        name = f"encoders.{subset[0]}.lstm.weight_hh_l0"
+        torch.testing.assert_close(learned[name], before[name], rtol=0, atol=0)
+    before = weights(out)
+    shutil.copytree(start, moved)
+    assert ablate(replace(settings, init=tuple(f"{name}={moved}" for name in PAIR))) == found
+    assert weights(out) == before
+
+
 def test_an_interrupted_ablation_goes_on_and_finds_the_same(result, settings, tmp_path, monkeypatch):
     """Stopped within the second run's first epoch, which leaves nothing to go on from."""
     import train as training
@@ -301,6 +320,8 @@ def test_all_seven_subsets_read_by_workers_though_few_videos_are_judged(tmp_path
         ({"subsets": ("rgb", "rgb+flow")}, "rgb\\+flow"),
         ({"recipe": replace(ONCE, model=replace(ONCE.model, head="none"))}, "unknown head 'none'"),
         ({"recipe": replace(ONCE, model=replace(ONCE.model, towers=("audio=lstm",)))}, "unknown tower 'audio=lstm'"),
+        ({"init": ("flow=w.pt",)}, "does not train flow"),
+        ({"init": ("none.pt",)}, "--init none.pt: there is no such run or file"),
         ({"bootstrap_by": "class"}, "unknown unit 'class': use group or video"),
     ],
 )

@@ -1,10 +1,15 @@
 """Where the runs of an ablation lie."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
+import torch
 
+from fusion.checkpoint import save_weights
+from fusion.model import build_model
 from fusion.settings import TrainSettings
+from streams import parse_streams
 from streams.split import split_videos
 from tasks import ablation_runs
 from tasks.ablation_runs import run_folder, trained_run
@@ -47,6 +52,56 @@ def test_a_run_is_made_without_the_towers_of_other_streams(store, tmp_path, monk
     towers = ("rgb=r2plus1d", "flow=conv3d", "odd")
     for model in (replace(TINY.model, towers=towers), replace(TINY.model, towers=("rgb=r2plus1d", "odd"))):
         recipe = replace(TINY, model=model)
-        trained_run(tmp_path, store, split, streams=("rgb", "audio"), seed=0, recipe=recipe, machine=CPU)
+        trained_run(tmp_path, store, split, streams=("rgb", "audio"), seed=0, init=(), recipe=recipe, machine=CPU)
     assert given[0].recipe.model.towers == ("rgb=r2plus1d", "odd")
     assert given[0].run == given[1].run and not given[0].resume
+
+
+def learned(folder, store, streams: str, *, seed: int = 0) -> str:
+    """A run's folder with new weights."""
+    torch.manual_seed(seed)
+    shape = {"classes": len(store.classes), "parameters": store.parameters}
+    folder.mkdir()
+    save_weights(folder / "best.safetensors", build_model(TINY.model, streams=parse_streams(streams), **shape))
+    return str(folder)
+
+
+def test_a_run_that_starts_from_files_is_told_by_what_they_hold_for_its_streams(store, tmp_path):
+    split = split_videos(store.videos, seed=0)
+
+    def folder(*init: str):
+        settings = TrainSettings(streams="rgb,audio", data=store.path, recipe=TINY, init=init)
+        return run_folder(tmp_path, store, split, settings)
+
+    one = learned(tmp_path / "one", store, "rgb,flow,audio")
+    moved = shutil.copytree(one, tmp_path / "moved")
+    both = folder(one)
+    assert both == folder(str(moved)) == folder(f"audio={one}", f"rgb={moved / 'best.safetensors'}")
+    other = learned(tmp_path / "other", store, "rgb,audio", seed=1)
+    different = [folder(), folder(f"rgb={one}"), folder(other), folder(one, f"rgb={other}"), folder("rgb=kinetics")]
+    assert len({both, *different}) == 1 + len(different)
+    shutil.copy(tmp_path / "other" / "best.safetensors", moved)
+    assert folder(str(moved)) == folder(other)
+
+
+@pytest.mark.parametrize(
+    ("streams", "taken"),
+    [
+        ("rgb", ["both"]),
+        ("flow", ["flow=other"]),
+        ("audio", []),
+        ("rgb,audio", ["both"]),
+        ("rgb,flow", ["both", "flow=other"]),
+    ],
+)
+def test_a_run_starts_from_what_is_for_its_streams(store, tmp_path, monkeypatch, streams, taken):
+    given = []
+    monkeypatch.setattr(ablation_runs, "train", lambda settings: given.append(settings) or settings.run)
+    monkeypatch.chdir(tmp_path)
+    learned(tmp_path / "both", store, "rgb,flow")
+    learned(tmp_path / "other", store, "flow")
+    split, init = split_videos(store.videos, seed=0), ("both", "flow=other")
+    named = {"streams": parse_streams(streams), "seed": 0, "recipe": TINY, "machine": CPU}
+    folder = trained_run(tmp_path, store, split, init=init, **named)
+    assert list(given[0].init) == taken
+    assert (folder == trained_run(tmp_path, store, split, init=(), **named)) == (not taken)

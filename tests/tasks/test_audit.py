@@ -7,9 +7,10 @@ import pytest
 
 from preprocess.errors import UserError
 from streams.split import split_videos
-from tasks.audit import audit_run, audit_split, audit_table, print_audit, warnings
+from tasks.audit import audit_run, audit_split, audit_table, main, print_audit, warnings
 from tasks.run import choose_videos, load_run
 from tests.preprocess.commands import assert_one_line_error, run
+from tests.preprocess.runs import run_here
 from tests.stores import Spec, make_store
 
 KINDS = ["presence", "length", "size, rate, container", "all of these"]
@@ -145,10 +146,13 @@ def test_a_run_whose_store_is_gone_cannot_be_audited(run_folder, tmp_path):
         audit_run(loaded, other, list(other.videos))
 
 
-def test_the_command_prints_the_table_and_answers_wrong_input_with_one_line(tmp_path):
+def test_the_command_prints_the_table_and_answers_wrong_input_with_one_line(tmp_path, monkeypatch, capsys):
     store = make_store(tmp_path / "s.h5", videos(60, streams=(("rgb", "audio"), ("rgb",))))
     done = run("tasks.audit", "--data", store.path)
     assert done.returncode == 0, done.stderr
     assert "presence alone" in done.stdout and "warning: " in done.stdout
-    assert_one_line_error(run("tasks.audit", "--data", tmp_path / "none.h5"), "no store", "none.h5")
-    assert_one_line_error(run("tasks.audit", "--data", store.path, "--split-seed", -1), "--split-seed")
+    for options, says in (
+        (["--data", tmp_path / "none.h5"], ("no store", "none.h5")),
+        (["--data", store.path, "--split-seed", -1], ("--split-seed",)),
+    ):
+        assert_one_line_error(run_here(monkeypatch, capsys, *options, main=main), *says)

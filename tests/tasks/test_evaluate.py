@@ -10,9 +10,10 @@ import torch
 from fusion.settings import TrainSettings
 from preprocess.errors import UserError
 from streams import STREAMS, subset_name, subsets
-from tasks.evaluate import EvaluateSettings, ask, evaluate, print_report
+from tasks.evaluate import EvaluateSettings, ask, evaluate, main, print_report
 from tasks.run import load_run
 from tests.preprocess.commands import assert_one_line_error, run
+from tests.preprocess.runs import run_here
 from tests.stores import make_store, three_bit
 from tests.tasks.conftest import CPU, TINY
 from train import train
@@ -153,7 +154,10 @@ def test_the_command_line_prints_the_table(run_folder, unseen, tmp_path):
     assert "rgb+flow+audio" in result.stdout and (tmp_path / "report.json").exists()
 
 
-def test_the_command_line_answers_wrong_input_with_one_line(run_folder, unseen, tmp_path):
+def test_the_command_line_answers_wrong_input_with_one_line(run_folder, unseen, tmp_path, monkeypatch, capsys):
     other = make_store(tmp_path / "other.h5", [replace(spec, label="dance") for spec in three_bit(4)])
-    assert_one_line_error(run("tasks.evaluate", run_folder, "--data", other.path), "dance", "other.h5")
-    assert_one_line_error(run("tasks.evaluate", tmp_path, "--data", unseen.path), "is no run of train.py")
+    for folder, store, says in (
+        (run_folder, other, ("dance", "other.h5")),
+        (tmp_path, unseen, ("is no run of train.py",)),
+    ):
+        assert_one_line_error(run_here(monkeypatch, capsys, folder, "--data", store.path, main=main), *says)

@@ -12,9 +12,10 @@ from preprocess.extract import ExtractSettings, extract
 from preprocess.piece import PieceSettings
 from streams import subset_name
 from tasks.evaluate import ask
-from tasks.predict import predict, print_prediction
+from tasks.predict import main, predict, print_prediction
 from tasks.run import load_run
 from tests.preprocess.commands import assert_one_line_error, run
+from tests.preprocess.runs import run_here
 from tests.stores import BANDS, HEIGHT
 from tests.tasks.conftest import CPU, TINY
 from tests.videos import drift, sound, tone, write_video
@@ -118,6 +119,10 @@ def test_the_command_line_gives_json_and_goes_on_after_a_file_that_is_no_video(r
     assert line.startswith("error:") and "text.mp4" in line
 
 
-def test_the_command_line_answers_wrong_input_with_one_line(run_folder, clips, tmp_path):
-    assert_one_line_error(run("tasks.predict", tmp_path, clips / "whole.mp4"), "is no run of train.py")
-    assert_one_line_error(run("tasks.predict", run_folder, clips / "gone.mp4"), "gone.mp4", status=1)
+def test_the_command_line_answers_wrong_input_with_one_line(run_folder, clips, tmp_path, monkeypatch, capsys):
+    for folder, video, says, status in (
+        (tmp_path, "whole.mp4", "is no run of train.py", 2),
+        (run_folder, "gone.mp4", "gone.mp4", 1),
+    ):
+        result = run_here(monkeypatch, capsys, folder, clips / video, main=main)
+        assert_one_line_error(result, says, status=status)

@@ -24,8 +24,9 @@ from tasks.run import load_run
 from tasks.search import TuneSettings, folder_of, prepare, recipe_options
 from tasks.search_report import importances
 from tasks.trials import claim, is_free, open_study
-from tasks.tune import tune
+from tasks.tune import main, tune
 from tests.preprocess.commands import assert_one_line_error, command, environment, run
+from tests.preprocess.runs import run_here
 from tests.stores import make_store, three_bit
 from tests.tasks.conftest import CPU, TINY
 from train import TrainSettings, train
@@ -159,22 +160,27 @@ def test_a_search_that_goes_on_finds_what_it_would_have_found_at_once(fake, tmp_
 
 
 def test_several_processes_share_a_search_and_no_trial_is_done_twice(settings, tmp_path):
-    arguments = ["--data", settings.data, "--streams", "rgb", "--epochs", 2, *SMALL, "--device", "cpu", "--workers", 0]
-    done = run("tasks.tune", *arguments, "--trials", 5, "--out", tmp_path / "t", "--parallel", 2)
+    arguments = ["--data", settings.data, "--streams", "rgb", "--epochs", 1, *SMALL, "--device", "cpu", "--workers", 0]
+    done = run("tasks.tune", *arguments, "--trials", 4, "--out", tmp_path / "t", "--parallel", 2)
     assert done.returncode == 0, done.stderr
-    assert starts_of(tmp_path / "t") == {f"00{number}": 1 for number in range(5)}
+    assert starts_of(tmp_path / "t") == {f"00{number}": 1 for number in range(4)}
     rows = rows_of(tmp_path / "t")
-    assert Counter(row["state"] for row in rows) == {"complete": 5}
-    assert len({row["lr"] for row in rows}) == 5
-    assert "python train.py" in done.stdout and "trial 004" in done.stdout
+    assert Counter(row["state"] for row in rows) == {"complete": 4}
+    assert len({row["lr"] for row in rows}) == 4
+    assert "python train.py" in done.stdout and "trial 003" in done.stdout
 
 
 @pytest.mark.slow
 def test_several_processes_stop_together_also_when_the_one_that_started_them_is_killed(settings, tmp_path):
     out, arguments = tmp_path / "t", ["--data", settings.data, "--streams", "rgb", "--trials", 2, "--epochs", 300]
     arguments += [*SMALL, "--device", "cpu", "--workers", 0, "--parallel", 2, "--out", out]
-    logs = [folder_of(out, number) / "log.txt" for number in range(2)]
-    for starts, kill in ((1, lambda process: os.killpg(process.pid, signal.SIGINT)), (2, subprocess.Popen.kill)):
+
+    def epochs() -> list[int]:
+        files = [folder_of(out, number) / "metrics.jsonl" for number in range(2)]
+        return [len(file.read_text().splitlines()) if file.exists() else 0 for file in files]
+
+    for kill in (lambda process: os.killpg(process.pid, signal.SIGINT), subprocess.Popen.kill):
+        before = epochs()
         process = subprocess.Popen(
             command("tasks.tune", *arguments),
             env=environment(),
@@ -184,10 +190,9 @@ def test_several_processes_stop_together_also_when_the_one_that_started_them_is_
             start_new_session=True,  # a group, as in a terminal
         )
         until = time.monotonic() + 60
-        while not all(log.exists() and log.read_text().count("device: ") == starts for log in logs):
+        while not all(now > earlier for now, earlier in zip(epochs(), before, strict=True)):
             assert process.poll() is None and time.monotonic() < until
             time.sleep(0.05)
-        time.sleep(1)
         kill(process)
         _, errors = process.communicate(timeout=60)  # until all have closed their end
         assert "Traceback" not in errors
@@ -195,7 +200,7 @@ def test_several_processes_stop_together_also_when_the_one_that_started_them_is_
             assert all(is_free(out, number) for number in range(2))
     assert process.returncode == -signal.SIGKILL
     assert starts_of(out) == {"000": 2, "001": 2}
-    assert all((log.parent / "checkpoints").exists() for log in logs)
+    assert all((folder_of(out, number) / "checkpoints").exists() for number in range(2))
 
 
 def test_a_trial_that_another_process_does_is_left_to_it(fake):
@@ -210,7 +215,7 @@ def test_a_trial_that_another_process_does_is_left_to_it(fake):
 
 
 def test_after_ctrl_c_or_a_kill_the_same_command_goes_on_within_the_trial(settings, tmp_path):
-    out, arguments = tmp_path / "t", ["--data", settings.data, "--streams", "rgb", "--trials", 1, "--epochs", 30]
+    out, arguments = tmp_path / "t", ["--data", settings.data, "--streams", "rgb", "--trials", 1, "--epochs", 16]
     arguments += [*SMALL, "--device", "cpu", "--workers", 0, "--out", out]
     for number, epochs in ((signal.SIGINT, 2), (signal.SIGKILL, 6)):
         process = subprocess.Popen(
@@ -228,7 +233,7 @@ def test_after_ctrl_c_or_a_kill_the_same_command_goes_on_within_the_trial(settin
     done = run("tasks.tune", *arguments)
     assert done.returncode == 0, done.stderr
     assert starts_of(out) == {"000": 3}
-    assert [row["epoch"] for row in map(json.loads, metrics.read_text().splitlines())] == [*range(1, 31)]
+    assert [row["epoch"] for row in map(json.loads, metrics.read_text().splitlines())] == [*range(1, 17)]
     assert [row["state"] for row in rows_of(out)] == ["complete"]
 
 
@@ -320,11 +325,10 @@ def test_a_search_with_other_options_is_refused_with_the_difference(result, sett
     assert len(rows_of(settings.out)) == 3
 
 
-def test_a_search_on_other_data_is_refused_and_moved_data_are_not(result, settings, tmp_path):
+def test_a_search_on_other_data_is_refused_and_moved_data_are_not(result, settings, tmp_path, monkeypatch, capsys):
     other = make_store(tmp_path / "other.h5", three_bit(32, frames=10))
-    done = run(
-        "tasks.tune", "--data", other.path, "--out", settings.out, "--streams", "rgb,audio", "--epochs", 2, *SMALL
-    )
+    options = ("--data", other.path, "--out", settings.out, "--streams", "rgb,audio", "--epochs", 2, *SMALL)
+    done = run_here(monkeypatch, capsys, *options, main=main)
     assert_one_line_error(done, str(settings.out), "holds other data", "--out")
     moved = shutil.copy(settings.data, tmp_path / "moved.h5")
     assert tune(replace(settings, data=Path(moved)))["trial"] == result["trial"]
