@@ -32,6 +32,7 @@ class Report:
     resized: int  # made for another number of mel bands
     left_out: dict[str, int]  # part of the encoder, and why → tensors that start at random
     unused: dict[str, int]  # part of the file → tensors
+    head: int = 0  # of the stream's own head, which is no part of the encoder
 
     @property
     def taken(self) -> int:
@@ -41,6 +42,8 @@ class Report:
         """For people: what was taken, then a line for each group of what was not."""
         ways = {"matched": self.matched, "inflated": self.inflated, "resized": self.resized}
         how = ", ".join(f"{count} {way}" for way, count in ways.items() if count)
+        if self.head:
+            how += f"; and its own head's {self.head}"
         total = self.taken + sum(self.left_out.values())
         return [
             f"init {self.stream} from {self.source}: {self.taken} of {total} tensors ({how})",
@@ -50,9 +53,10 @@ class Report:
 
 
 def initialise(model: FusionModel, texts: tuple[str, ...]) -> list[Report]:
-    """Load what --init names into the model's encoders; auxiliary heads and fusion head are learned anew.
+    """Load what --init names into the model's encoders, and from a run of as many classes each stream's own head.
 
-    A text is STREAM=PATH, STREAM=kinetics, or PATH: of that, every stream that is not named so.
+    The fusion head is learned anew. A text is STREAM=PATH, STREAM=kinetics, or PATH: of that, every stream that is not
+    named so.
 
     Raises UserError for a file that cannot be read, or of which nothing fits.
     """
@@ -64,7 +68,8 @@ def initialise(model: FusionModel, texts: tuple[str, ...]) -> list[Report]:
         for stream in [source.stream] if source.stream else _streams_in(weights, source, model, named):
             if stream in reports:
                 raise UserError(f"--init {source} holds {stream}, as an earlier one does: say which with {stream}=PATH")
-            reports[stream] = load_encoder(model.encoders[stream], weights, stream=stream, source=label)
+            report = load_encoder(model.encoders[stream], weights, stream=stream, source=label)
+            reports[stream] = _load_own_head(model, weights, report)
     return list(reports.values())
 
 
@@ -97,11 +102,28 @@ def load_encoder(encoder: Encoder, weights: Weights, *, stream: str, source: str
         why = "; ".join(report.left_out)
         raise UserError(f"--init: nothing in {report.source} fits {stream}; set --towers and --width as there: {why}")
     for name, tensor in best.taken.items():
-        if not tensor.isfinite().all():
-            raise UserError(f"--init: {report.source} holds numbers that are not finite (for {name}): take others")
+        _check_finite(report.source, name, tensor)
     for name, tensor in best.taken.items():
         wanted[name].copy_(tensor)
     return report
+
+
+def _load_own_head(model: FusionModel, weights: Weights, report: Report) -> Report:
+    """Copy the stream's auxiliary head, where the file has one of this size: a run on the same classes goes on."""
+    name = f"auxiliary.{report.stream}"
+    wanted = {f"{name}.{part}": tensor for part, tensor in model.auxiliary[report.stream].state_dict().items()}
+    if any(key not in weights or weights[key].shape != tensor.shape for key, tensor in wanted.items()):
+        return report
+    for key, tensor in wanted.items():
+        _check_finite(report.source, key, weights[key])
+        tensor.copy_(weights[key])
+    unused = report.unused | {"auxiliary": report.unused["auxiliary"] - len(wanted)}
+    return replace(report, head=len(wanted), unused={part: count for part, count in unused.items() if count})
+
+
+def _check_finite(source: str, name: str, tensor: Tensor) -> None:
+    if not tensor.isfinite().all():
+        raise UserError(f"--init: {source} holds numbers that are not finite (for {name}): take others")
 
 
 class _Match(NamedTuple):

@@ -14,7 +14,7 @@ settings are trained beside it, the old ones are found again, and ablations with
 """
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -61,6 +61,11 @@ class AblateSettings:
     """runs of each subset, with other weights and clips but the same split"""
     init: tuple[str, ...] = ()
     """encoders to start from, as train.py's --init; each subset takes what is for its streams"""
+    joint_epochs: int = 0
+    """train subsets of several streams for so many epochs, from the encoders of the runs of their single streams; 0
+    trains every subset from the start, for --epochs"""
+    joint_lr: float = 3e-4
+    """highest learning rate of these"""
     out: Path = Path("runs/ablation")
     """folder for table.md, table.csv, table.tex, ablation.png and ablation.json"""
     runs: Path | None = None
@@ -105,6 +110,7 @@ def ablate(settings: AblateSettings) -> dict:
     best on few validation videos are often an early epoch's that was lucky, and never to be judged on them.
     """
     at_least(1, seeds=settings.seeds, views=settings.views)
+    at_least(0, joint_epochs=settings.joint_epochs)
     streams = parse_streams(settings.streams)
     chosen = _chosen(settings, streams)
     ceilings = _read_ceilings(settings.ceilings)
@@ -149,6 +155,11 @@ def _chosen(settings: AblateSettings, streams: tuple[str, ...]) -> list[tuple[st
     for subset in chosen:
         if not {*subset} <= {*streams}:
             raise UserError(f"--subsets names {subset_name(subset)}, which is no subset of {settings.streams}")
+    if settings.joint_epochs:
+        if not settings.joint_lr > 0:
+            raise UserError(f"--joint-lr must be positive, not {settings.joint_lr}")
+        needed = {(name,) for subset in chosen for name in subset}
+        chosen = [*chosen, *sorted(needed - {*chosen})]
     return [subset for subset in subsets(streams) if subset in chosen]
 
 
@@ -156,12 +167,13 @@ def _one_seed(settings: AblateSettings, store: Store, split: Split, chosen: list
     """Train and judge a model for each of the chosen subsets, then what separate models say together."""
     streams = parse_streams(settings.streams)
     rights: dict[str, dict[str, np.ndarray]] = {method: {} for method in METHODS}
+    last: dict[str, Path] = {}  # stream → the weights of the run of that stream alone
     alone: dict[str, Opinion] = {}  # stream → what the model of that stream alone says of the judged videos
     held: dict[str, Opinion] = {}  # and of those held for fitting
     for subset in chosen:
         name = subset_name(subset)
         print(f"\n── {name}, seed {seed}")
-        given = {"init": settings.init, "recipe": settings.recipe, "machine": settings.machine}
+        given = {"machine": settings.machine, **_start(settings, subset, last)}
         folder = trained_run(settings.runs or settings.out, store, split, streams=subset, seed=seed, **given)
         run = load_run(folder, weights="last", device=settings.machine.device)
         judging = _judging(run, store, settings.bootstrap_by)
@@ -172,6 +184,7 @@ def _one_seed(settings: AblateSettings, store: Store, split: Split, chosen: list
             parts = map(subset_name, asked)
             rights["joint"] = {part: opinion(answers, part).right(judging.labels) for part in parts}
         if len(subset) == 1:
+            last[name] = folder / "last.safetensors"
             alone[name] = opinion(answers, name)
             if judging.held:
                 held[name] = opinion(ask(run, store, judging.held, [subset], views=settings.views), name)
@@ -182,6 +195,15 @@ def _one_seed(settings: AblateSettings, store: Store, split: Split, chosen: list
     deciding, labels = (held, judging.held_labels) if judging.held else (alone, judging.labels)
     singles = {name: float(one.right(labels).mean()) for name, one in deciding.items()}
     return Judged(judging, rights, singles)
+
+
+def _start(settings: AblateSettings, subset: tuple[str, ...], last: dict[str, Path]) -> dict:
+    """What the runs of a subset start from, and how they train: `init` and `recipe` of trained_run."""
+    recipe = settings.recipe
+    if len(subset) == 1 or not settings.joint_epochs:
+        return {"init": settings.init, "recipe": recipe}
+    joint = replace(recipe, epochs=settings.joint_epochs, lr=settings.joint_lr)
+    return {"init": tuple(f"{name}={last[name]}" for name in subset), "recipe": joint}
 
 
 def _any_test(store: Store) -> bool:
