@@ -40,7 +40,7 @@ from tasks.bootstrap import units_of
 from tasks.controls import Opinion, cross_fitted_opinion, mean_opinion, opinion, weighted_opinion
 from tasks.evaluate import ask
 from tasks.figures import plot_ablation
-from tasks.findings import METHODS, best_single, differences, top1s, values_of_streams
+from tasks.findings import METHODS, best_single, differences, top1s, values_of_streams, when_missing
 from tasks.run import Run, choose_videos, load_run
 from tasks.tables import csv_text, latex, markdown, tables
 
@@ -143,6 +143,7 @@ def ablate(settings: AblateSettings) -> dict:
         "empty": audited["prior"],
         "shapley": values_of_streams(tops, streams, audited["prior"]),
         "differences": differences(rights, singles, streams, judging.units),
+        "missing": when_missing(tops, streams),
         "bootstrap_by": settings.bootstrap_by,
         "audit": audited,
     }

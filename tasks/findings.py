@@ -79,3 +79,20 @@ def differences(
             row = {"fused": fused, "control": control, "points": points.mean(axis=1).tolist()}
             rows.append(row | asdict(interval))
     return rows
+
+
+def when_missing(tops: dict[str, dict[str, list[float]]], streams: Sequence[str]) -> list[dict]:
+    """What the model of all streams loses where one of them is missing; for each stream the top-1 of each seed.
+
+    Missing in half of the videos, drawn at random, it has the mean of what it has with it and without it: that is what
+    many draws come to. `trained` is the model that was trained on the others alone, where there is one.
+    """
+    whole = tops["joint"].get(subset_name(streams))
+    rows = []
+    for stream in streams if whole and len(streams) > 1 else ():
+        others = subset_name([name for name in streams if name != stream])
+        without = tops["joint"][others]
+        half = [(one + other) / 2 for one, other in zip(whole, without, strict=True)]
+        trained = tops["trained"].get(others)
+        rows.append({"missing": stream, "none": whole, "half": half, "all": without, "trained": trained})
+    return rows

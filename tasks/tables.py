@@ -39,8 +39,8 @@ class Table:
 
 
 def tables(result: dict) -> list[Table]:
-    """Top-1, what each stream is worth, the differences, the audit: those for which there is something to say."""
-    found = [_top1_table(result), _value_table(result), _difference_table(result)]
+    """Top-1, what missing streams cost, what each is worth, the differences, the audit: where there is what to say."""
+    found = [_top1_table(result), _missing_table(result), _value_table(result), _difference_table(result)]
     audited = "The split: " + ("; ".join(warnings(result["audit"])) or "nothing to warn of")
     return [table for table in found if table.rows] + [Table(f"{audited}.", *audit_table(result["audit"]))]
 
@@ -90,6 +90,8 @@ def csv_text(result: dict) -> str:
     for method, tops in result["top1"].items():
         for name, values in tops.items():
             add("top1", name, method, values, ceiling=result["ceilings"].get(name, ""))
+    for row in result["missing"]:
+        add("top1, missing from half", row["missing"], "joint", row["half"])
     for method, shares in result["shapley"].items():
         for stream, values in shares.items():
             add("shapley", stream, method, values)
@@ -124,6 +126,16 @@ def _top1_table(result: dict) -> Table:
     if tops["weighted"]:
         caption += f" The weights are fitted on {result['fitted_on']}."
     return Table(caption, ["streams", *METHODS.values(), *(["ceiling"] if ceilings else [])], rows)
+
+
+def _missing_table(result: dict) -> Table:
+    keys = ("none", "half", "all", "trained")
+    rows = [[row["missing"], *(_cell(row[key]) for key in keys)] for row in result["missing"]]
+    caption = (
+        f"The model of all streams where one is missing from no video, from half of them or from all, and beside it "
+        f"the model trained on the others alone; top-1 in %, {result['seeds']}."
+    )
+    return Table(caption, ["missing", "from none", "from half", "from all", "trained without it"], rows)
 
 
 def _value_table(result: dict) -> Table:
