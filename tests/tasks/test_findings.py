@@ -1,10 +1,12 @@
 """What an ablation finds."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 
 from tasks.bootstrap import paired_bootstrap
-from tasks.findings import METHODS, best_single, differences, top1s, values_of_streams
+from tasks.findings import METHODS, best_single, differences, top1s, values_of_streams, when_missing
 
 NAMES = ("a", "b", "c", "a+b", "a+c", "b+c", "a+b+c")
 
@@ -58,3 +60,25 @@ def test_where_not_all_was_trained_the_largest_of_what_there_is_are_compared():
     assert [(row["fused"], row["control"]) for row in rows] == [
         (fused, control) for fused in ("a+b", "a+c") for control in ("best single stream (a)", METHODS["mean"])
     ]
+
+
+def test_a_stream_missing_from_half_of_the_videos_costs_what_it_costs_over_all_choices_of_that_half():
+    rights = some_rights(videos=8)
+    rights["joint"] = {name: np.random.default_rng(k).random((2, 8)) < 0.5 for k, name in enumerate(NAMES)}
+    joint, tops = rights["joint"], top1s(rights)
+    rows = when_missing(tops, ("a", "b", "c"))
+    assert [row["missing"] for row in rows] == ["a", "b", "c"]
+    for row, others in zip(rows, ("b+c", "a+c", "a+b"), strict=True):
+        drawn = [joint["a+b+c"].copy() for _ in combinations(range(8), 4)]
+        for right, half in zip(drawn, combinations(range(8), 4), strict=True):
+            right[:, half] = joint[others][:, half]
+        assert row["half"] == pytest.approx(np.mean(drawn, axis=(0, 2)))
+        assert (row["none"], row["all"]) == (tops["joint"]["a+b+c"], tops["joint"][others])
+        assert row["trained"] == tops["trained"][others]
+
+
+def test_what_missing_streams_cost_is_not_said_of_one_stream_or_where_no_model_of_all_was_trained():
+    assert when_missing(top1s(some_rights()), ("a", "b", "c")) == []
+    assert when_missing({"trained": {"a": [0.5]}, "joint": {"a": [0.5]}}, ("a",)) == []
+    (first, second) = when_missing({"trained": {"b": [0.4]}, "joint": {"a": [0.3], "b": [0.5], "a+b": [0.7]}}, "ab")
+    assert (first["trained"], second["trained"]) == ([0.4], None)

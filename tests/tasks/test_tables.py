@@ -40,6 +40,10 @@ def result() -> dict:
             {"fused": "rgb+audio", "control": "mean", "points": [0.2, 0.3], "mean": 0.25, "low": -0.05, "high": 0.31},
             {"fused": "rgb+audio", "control": "one", "points": [0.2, 0.3], "mean": 0.25, "low": None, "high": None},
         ],
+        "missing": [
+            {"missing": "rgb", "none": [0.8, 0.9], "half": [0.5, 0.6], "all": [0.2, 0.3], "trained": [0.25, 0.25]},
+            {"missing": "audio", "none": [0.8, 0.9], "half": [0.6, 0.7], "all": [0.4, 0.5], "trained": None},
+        ],
         "bootstrap_by": "group",
         "audit": {
             "videos": {"train": 30, "test": 16},
@@ -60,8 +64,10 @@ def test_the_top1_table_has_a_row_a_subset_and_a_column_a_method(result):
     assert table.rows[2][3:] == ["60.0 ± 0.0", "75.0 ± 7.1", "–"]
 
 
-def test_the_other_tables_tell_values_differences_and_the_audit(result):
-    _, values, differences, audit = tables(result)
+def test_the_other_tables_tell_what_is_missing_values_differences_and_the_audit(result):
+    _, missing, values, differences, audit = tables(result)
+    assert missing.rows[0] == ["rgb", "85.0 ± 7.1", "55.0 ± 7.1", "25.0 ± 7.1", "25.0 ± 0.0"]
+    assert missing.rows[1][0] == "audio" and missing.rows[1][4] == "–"
     assert values.rows == [["rgb", "45.0 ± 7.1"], ["audio", "−15.0 ± 7.1"]] and "12.5 %" in values.caption
     assert differences.rows[0] == ["rgb+audio", "mean", "+25.0 ± 7.1", "−5.0 to +31.0"]
     assert differences.rows[1][3] == "–"
@@ -69,8 +75,9 @@ def test_the_other_tables_tell_values_differences_and_the_audit(result):
     assert any("and 2 more" in cell for row in audit.rows for cell in row)
 
 
-def test_without_values_and_differences_their_tables_are_left_out(result):
-    assert len(tables(result | {"shapley": {}, "differences": []})) == 2
+@pytest.mark.parametrize(("key", "empty"), [("missing", []), ("shapley", {}), ("differences", [])])
+def test_a_table_of_which_nothing_is_known_is_left_out(result, key, empty):
+    assert len(tables(result)) == 5 and len(tables(result | {key: empty})) == 4
 
 
 def test_the_deviation_is_the_samples_own():
@@ -87,7 +94,9 @@ def test_every_line_of_a_markdown_table_has_as_many_cells_as_its_head(result):
 
 def test_the_csv_has_every_number_with_the_seeds_that_it_is_the_mean_of(result):
     rows = list(csv.DictReader(io.StringIO(csv_text(result), newline="")))
-    assert Counter(row["what"] for row in rows) == {"top1": 8, "shapley": 2, "difference": 2, "prior": 1, "shortcut": 2}
+    kinds = Counter(row["what"] for row in rows)
+    missing = "top1, missing from half"
+    assert kinds == {"top1": 8, missing: 2, "shapley": 2, "difference": 2, "prior": 1, "shortcut": 2}
     for row in rows:
         values = [float(value) for value in row["of_each_seed"].split()]
         assert len(values) == int(row["seeds"])
@@ -95,6 +104,7 @@ def test_the_csv_has_every_number_with_the_seeds_that_it_is_the_mean_of(result):
         assert float(row["std"]) == pytest.approx(statistics.stdev(values) if len(values) > 1 else 0)
     found = {(row["what"], row["streams"], row["method"]): row for row in rows}
     assert found["top1", "rgb", "trained"]["ceiling"] == "0.25"
+    assert found[missing, "audio", "joint"]["of_each_seed"] == "0.6 0.7"
     assert found["difference", "rgb+audio", "mean"]["low"] == "-0.05"
     assert found["difference", "rgb+audio", "one"]["low"] == ""
 
@@ -107,7 +117,7 @@ def test_latex_is_balanced_and_every_row_has_as_many_cells_as_columns(result):
     stack = []
     for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", text):
         stack.append(name) if kind == "begin" else stack.remove(stack[-1] if stack[-1] == name else None)
-    assert not stack and text.count(r"\begin{tabular}") == 4
+    assert not stack and text.count(r"\begin{tabular}") == 5
     for columns, rows in re.findall(r"\\begin\{tabular\}\{([lr]+)\}\n(.*?)\\end\{tabular\}", text, flags=re.DOTALL):
         assert [rows.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
         lines = [line for line in rows.splitlines() if line.endswith(r"\\")]
