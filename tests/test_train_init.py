@@ -52,9 +52,10 @@ def test_a_run_tells_and_keeps_what_it_was_started_from(store, earlier, tmp_path
     reports = {report["stream"]: report for report in saved["init"]}
     assert all(str(earlier / "best.safetensors") in report["source"] for report in reports.values())
     assert (reports["rgb"]["inflated"], reports["flow"]["inflated"]) == (0, 1)
+    assert [reports[name]["head"] for name in ("rgb", "flow", "audio")] == [2, 0, 2]
     before, after = load_file(earlier / "best.safetensors"), load_file(folder / "last.safetensors")
     for name in before:
-        if name.startswith("encoders.") and "running" not in name and "num_batches" not in name:
+        if name.startswith(("encoders.", "auxiliary.")) and "running" not in name and "num_batches" not in name:
             assert torch.equal(before[name], after[name]), name
     load_run(folder, device="cpu")
 

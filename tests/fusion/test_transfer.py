@@ -18,10 +18,10 @@ PARAMETERS = {"fps": 25.0, "short_side": 36, "mel_bands": 16}
 ALL = ("rgb", "flow", "audio")
 
 
-def make(streams=ALL, *, seed: int = 0, bands: int = 16, **settings) -> FusionModel:
+def make(streams=ALL, *, seed: int = 0, bands: int = 16, classes: int = 5, **settings) -> FusionModel:
     torch.manual_seed(seed)
-    small = {"width": 4, "feature": 8} | settings
-    return build_model(ModelSettings(**small), streams=streams, classes=5, parameters=PARAMETERS | {"mel_bands": bands})
+    small, parameters = {"width": 4, "feature": 8} | settings, PARAMETERS | {"mel_bands": bands}
+    return build_model(ModelSettings(**small), streams=streams, classes=classes, parameters=parameters)
 
 
 def saved(path, model: FusionModel) -> str:
@@ -43,31 +43,68 @@ def weights_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 def assert_adds_up(report: Report, model: FusionModel, in_file: int) -> None:
     """`in_file` tensors are in the file, counters aside."""
     assert report.taken + sum(report.left_out.values()) == len(weights_of(model.encoders[report.stream]))
-    assert report.taken <= report.taken + sum(report.unused.values()) <= in_file
     of_another_size = sum(count for why, count in report.left_out.items() if "of another size" in why)
-    assert report.taken + of_another_size + sum(report.unused.values()) == in_file
+    assert report.taken + report.head + of_another_size + sum(report.unused.values()) == in_file
+    assert all(count > 0 for count in report.unused.values())
     told = "\n".join(report.lines())
     for count in (report.taken, *report.left_out.values(), *report.unused.values()):
         assert f"{count} " in told
+    assert (f"its own head's {report.head}" in told) == (report.head > 0)
 
 
 def test_an_earlier_run_starts_a_run_with_more_streams_bit_for_bit(tmp_path):
     before = make(("rgb", "audio"), seed=1)
     run = saved(tmp_path / "run", before)
     model = make()
-    flow, head = weights_of(model.encoders["flow"]), weights_of(model.head)
+    rest = [model.encoders["flow"], model.auxiliary["flow"], model.head]
+    untouched = [*map(weights_of, rest)]
     reports = initialise(model, (run,))
     assert [report.stream for report in reports] == ["rgb", "audio"]
     for report in reports:
         name = report.stream
         found, expected = weights_of(model.encoders[name]), weights_of(before.encoders[name])
-        assert report.matched == report.taken == len(expected) and not report.left_out
+        assert report.matched == report.taken == len(expected) and not report.left_out and report.head == 2
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
+        own, expected = weights_of(model.auxiliary[name]), weights_of(before.auxiliary[name])
+        torch.testing.assert_close(own, expected, rtol=0, atol=0)
         assert_adds_up(report, model, len(weights_of(before)))
         other = "audio" if name == "rgb" else "rgb"
         assert report.unused[f"encoders.{other}"] == len(weights_of(before.encoders[other]))
-    torch.testing.assert_close(weights_of(model.encoders["flow"]), flow, rtol=0, atol=0)
-    torch.testing.assert_close(weights_of(model.head), head, rtol=0, atol=0)
+        assert report.unused["auxiliary"] == 2  # the other stream's
+    torch.testing.assert_close([*map(weights_of, rest)], untouched, rtol=0, atol=0)
+
+
+@torch.no_grad()
+def test_a_stream_that_starts_from_its_own_run_answers_alone_as_it_did_there(tmp_path):
+    before, model = make(("audio",), seed=1), make(("rgb", "audio"))
+    (report,) = initialise(model, (saved(tmp_path / "run", before),))
+    assert report.head == 2 and "auxiliary" not in report.unused
+    assert report.lines()[0].endswith("matched; and its own head's 2)")
+    clips = {"rgb": torch.randn(3, 3, 4, 32, 32), "audio": torch.randn(3, 16, 40)}
+    present = {name: torch.ones(3, dtype=torch.bool) for name in clips}
+    here, there = (
+        one.eval().encode({name: clips[name] for name in one.encoders}, present).logits["audio"]
+        for one in (model, before)
+    )
+    torch.testing.assert_close(here, there, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("file", "init"),
+    [
+        ({"streams": ("rgb",), "classes": 7}, "{}"),
+        ({"streams": ("rgb",), "feature": 16}, "{}"),
+        ({"streams": ("flow",)}, "rgb={}"),  # another stream's head
+    ],
+    ids=["other classes", "other features", "other stream"],
+)
+def test_a_head_of_another_size_or_stream_is_not_taken(tmp_path, file, init):
+    before, model = make(**file, seed=1), make(("rgb",))
+    own = weights_of(model.auxiliary)
+    (report,) = initialise(model, (init.format(saved(tmp_path / "run", before)),))
+    torch.testing.assert_close(weights_of(model.auxiliary), own, rtol=0, atol=0)
+    assert report.taken and report.head == 0 and report.unused["auxiliary"] == 2
+    assert_adds_up(report, model, len(weights_of(before)))
 
 
 def test_a_stream_with_a_file_of_its_own_is_not_taken_from_the_run_of_several(tmp_path):
@@ -275,6 +312,13 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
     model = make(("rgb",))
     model.encoders["rgb"].tower.stages[2][0].weight.data[0, 0, 0, 0, 0] = float("nan")
     refused((saved(tmp_path / "run", model),), "not finite")
+
+
+def test_a_head_that_is_not_finite_is_refused(tmp_path):
+    model = make(("rgb",))
+    model.auxiliary["rgb"].bias.data[0] = float("inf")
+    with pytest.raises(UserError, match=r"not finite \(for auxiliary\.rgb\.bias\)"):
+        initialise(make(("rgb",)), (saved(tmp_path / "run", model),))
 
 
 def test_a_path_may_hold_an_equals_sign(tmp_path, monkeypatch):
