@@ -14,6 +14,7 @@ settings are trained beside it, the old ones are found again, and ablations with
 """
 
 import json
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -157,7 +158,7 @@ def _chosen(settings: AblateSettings, streams: tuple[str, ...]) -> list[tuple[st
         if not {*subset} <= {*streams}:
             raise UserError(f"--subsets names {subset_name(subset)}, which is no subset of {settings.streams}")
     if settings.joint_epochs:
-        if not settings.joint_lr > 0:
+        if not 0 < settings.joint_lr < math.inf:
             raise UserError(f"--joint-lr must be positive, not {settings.joint_lr}")
         needed = {(name,) for subset in chosen for name in subset}
         chosen = [*chosen, *sorted(needed - {*chosen})]

@@ -1,6 +1,7 @@
 """python -m tasks.ablate"""
 
 import json
+import math
 import shutil
 import statistics
 from dataclasses import replace
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 from fusion.checkpoint import Checkpoints
 from preprocess.errors import UserError
 from streams import STREAMS, subset_name, subsets
+from tasks import ablate as ablation
 from tasks.ablate import FILES, AblateSettings, ablate, print_result
 from tasks.controls import weighted_opinion
 from tasks.evaluate import ask
@@ -21,6 +23,7 @@ from tasks.findings import best_single
 from tasks.run import load_run
 from tasks.tables import csv_text, latex, markdown, tables
 from tests.preprocess.commands import assert_one_line_error, run
+from tests.preprocess.runs import run_here
 from tests.stores import make_store, three_bit
 from tests.tasks.conftest import CPU, TINY
 
@@ -93,6 +96,8 @@ def test_the_joint_control_is_the_model_of_all_with_the_rest_taken_away(result, 
         for name in result["top1"]["joint"]:
             expected = top1(answers.probabilities(name), answers.answered(name), labels)
             assert result["top1"]["joint"][name][seed] == pytest.approx(expected)
+    without = {row["missing"]: row["all"] for row in result["missing"]}
+    assert without == {"rgb": result["top1"]["joint"]["audio"], "audio": result["top1"]["joint"]["rgb"]}
 
 
 def test_the_mean_control_is_the_mean_of_separate_models_over_those_that_answer(result, settings, store):
@@ -229,6 +234,51 @@ def test_an_ablation_starts_from_weights_and_knows_them_by_what_they_hold(result
     assert weights(out) == before
 
 
+def test_subsets_of_several_streams_start_from_the_runs_of_their_single_streams(result, settings, tmp_path):
+    """They learn nothing here, so that what they started from is seen in what they are."""
+    out = tmp_path / "shared"
+    shutil.copytree(settings.out, out)
+    (plain,), before = runs(out), weights(out)
+    settings = replace(settings, out=out, seeds=1, subsets=("rgb+audio",), joint_epochs=2, joint_lr=1e-30)
+    found = ablate(settings)
+    assert list(found["top1"]["trained"]) == [*PAIR, "rgb+audio"]  # the single streams are needed
+    (folder,) = {*runs(out)} - {plain}
+    singles = {name: out / runs(out, (name,))[0].name / "last.safetensors" for name in PAIR}
+    told = json.loads((folder / "settings.json").read_text())
+    assert told["settings"]["init"] == [f"{name}={path}" for name, path in singles.items()]
+    assert (told["settings"]["recipe"]["epochs"], told["settings"]["recipe"]["lr"]) == (2, 1e-30)
+    learned = load_file(folder / "last.safetensors")
+    for path in singles.values():
+        old = {name: values for name, values in load_file(path).items() if name.startswith(("encoders.", "auxiliary."))}
+        kept = {name for name in old if "running" not in name and "num_batches" not in name}
+        assert len(kept) > 10 and all(torch.equal(learned[name], old[name]) for name in kept)
+    after = weights(out)
+    assert before.items() <= after.items() and len(after) == len(before) + 2
+    assert ablate(settings) == found
+    assert weights(out) == after
+
+
+@pytest.mark.parametrize("epochs", [0, 3])
+def test_what_each_run_starts_from_and_how_it_trains(result, settings, tmp_path, monkeypatch, epochs):
+    """The runs of the same subset and seed stand for those that would be trained."""
+    given = {}
+
+    def known(folder, store, split, *, streams, seed, init, recipe, machine):
+        given[streams, seed] = init, recipe
+        return runs(settings.out, streams, seed)[0]
+
+    monkeypatch.setattr(ablation, "trained_run", known)
+    init = (str(runs(settings.out)[0]),)
+    found = ablate(replace(settings, out=tmp_path, init=init, joint_epochs=epochs, joint_lr=0.5))
+    assert found == result and len(given) == 2 * 3
+    for seed in range(2):
+        for name in PAIR:
+            assert given.pop(((name,), seed)) == (init, ONCE)
+        own = tuple(f"{name}={runs(settings.out, (name,), seed)[0] / 'last.safetensors'}" for name in PAIR)
+        expected = (own, replace(ONCE, epochs=epochs, lr=0.5)) if epochs else (init, ONCE)
+        assert given.pop((PAIR, seed)) == expected
+
+
 def test_an_interrupted_ablation_goes_on_and_finds_the_same(result, settings, tmp_path, monkeypatch):
     """Stopped within the second run's first epoch, which leaves nothing to go on from."""
     import train as training
@@ -322,6 +372,8 @@ def test_all_seven_subsets_read_by_workers_though_few_videos_are_judged(tmp_path
         ({"recipe": replace(ONCE, model=replace(ONCE.model, towers=("audio=lstm",)))}, "unknown tower 'audio=lstm'"),
         ({"init": ("flow=w.pt",)}, "does not train flow"),
         ({"init": ("none.pt",)}, "--init none.pt: there is no such run or file"),
+        ({"joint_epochs": -1}, "--joint-epochs must be at least 0, not -1"),
+        *(({"joint_epochs": 1, "joint_lr": lr}, "--joint-lr must be positive") for lr in (0.0, math.nan, math.inf)),
         ({"bootstrap_by": "class"}, "unknown unit 'class': use group or video"),
     ],
 )
@@ -340,3 +392,9 @@ def test_ceilings_that_are_none_are_an_error(settings, tmp_path, text):
 
 def test_the_command_line_answers_wrong_input_with_one_line(tmp_path):
     assert_one_line_error(run("tasks.ablate", "--data", tmp_path / "none.h5"), "no store", "none.h5")
+
+
+def test_wrong_options_of_joint_training_are_one_line(tmp_path, monkeypatch, capsys):
+    for options, says in ((["--joint-epochs", -1], "at least 0"), (["--joint-epochs", 1, "--joint-lr", 0], "positive")):
+        options = ["--data", tmp_path / "none.h5", *options]
+        assert_one_line_error(run_here(monkeypatch, capsys, *options, main=ablation.main), says)
