@@ -220,6 +220,13 @@ def wrong(**changes) -> Recipe:
         (wrong(model=replace(TINY.model, feature=0)), "--feature"),
         (wrong(clip=replace(CLIP, size=16)), "--size"),
         (wrong(clip=replace(CLIP, stride=0)), "--stride"),
+        (wrong(clip=replace(CLIP, least_crop=0.0)), "--least-crop must be above 0 and at most 1"),
+        (wrong(clip=replace(CLIP, least_crop=1.1)), "--least-crop"),
+        (wrong(clip=replace(CLIP, least_crop=math.nan)), "--least-crop"),
+        (wrong(clip=replace(CLIP, spec_mask=1.0)), "--spec-mask must be at least 0 and below 1"),
+        (wrong(clip=replace(CLIP, spec_mask=-0.1)), "--spec-mask"),
+        (wrong(clip=replace(CLIP, spec_tilt=-1.0)), "--spec-tilt"),
+        (wrong(clip=replace(CLIP, spec_noise=math.inf)), "--spec-noise"),
         (wrong(accumulate=0), "--accumulate"),
     ],
 )

@@ -1,12 +1,15 @@
 """Clips of sound."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from scipy.stats import kstest
 
 from preprocess.encode import MEL_RATE, SILENCE
 from streams import STREAMS
-from streams.audio import GAIN, MASKS, SPREAD
+from streams.audio import GAIN, KNOTS, MASKS, SPREAD
 from streams.clip import ClipSettings
 from tests.stores import BANDS, FPS, Spec, make_store
 from tests.streams.reading import read
@@ -26,8 +29,16 @@ def mel_of(store, start: int) -> np.ndarray:
     return read("audio", store, start, CLIP)["mel"]
 
 
-def prepare(mel: torch.Tensor, *, training: bool) -> torch.Tensor:
-    return AUDIO.prepare({"mel": mel}, CLIP, training=training)
+def prepare(mel: torch.Tensor, *, training: bool, clip: ClipSettings = CLIP) -> torch.Tensor:
+    return AUDIO.prepare({"mel": mel}, clip, training=training)
+
+
+def added(bands: int, **settings: float) -> torch.Tensor:
+    """(400, bands, 50): what training adds to clips, in nepers of power, without gain and masks."""
+    torch.manual_seed(0)
+    mel, clip = torch.randn(400, bands, 50), replace(CLIP, spec_mask=0.0, **settings)
+    change = (prepare(mel, training=True, clip=clip) - prepare(mel, training=False, clip=clip)) * SPREAD
+    return change - change.mean(dim=(1, 2), keepdim=True)
 
 
 def click_column(clip: np.ndarray) -> int:
@@ -124,3 +135,43 @@ def test_each_end_of_a_clip_is_hidden_now_and_then(dim):
     torch.manual_seed(0)
     hidden = (prepare(torch.randn(400, BANDS, 40), training=True) == 0).all(dim=3 - dim)
     assert hidden[:, 0].any() and hidden[:, -1].any()
+
+
+def test_a_longer_mask_hides_more_and_none_hides_nothing():
+    torch.manual_seed(0)
+    mel = torch.randn(200, BANDS, 50)
+    shares = [
+        (prepare(mel, training=True, clip=replace(CLIP, spec_mask=longest)) == 0).float().mean()
+        for longest in (0.0, 0.1, 0.5)
+    ]
+    assert shares[0] == 0 and 0.1 < shares[1] < 0.25 and 0.55 < shares[2] < 0.75
+
+
+def test_a_tilted_clip_passes_its_bands_along_a_random_line_all_the_time():
+    step = 8  # bands from one knot to the next
+    tilt = added(step * (KNOTS - 1) + 1, spec_tilt=1.5)
+    torch.testing.assert_close(tilt, tilt[:, :, :1].expand_as(tilt), rtol=0, atol=1e-5)
+    line = tilt[:, :, 0].numpy()
+    knots = line[:, ::step]
+    even = np.stack([np.interp(np.arange(line.shape[1]), np.arange(KNOTS) * step, one) for one in knots])
+    np.testing.assert_allclose(line, even, atol=1e-5)
+    # a gain is taken away with the mean, which leaves what differs from knot to knot
+    assert kstest(np.diff(knots)[:, ::2].ravel(), "norm", (0, 1.5 * 2**0.5)).pvalue > 0.01
+
+
+def test_the_noise_of_a_clip_is_as_strong_as_promised_or_weaker_and_new_at_every_place():
+    noise = added(40, spec_noise=2.0)
+    strength = noise.std(dim=(1, 2))
+    assert kstest(strength / 2.0, "uniform").pvalue > 0.01
+    white = (noise / strength[:, None, None]).numpy()
+    assert abs((white[:, 1:] * white[:, :-1]).mean()) < 0.01 and abs((white[:, :, 1:] * white[:, :, :-1]).mean()) < 0.01
+
+
+def test_without_tilt_and_noise_nothing_but_the_gain_is_added():
+    assert added(BANDS).abs().max() < 1e-5
+
+
+def test_a_clip_that_is_judged_is_neither_masked_nor_tilted_nor_noisy():
+    mel = torch.randn(4, BANDS, 50)
+    much = replace(CLIP, spec_mask=0.9, spec_tilt=1.6, spec_noise=2.0)
+    torch.testing.assert_close(prepare(mel, training=False, clip=much), prepare(mel, training=False), rtol=0, atol=0)

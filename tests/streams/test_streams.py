@@ -1,6 +1,7 @@
 """What every stream promises, and how streams are named."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -136,3 +137,13 @@ def test_subsets_are_all_there_are_each_once_single_streams_first():
     assert len(found) == len(expected) and set(found) == expected
     assert [len(subset) for subset in found] == sorted(len(subset) for subset in found)
     assert [parse_streams(subset_name(subset)) for subset in found] == found
+
+
+@pytest.mark.parametrize("name", ["rgb", "flow"])
+@pytest.mark.parametrize("least", [0.2, 1.0])
+def test_random_crops_show_at_least_as_much_of_the_short_side_as_asked_for(tmp_path, name, least):
+    store = make_store(tmp_path / "s.h5", [Spec("v.mp4")])
+    rng, clip = np.random.default_rng(0), replace(CLIP, least_crop=least)
+    maps = np.stack([read(name, store, 0, clip, rng)["map"][:, :2] for _ in range(50)]).astype(np.float64)
+    shown = clip.size / np.sqrt(abs(np.linalg.det(maps))) / store.parameters["short_side"]
+    assert least - 1e-6 <= shown.min() <= min(least + 0.1, 1 + 1e-6) and 0.95 < shown.max() <= 1 + 1e-6
