@@ -156,7 +156,9 @@ def test_a_tilted_clip_passes_its_bands_along_a_random_line_all_the_time():
     even = np.stack([np.interp(np.arange(line.shape[1]), np.arange(KNOTS) * step, one) for one in knots])
     np.testing.assert_allclose(line, even, atol=1e-5)
     # a gain is taken away with the mean, which leaves what differs from knot to knot
-    assert kstest(np.diff(knots)[:, ::2].ravel(), "norm", (0, 1.5 * 2**0.5)).pvalue > 0.01
+    apart = np.diff(knots)[:, ::2]
+    assert apart.std() == pytest.approx(1.5 * 2**0.5, rel=0.05)
+    assert kstest(apart.ravel(), "norm", (0, 1.5 * 2**0.5)).pvalue > 0.01
 
 
 def test_the_noise_of_a_clip_is_as_strong_as_promised_or_weaker_and_new_at_every_place():

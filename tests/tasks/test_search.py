@@ -4,9 +4,12 @@ import sys
 from dataclasses import replace
 
 import pytest
+import tyro
 
+from fusion.settings import TrainSettings
 from preprocess.errors import UserError
-from tasks.search import TuneSettings
+from tasks.search import TuneSettings, command_line, recipe_options, trial_settings
+from tasks.space import KNOWN
 from tasks.tune import tune
 from tests.tasks.conftest import CPU, TINY
 
@@ -43,3 +46,26 @@ def test_torchrun_is_refused(settings, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="--parallel N"):
         tune(replace(settings, out=tmp_path / "t"))
+
+
+def test_every_number_of_a_recipe_can_be_typed_as_the_command_of_a_run_says():
+    """Those of clip and model, which lie within it, too."""
+
+    def changed(part):
+        numbers = {name: value for name, value in vars(part).items() if isinstance(value, (int, float))}
+        return replace(part, **{name: value * 2 + type(value)(1) for name, value in numbers.items()})
+
+    recipe = replace(changed(TINY), clip=changed(TINY.clip), model=changed(TINY.model))
+    settings, usual = TrainSettings(recipe=recipe), recipe_options(TrainSettings().recipe)
+    _, _, *words = command_line(settings)
+    typed = {word for word in words if word.startswith("--")} - {"--streams", "--data"}
+    numbers = {name for name, value in usual.items() if isinstance(value, (int, float))}
+    assert typed == {f"--{name.replace('_', '-')}" for name in numbers}
+    assert tyro.cli(TrainSettings, args=words, config=(tyro.conf.FlagCreatePairsOff,)) == settings
+
+
+def test_what_may_be_searched_is_an_option_of_a_run(settings):
+    assert KNOWN.keys() <= recipe_options(TINY).keys()
+    for name, values in KNOWN.items():
+        trial = trial_settings(settings, {name: values.ends[-1]}, run=None)
+        assert recipe_options(trial.recipe) == recipe_options(TINY) | {name: values.ends[-1]}
