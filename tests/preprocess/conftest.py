@@ -149,3 +149,30 @@ def finished(undisturbed, videos, out, engine) -> Path:
     extract_here(videos, out)
     assert engine.decoded == []
     return out
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A function that makes empty files below videos/ and gives that folder."""
+
+    def make(*paths: str):
+        root = tmp_path / "videos"
+        root.mkdir(exist_ok=True)
+        for path in paths:
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).touch()
+        return root
+
+    return make
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A function that writes a label file."""
+
+    def write(text: str | bytes):
+        path = tmp_path / "labels.csv"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write

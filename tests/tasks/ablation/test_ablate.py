@@ -2,17 +2,12 @@
 
 import json
 import math
-import shutil
 import statistics
 from dataclasses import replace
-from itertools import count
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from fusion.checkpoint import Checkpoints
 from preprocess.errors import UserError
 from streams import STREAMS, subset_name, subsets
 from tasks import ablate as ablation
@@ -25,44 +20,8 @@ from tasks.tables import csv_text, latex, markdown, tables
 from tests.preprocess.commands import assert_one_line_error, run
 from tests.preprocess.runs import run_here
 from tests.stores import make_store, three_bit
-from tests.tasks.conftest import CPU, TINY
-
-ONCE = replace(TINY, epochs=1)
-PAIR = ("rgb", "audio")
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """Videos to train on, and sixteen test videos of half of the classes, of which some lack sound."""
-    test = [spec for spec in three_bit(32, prefix="test", split="test", frames=10) if spec.bits[0] == 0]
-    test = [replace(spec, streams=spec.streams[: 2 if k % 5 == 0 else 3]) for k, spec in enumerate(test)]
-    specs = [*three_bit(24, split="train", frames=10), *test]
-    return make_store(tmp_path_factory.mktemp("store") / "s.h5", specs)
-
-
-@pytest.fixture(scope="module")
-def settings(store, tmp_path_factory):
-    ceilings = tmp_path_factory.mktemp("ceilings") / "ceilings.json"
-    ceilings.write_text(json.dumps({"rgb": 0.25, "audio": 0.25, "rgb+audio": 0.5}))
-    return AblateSettings(
-        data=store.path,
-        streams=",".join(PAIR),
-        seeds=2,
-        out=tmp_path_factory.mktemp("out") / "ablation",
-        views=1,
-        ceilings=ceilings,
-        recipe=ONCE,
-        machine=CPU,
-    )
-
-
-@pytest.fixture(scope="module")
-def result(settings):
-    return ablate(settings)
-
-
-def runs(folder: Path, subset: tuple[str, ...] = PAIR, seed: int = 0) -> list[Path]:
-    return sorted(folder.glob(f"{subset_name(subset)}-seed{seed}-*"))
+from tests.tasks.ablation.conftest import ONCE, PAIR, runs
+from tests.tasks.conftest import CPU
 
 
 def answers_of(settings, store, subset: tuple[str, ...], seed: int, names, split: str = "test"):
@@ -179,143 +138,6 @@ def test_the_files_and_the_screen_say_what_was_found(result, settings, capsys):
     shown = capsys.readouterr().out
     for words in ("16 test videos", "Shapley", "95 % interval", "identical files on both sides", "presence alone"):
         assert words in shown
-
-
-def weights(folder) -> dict:
-    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.glob("*/*.safetensors")}
-
-
-def test_the_same_command_again_trains_nothing_and_finds_the_same(result, settings):
-    before = weights(settings.out)
-    assert len(before) == 2 * 3 * 2
-    assert ablate(settings) == result
-    assert weights(settings.out) == before
-
-
-def test_another_recipe_is_trained_beside_and_the_old_runs_are_found_again(result, settings, tmp_path):
-    out = tmp_path / "shared"
-    shutil.copytree(settings.out, out)
-    settings, before = replace(settings, out=out, seeds=1, subsets=("audio",)), weights(out)
-    ablate(replace(settings, recipe=replace(ONCE, lr=0.01)))
-    assert len(runs(out, ("audio",))) == 2 and len(runs(out)) == 1
-    after = weights(out)
-    assert before.items() <= after.items() and len(after) == len(before) + 2
-    ablate(settings)
-    assert weights(out) == after
-
-
-def test_moved_data_are_the_same_data_and_ablations_share_runs(result, settings, tmp_path):
-    out, moved = tmp_path / "shared", tmp_path / "moved.h5"
-    shutil.copytree(settings.out, out)
-    shutil.copy(settings.data, moved)
-    before = weights(out)
-    other = replace(settings, data=moved, out=tmp_path / "other", runs=out, subsets=("rgb",))
-    again = ablate(replace(other, machine=replace(CPU, keep=1)))
-    assert again["top1"]["trained"] == {"rgb": result["top1"]["trained"]["rgb"]}
-    assert weights(out) == before
-    assert {path.name for path in other.out.iterdir()} == {*FILES}
-
-
-def test_an_ablation_starts_from_weights_and_knows_them_by_what_they_hold(result, settings, tmp_path):
-    """With another recipe, so that nothing is there already; and what it starts from lies elsewhere when it goes on."""
-    start, out, moved = runs(settings.out)[0], tmp_path / "out", tmp_path / "moved"
-    settings = replace(settings, seeds=1, out=out, recipe=replace(ONCE, lr=1e-30, weight_decay=0.0))
-    found = ablate(replace(settings, init=(str(start),)))
-    for subset in subsets(PAIR):
-        (folder,) = runs(out, subset)
-        told = json.loads((folder / "settings.json").read_text())["init"]
-        assert [one["stream"] for one in told] == list(subset) and not any(one["left_out"] for one in told)
-        learned, before = (load_file(path / "best.safetensors") for path in (folder, start))
-        name = f"encoders.{subset[0]}.lstm.weight_hh_l0"
-        torch.testing.assert_close(learned[name], before[name], rtol=0, atol=0)
-    before = weights(out)
-    shutil.copytree(start, moved)
-    assert ablate(replace(settings, init=tuple(f"{name}={moved}" for name in PAIR))) == found
-    assert weights(out) == before
-
-
-def test_subsets_of_several_streams_start_from_the_runs_of_their_single_streams(result, settings, tmp_path):
-    """They learn nothing here, so that what they started from is seen in what they are."""
-    out = tmp_path / "shared"
-    shutil.copytree(settings.out, out)
-    (plain,), before = runs(out), weights(out)
-    settings = replace(settings, out=out, seeds=1, subsets=("rgb+audio",), joint_epochs=2, joint_lr=1e-30)
-    found = ablate(settings)
-    assert list(found["top1"]["trained"]) == [*PAIR, "rgb+audio"]  # the single streams are needed
-    (folder,) = {*runs(out)} - {plain}
-    singles = {name: out / runs(out, (name,))[0].name / "last.safetensors" for name in PAIR}
-    told = json.loads((folder / "settings.json").read_text())
-    assert told["settings"]["init"] == [f"{name}={path}" for name, path in singles.items()]
-    assert (told["settings"]["recipe"]["epochs"], told["settings"]["recipe"]["lr"]) == (2, 1e-30)
-    learned = load_file(folder / "last.safetensors")
-    for path in singles.values():
-        old = {name: values for name, values in load_file(path).items() if name.startswith(("encoders.", "auxiliary."))}
-        kept = {name for name in old if "running" not in name and "num_batches" not in name}
-        assert len(kept) > 10 and all(torch.equal(learned[name], old[name]) for name in kept)
-    after = weights(out)
-    assert before.items() <= after.items() and len(after) == len(before) + 2
-    assert ablate(settings) == found
-    assert weights(out) == after
-
-
-@pytest.mark.parametrize("epochs", [0, 3])
-def test_what_each_run_starts_from_and_how_it_trains(result, settings, tmp_path, monkeypatch, epochs):
-    """The runs of the same subset and seed stand for those that would be trained."""
-    given = {}
-
-    def known(folder, store, split, *, streams, seed, init, recipe, machine):
-        given[streams, seed] = init, recipe
-        return runs(settings.out, streams, seed)[0]
-
-    monkeypatch.setattr(ablation, "trained_run", known)
-    init = (str(runs(settings.out)[0]),)
-    found = ablate(replace(settings, out=tmp_path, init=init, joint_epochs=epochs, joint_lr=0.5))
-    assert found == result and len(given) == 2 * 3
-    for seed in range(2):
-        for name in PAIR:
-            assert given.pop(((name,), seed)) == (init, ONCE)
-        own = tuple(f"{name}={runs(settings.out, (name,), seed)[0] / 'last.safetensors'}" for name in PAIR)
-        expected = (own, replace(ONCE, epochs=epochs, lr=0.5)) if epochs else (init, ONCE)
-        assert given.pop((PAIR, seed)) == expected
-
-
-def test_an_interrupted_ablation_goes_on_and_finds_the_same(result, settings, tmp_path, monkeypatch):
-    """Stopped within the second run's first epoch, which leaves nothing to go on from."""
-    import train as training
-
-    settings = replace(settings, out=tmp_path / "again")
-    real, calls = training.validate, count(1)
-
-    def interrupted(*positional, **named):
-        if next(calls) == 2:
-            raise KeyboardInterrupt
-        return real(*positional, **named)
-
-    monkeypatch.setattr(training, "validate", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        ablate(settings)
-    first = weights(settings.out)
-    assert first
-    again = ablate(settings)
-    assert again == result
-    assert first.items() <= weights(settings.out).items()
-
-
-def test_an_ablation_that_was_stopped_after_a_checkpoint_goes_on_from_it(result, settings, tmp_path, monkeypatch):
-    settings = replace(settings, out=tmp_path / "again", machine=replace(CPU, save_minutes=0.0))
-    real, calls = Checkpoints.save, count(1)
-
-    def interrupted(self, *positional):
-        real(self, *positional)
-        if next(calls) == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Checkpoints, "save", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        ablate(settings)
-    (stopped,) = settings.out.glob("*/checkpoints")
-    assert len(list(stopped.iterdir())) == 2 and not (stopped.parent / "last.safetensors").exists()
-    assert ablate(settings) == result
 
 
 def test_only_the_subsets_asked_for_are_trained(store, settings, tmp_path):
