@@ -116,7 +116,8 @@ def write_large(path: Path, side: int) -> Path:
         stream = file.add_stream("libx264", rate=25)
         stream.width = stream.height = side
         stream.options = {"preset": "ultrafast", "threads": "1"}
-        frame = av.VideoFrame(side, side, "yuv420p")
+        # not a frame of PyAV's own, which holds what was in the memory: as noise it is too large for some containers
+        frame = av.VideoFrame.from_ndarray(np.zeros((side * 3 // 2, side), np.uint8), format="yuv420p")
         frame.pts = 0
         for packet in [*stream.encode(frame), *stream.encode()]:
             file.mux(packet)
