@@ -143,8 +143,8 @@ def test_several_ranks_take_the_steps_that_one_process_takes(joined, stores, ran
 def test_the_first_step_is_that_of_one_process_with_a_tower_of_torchvision_too(joined, stores):
     """Flow is in one clip or in none, so that a rank has no row of it.
 
-    Rounding grows through 20 batch norms of a few values each: the gradients differ by 0.7 %, with the 77 of s3d by 4 to
-    22 %. The steps after are therefore not compared.
+    Rounding grows through 20 batch norms of a few values each: the gradients differ by 0.7 %, with the 77 of s3d by 4 %
+    to 22 %. The steps after are therefore not compared.
     """
     alone = train(stores[FEW], Ranks(), towers=BORROWED, steps=1)
     for found in joined(2, "borrowed"):
