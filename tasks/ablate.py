@@ -61,7 +61,8 @@ class AblateSettings:
     seeds: int = 1
     """runs of each subset, with other weights and clips but the same split"""
     init: tuple[str, ...] = ()
-    """encoders to start from, as train.py's --init; each subset takes what is for its streams"""
+    """encoders to start from, as train.py's --init; each subset takes what is for its streams, and {seed} in a path is
+    the seed of its run"""
     joint_epochs: int = 0
     """train subsets of several streams for so many epochs, from the encoders of the runs of their single streams; 0
     trains every subset from the start, for --epochs"""
@@ -120,7 +121,8 @@ def ablate(settings: AblateSettings) -> dict:
     # what cannot be is to be known now, not after the runs that can
     units_of([], by=settings.bootstrap_by)
     shape = {"classes": len(store.classes), "parameters": store.parameters}
-    initialise(build_model(settings.recipe.model, streams=streams, **shape), settings.init)
+    for seed in range(settings.seeds):
+        initialise(build_model(settings.recipe.model, streams=streams, **shape), _init(settings, seed))
     audited = audit_split(store, split)
     print_audit(audited)
     seeds = [_one_seed(settings, store, split, chosen, seed) for seed in range(settings.seeds)]
@@ -175,7 +177,7 @@ def _one_seed(settings: AblateSettings, store: Store, split: Split, chosen: list
     for subset in chosen:
         name = subset_name(subset)
         print(f"\n── {name}, seed {seed}")
-        given = {"machine": settings.machine, **_start(settings, subset, last)}
+        given = {"machine": settings.machine, **_start(settings, subset, seed, last)}
         folder = trained_run(settings.runs or settings.out, store, split, streams=subset, seed=seed, **given)
         run = load_run(folder, weights="last", device=settings.machine.device)
         judging = _judging(run, store, settings.bootstrap_by)
@@ -199,11 +201,15 @@ def _one_seed(settings: AblateSettings, store: Store, split: Split, chosen: list
     return Judged(judging, rights, singles)
 
 
-def _start(settings: AblateSettings, subset: tuple[str, ...], last: dict[str, Path]) -> dict:
+def _init(settings: AblateSettings, seed: int) -> tuple[str, ...]:
+    return tuple(text.replace("{seed}", str(seed)) for text in settings.init)
+
+
+def _start(settings: AblateSettings, subset: tuple[str, ...], seed: int, last: dict[str, Path]) -> dict:
     """What the runs of a subset start from, and how they train: `init` and `recipe` of trained_run."""
     recipe = settings.recipe
     if len(subset) == 1 or not settings.joint_epochs:
-        return {"init": settings.init, "recipe": recipe}
+        return {"init": _init(settings, seed), "recipe": recipe}
     joint = replace(recipe, epochs=settings.joint_epochs, lr=settings.joint_lr)
     return {"init": tuple(f"{name}={last[name]}" for name in subset), "recipe": joint}
 

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from fusion.checkpoint import Checkpoints
+from preprocess.errors import UserError
 from streams import subsets
 from tasks import ablate as ablation
 from tasks.ablate import FILES, ablate
@@ -88,6 +89,27 @@ def test_subsets_of_several_streams_start_from_the_runs_of_their_single_streams(
     assert before.items() <= after.items() and len(after) == len(before) + 2
     assert ablate(settings) == found
     assert weights(out) == after
+
+
+def test_each_seed_may_start_from_its_own_weights(result, settings, tmp_path, monkeypatch):
+    given = {}
+
+    def known(folder, store, split, *, streams, seed, init, recipe, machine):
+        given[streams, seed] = init
+        return runs(settings.out, streams, seed)[0]
+
+    for seed in range(2):
+        (tmp_path / f"start-{seed}.safetensors").write_bytes(
+            (runs(settings.out, PAIR, seed)[0] / "last.safetensors").read_bytes()
+        )
+    monkeypatch.setattr(ablation, "trained_run", known)
+    init = tuple(f"{name}={tmp_path}/start-{{seed}}.safetensors" for name in PAIR)
+    assert ablate(replace(settings, out=tmp_path, init=init)) == result
+    for (_, seed), texts in given.items():
+        assert texts == tuple(f"{name}={tmp_path}/start-{seed}.safetensors" for name in PAIR)
+    (tmp_path / "start-1.safetensors").unlink()
+    with pytest.raises(UserError, match=r"start-1\.safetensors: there is no such run or file"):
+        ablate(replace(settings, out=tmp_path, init=init))
 
 
 @pytest.mark.parametrize("epochs", [0, 3])
