@@ -4,7 +4,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from preprocess import guard
 from preprocess.errors import UserError
@@ -19,7 +19,7 @@ class OpenFiles:
 
     def __init__(self) -> None:
         self._owner = os.getpid()
-        self._hdf5: OrderedDict[Path, object] = OrderedDict()
+        self._hdf5: OrderedDict[Path, Any] = OrderedDict()  # h5py files
         self._handles: OrderedDict[Path, tuple[int, int]] = OrderedDict()
 
     def hdf5(self, path: Path, digest: str):
@@ -28,7 +28,7 @@ class OpenFiles:
         if path not in self._hdf5:
             self._hdf5[path] = _checked(path, lambda: guard.open_file(path, digest=digest))
             if len(self._hdf5) > MOST:
-                self._hdf5.popitem(last=False)[1].close()  # type: ignore[attr-defined]
+                self._hdf5.popitem(last=False)[1].close()
         return self._hdf5[path]
 
     def handle(self, path: Path, digest: str) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from preprocess.encode import FLOW_BOUND, FLOW_STEPS, FLOW_ZERO
 from preprocess.index import Video
 from preprocess.store import Store
 from streams.clip import ClipSettings, steps
-from streams.geometry import centre_crop, random_crop, turn_vectors, warp_clip
+from streams.geometry import clip_crop, turn_vectors, warp_clip
 from streams.spec import Shapes
 
 KNEE = 0.25  # pixels a frame, where a crop has 112: what is faster counts by its logarithm
@@ -37,9 +37,7 @@ class Flow:
     ) -> bool:
         if not video.streams["flow"]:
             return False
-        shape = (video.height, video.width, clip.size)
-        crop = centre_crop(*shape) if rng is None else random_crop(*shape, rng, least=clip.least_crop)
-        into["map"][:], window = crop
+        into["map"][:], window = clip_crop(video, clip, rng)
         beside = np.minimum(steps(start, clip, video.frames), video.frames - 2)  # the pictures; the last has no flow
         store.frames(video, "flow", beside, window=window, out=into["fields"])
         return True

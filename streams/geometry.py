@@ -11,6 +11,9 @@ import torch
 from einops import rearrange
 from torch.nn.functional import grid_sample
 
+from preprocess.index import Video
+from streams.clip import ClipSettings
+
 EVAL_SHARE = 7 / 8  # of the short side: 112 of 128 pixels, at their own scale
 STRETCH = 1.15  # widest change of a training crop's aspect
 TURN = 8.0  # degrees, to either side
@@ -23,8 +26,14 @@ def centre_crop(height: int, width: int, size: int) -> tuple[np.ndarray, Window]
     return _crop(height, width, size, side=EVAL_SHARE * min(height, width))
 
 
+def clip_crop(video: Video, clip: ClipSettings, rng: np.random.Generator | None) -> tuple[np.ndarray, Window]:
+    """A random crop where there is an `rng`, as in training, else one of the middle."""
+    shape = (video.height, video.width, clip.size)
+    return centre_crop(*shape) if rng is None else random_crop(*shape, rng, least=clip.least_crop)
+
+
 def random_crop(
-    height: int, width: int, size: int, rng: np.random.Generator, *, least: float = 0.65
+    height: int, width: int, size: int, rng: np.random.Generator, *, least: float = ClipSettings.least_crop
 ) -> tuple[np.ndarray, Window]:
     """Such a crop with random place, scale, aspect, small rotation, and half of the time a flip left to right.
 

@@ -7,7 +7,7 @@ from einops import rearrange
 from preprocess.index import Video
 from preprocess.store import Store
 from streams.clip import ClipSettings, steps
-from streams.geometry import centre_crop, random_crop, warp_clip
+from streams.geometry import clip_crop, warp_clip
 from streams.spec import Shapes
 
 LUMA = (0.299, 0.587, 0.114)  # BT.601
@@ -37,9 +37,7 @@ class Rgb:
     ) -> bool:
         if not video.streams["rgb"]:
             return False
-        shape = (video.height, video.width, clip.size)
-        crop = centre_crop(*shape) if rng is None else random_crop(*shape, rng, least=clip.least_crop)
-        into["map"][:], window = crop
+        into["map"][:], window = clip_crop(video, clip, rng)
         store.frames(video, "rgb", steps(start, clip, video.frames), window=window, out=into["frames"])
         return True
 

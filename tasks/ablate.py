@@ -14,8 +14,7 @@ settings are trained beside it, the old ones are found again, and ablations with
 """
 
 import json
-import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -63,11 +62,6 @@ class AblateSettings:
     init: tuple[str, ...] = ()
     """encoders to start from, as train.py's --init; each subset takes what is for its streams, and {seed} in a path is
     the seed of its run"""
-    joint_epochs: int = 0
-    """train subsets of several streams for so many epochs, from the encoders of the runs of their single streams; 0
-    trains every subset from the start, for --epochs"""
-    joint_lr: float = 3e-4
-    """highest learning rate of these"""
     out: Path = Path("runs/ablation")
     """folder for table.md, table.csv, table.tex, ablation.png and ablation.json"""
     runs: Path | None = None
@@ -112,7 +106,6 @@ def ablate(settings: AblateSettings) -> dict:
     best on few validation videos are often an early epoch's that was lucky, and never to be judged on them.
     """
     at_least(1, seeds=settings.seeds, views=settings.views)
-    at_least(0, joint_epochs=settings.joint_epochs)
     streams = parse_streams(settings.streams)
     chosen = _chosen(settings, streams)
     ceilings = _read_ceilings(settings.ceilings)
@@ -159,11 +152,6 @@ def _chosen(settings: AblateSettings, streams: tuple[str, ...]) -> list[tuple[st
     for subset in chosen:
         if not {*subset} <= {*streams}:
             raise UserError(f"--subsets names {subset_name(subset)}, which is no subset of {settings.streams}")
-    if settings.joint_epochs:
-        if not 0 < settings.joint_lr < math.inf:
-            raise UserError(f"--joint-lr must be positive, not {settings.joint_lr}")
-        needed = {(name,) for subset in chosen for name in subset}
-        chosen = [*chosen, *sorted(needed - {*chosen})]
     return [subset for subset in subsets(streams) if subset in chosen]
 
 
@@ -171,13 +159,12 @@ def _one_seed(settings: AblateSettings, store: Store, split: Split, chosen: list
     """Train and judge a model for each of the chosen subsets, then what separate models say together."""
     streams = parse_streams(settings.streams)
     rights: dict[str, dict[str, np.ndarray]] = {method: {} for method in METHODS}
-    last: dict[str, Path] = {}  # stream → the weights of the run of that stream alone
     alone: dict[str, Opinion] = {}  # stream → what the model of that stream alone says of the judged videos
     held: dict[str, Opinion] = {}  # and of those held for fitting
     for subset in chosen:
         name = subset_name(subset)
         print(f"\n── {name}, seed {seed}")
-        given = {"machine": settings.machine, **_start(settings, subset, seed, last)}
+        given = {"init": _init(settings, seed), "recipe": settings.recipe, "machine": settings.machine}
         folder = trained_run(settings.runs or settings.out, store, split, streams=subset, seed=seed, **given)
         run = load_run(folder, weights="last", device=settings.machine.device)
         judging = _judging(run, store, settings.bootstrap_by)
@@ -188,7 +175,6 @@ def _one_seed(settings: AblateSettings, store: Store, split: Split, chosen: list
             parts = map(subset_name, asked)
             rights["joint"] = {part: opinion(answers, part).right(judging.labels) for part in parts}
         if len(subset) == 1:
-            last[name] = folder / "last.safetensors"
             alone[name] = opinion(answers, name)
             if judging.held:
                 held[name] = opinion(ask(run, store, judging.held, [subset], views=settings.views), name)
@@ -203,15 +189,6 @@ def _one_seed(settings: AblateSettings, store: Store, split: Split, chosen: list
 
 def _init(settings: AblateSettings, seed: int) -> tuple[str, ...]:
     return tuple(text.replace("{seed}", str(seed)) for text in settings.init)
-
-
-def _start(settings: AblateSettings, subset: tuple[str, ...], seed: int, last: dict[str, Path]) -> dict:
-    """What the runs of a subset start from, and how they train: `init` and `recipe` of trained_run."""
-    recipe = settings.recipe
-    if len(subset) == 1 or not settings.joint_epochs:
-        return {"init": _init(settings, seed), "recipe": recipe}
-    joint = replace(recipe, epochs=settings.joint_epochs, lr=settings.joint_lr)
-    return {"init": tuple(f"{name}={last[name]}" for name in subset), "recipe": joint}
 
 
 def _any_test(store: Store) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 # A shell that starts the tests in the background has them ignore it, and all that they start
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -23,3 +24,12 @@ def shared_data() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Sums over two threads are other sums."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

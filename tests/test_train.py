@@ -57,6 +57,22 @@ def rows_of(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+def interrupt(settings: TrainSettings, owner: object, method: str, *, at: int) -> None:
+    """Train until `owner`'s `method` is called for the `at`-th time."""
+    real, calls = getattr(owner, method), []
+
+    def interrupted(*positional, **named):
+        calls.append(1)
+        if len(calls) == at:
+            raise KeyboardInterrupt
+        return real(*positional, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, method, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(settings)
+
+
 def assert_same_run(one: Path, other: Path) -> None:
     for name in ("best", "last"):
         left, right = (load_file(folder / f"{name}.safetensors") for folder in (one, other))
@@ -124,19 +140,7 @@ def test_another_seed_gives_another_run_on_the_same_split(undisturbed, store, tm
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(undisturbed, store, tmp_path, workers, moment):
     settings = settings_of(store, tmp_path / "run", workers=workers, save_minutes=0.0 if moment == "step" else 5.0)
     owner, name = {"save": (Checkpoints, "save"), "step": (Step, "_update")}.get(moment, (training, moment))
-    real, calls = getattr(owner, name), []
-    fatal = 8 if moment == "step" else 3  # three steps an epoch: within the third
-
-    def interrupted(*positional, **named):
-        calls.append(1)
-        if len(calls) == fatal:
-            raise KeyboardInterrupt
-        return real(*positional, **named)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(owner, name, interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train(settings)
+    interrupt(settings, owner, name, at=8 if moment == "step" else 3)  # three steps an epoch: within the third
     torch.rand(17)  # another process would have other random numbers
     train(TrainSettings(run=settings.run, resume=True, machine=settings.machine))
     assert_same_run(undisturbed, settings.run)

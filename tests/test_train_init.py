@@ -19,6 +19,7 @@ from tests.borrowed import BORROWED, needs_torchvision, network
 from tests.preprocess.commands import assert_one_line_error, run
 from tests.preprocess.runs import run_here
 from tests.stores import Spec, make_store, three_bit
+from tests.test_train import interrupt
 from train import train
 
 CLIP = ClipSettings(frames=2, stride=2, size=32, audio_seconds=0.32)
@@ -60,23 +61,11 @@ def test_a_run_tells_and_keeps_what_it_was_started_from(store, earlier, tmp_path
     load_run(folder, device="cpu")
 
 
-def test_a_resumed_run_loads_nothing_again_and_does_not_miss_the_file(store, earlier, tmp_path, monkeypatch, capsys):
+def test_a_resumed_run_loads_nothing_again_and_does_not_miss_the_file(store, earlier, tmp_path, capsys):
     copy = tmp_path / "copy.safetensors"
     copy.write_bytes((earlier / "best.safetensors").read_bytes())
     settings = settings_of(store, tmp_path / "run", str(copy), recipe=replace(TINY, epochs=2))
-
-    real, calls = training.validate, []
-
-    def interrupted_the_second_time(*given):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return real(*given)
-
-    monkeypatch.setattr(training, "validate", interrupted_the_second_time)
-    with pytest.raises(KeyboardInterrupt):
-        train(settings)
-    monkeypatch.setattr(training, "validate", real)
+    interrupt(settings, training, "validate", at=2)
     copy.unlink()
     said = json.loads((settings.run / "settings.json").read_text())
     capsys.readouterr()

@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
 from fusion.checkpoint import Checkpoints
 from fusion.settings import Machine, TrainSettings
@@ -27,15 +26,7 @@ OPTIONS = (
 )
 ALONE = environment() | {"OMP_NUM_THREADS": "1"}
 PATIENCE = 170  # seconds
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """As in the processes that are started here: sums over two threads are other sums."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")  # as the processes that are started here have
 
 
 @pytest.fixture(scope="module")

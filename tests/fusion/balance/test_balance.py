@@ -14,9 +14,10 @@ from fusion.step import Step
 from preprocess.errors import UserError
 from streams.batch import Batch
 from tests.fusion.test_step import batches_of, make, take, without_augmentation
-from tests.test_train import TINY, assert_same_run, settings_of
+from tests.test_train import TINY, assert_same_run, interrupt, settings_of
 from train import train
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 each_method = pytest.mark.parametrize("name", BALANCES)
 
 
@@ -92,15 +93,6 @@ def test_the_default_changes_nothing_and_remembers_nothing(toy):
     assert method.choose(mask) is mask
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Sums over two threads are other sums."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.slow
 @each_method
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(toy, tmp_path, name):
@@ -117,21 +109,6 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(toy, tmp_path, na
     one, other = (Checkpoints(folder, keep=1).load() for folder in (whole, settings.run))
     torch.testing.assert_close(other["balance"], one["balance"], rtol=0, atol=0)
     torch.testing.assert_close(other["optimizer"]["state"], one["optimizer"]["state"], rtol=0, atol=0)
-
-
-def interrupt(settings: TrainSettings, owner: type, method: str, *, at: int) -> None:
-    real, calls = getattr(owner, method), []
-
-    def interrupted(*positional, **named):
-        calls.append(1)
-        if len(calls) == at:
-            raise KeyboardInterrupt
-        return real(*positional, **named)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(owner, method, interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train(settings)
 
 
 def test_a_method_that_there_is_not_is_one_line_that_names_those_that_there_are(toy, tmp_path):

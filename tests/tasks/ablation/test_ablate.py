@@ -1,7 +1,6 @@
 """python -m tasks.ablate"""
 
 import json
-import math
 import statistics
 from dataclasses import replace
 
@@ -10,7 +9,6 @@ import torch
 
 from preprocess.errors import UserError
 from streams import STREAMS, subset_name, subsets
-from tasks import ablate as ablation
 from tasks.ablate import FILES, AblateSettings, ablate, print_result
 from tasks.controls import weighted_opinion
 from tasks.evaluate import ask
@@ -18,7 +16,6 @@ from tasks.findings import best_single
 from tasks.run import load_run
 from tasks.tables import csv_text, latex, markdown, tables
 from tests.preprocess.commands import assert_one_line_error, run
-from tests.preprocess.runs import run_here
 from tests.stores import make_store, three_bit
 from tests.tasks.ablation.conftest import ONCE, PAIR, runs
 from tests.tasks.conftest import CPU
@@ -194,8 +191,6 @@ def test_all_seven_subsets_read_by_workers_though_few_videos_are_judged(tmp_path
         ({"recipe": replace(ONCE, model=replace(ONCE.model, towers=("audio=lstm",)))}, "unknown tower 'audio=lstm'"),
         ({"init": ("flow=w.pt",)}, "does not train flow"),
         ({"init": ("none.pt",)}, "--init none.pt: there is no such run or file"),
-        ({"joint_epochs": -1}, "--joint-epochs must be at least 0, not -1"),
-        *(({"joint_epochs": 1, "joint_lr": lr}, "--joint-lr must be positive") for lr in (0.0, math.nan, math.inf)),
         ({"bootstrap_by": "class"}, "unknown unit 'class': use group or video"),
     ],
 )
@@ -214,9 +209,3 @@ def test_ceilings_that_are_none_are_an_error(settings, tmp_path, text):
 
 def test_the_command_line_answers_wrong_input_with_one_line(tmp_path):
     assert_one_line_error(run("tasks.ablate", "--data", tmp_path / "none.h5"), "no store", "none.h5")
-
-
-def test_wrong_options_of_joint_training_are_one_line(tmp_path, monkeypatch, capsys):
-    for options, says in ((["--joint-epochs", -1], "at least 0"), (["--joint-epochs", 1, "--joint-lr", 0], "positive")):
-        options = ["--data", tmp_path / "none.h5", *options]
-        assert_one_line_error(run_here(monkeypatch, capsys, *options, main=ablation.main), says)

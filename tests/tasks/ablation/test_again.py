@@ -67,30 +67,6 @@ def test_an_ablation_starts_from_weights_and_knows_them_by_what_they_hold(result
     assert weights(out) == before
 
 
-def test_subsets_of_several_streams_start_from_the_runs_of_their_single_streams(result, settings, tmp_path):
-    """They learn nothing here, so that what they started from is seen in what they are."""
-    out = tmp_path / "shared"
-    shutil.copytree(settings.out, out)
-    (plain,), before = runs(out), weights(out)
-    settings = replace(settings, out=out, seeds=1, subsets=("rgb+audio",), joint_epochs=2, joint_lr=1e-30)
-    found = ablate(settings)
-    assert list(found["top1"]["trained"]) == [*PAIR, "rgb+audio"]  # the single streams are needed
-    (folder,) = {*runs(out)} - {plain}
-    singles = {name: out / runs(out, (name,))[0].name / "last.safetensors" for name in PAIR}
-    told = json.loads((folder / "settings.json").read_text())
-    assert told["settings"]["init"] == [f"{name}={path}" for name, path in singles.items()]
-    assert (told["settings"]["recipe"]["epochs"], told["settings"]["recipe"]["lr"]) == (2, 1e-30)
-    learned = load_file(folder / "last.safetensors")
-    for path in singles.values():
-        old = {name: values for name, values in load_file(path).items() if name.startswith(("encoders.", "auxiliary."))}
-        kept = {name for name in old if "running" not in name and "num_batches" not in name}
-        assert len(kept) > 10 and all(torch.equal(learned[name], old[name]) for name in kept)
-    after = weights(out)
-    assert before.items() <= after.items() and len(after) == len(before) + 2
-    assert ablate(settings) == found
-    assert weights(out) == after
-
-
 def test_each_seed_may_start_from_its_own_weights(result, settings, tmp_path, monkeypatch):
     given = {}
 
@@ -110,27 +86,6 @@ def test_each_seed_may_start_from_its_own_weights(result, settings, tmp_path, mo
     (tmp_path / "start-1.safetensors").unlink()
     with pytest.raises(UserError, match=r"start-1\.safetensors: there is no such run or file"):
         ablate(replace(settings, out=tmp_path, init=init))
-
-
-@pytest.mark.parametrize("epochs", [0, 3])
-def test_what_each_run_starts_from_and_how_it_trains(result, settings, tmp_path, monkeypatch, epochs):
-    """The runs of the same subset and seed stand for those that would be trained."""
-    given = {}
-
-    def known(folder, store, split, *, streams, seed, init, recipe, machine):
-        given[streams, seed] = init, recipe
-        return runs(settings.out, streams, seed)[0]
-
-    monkeypatch.setattr(ablation, "trained_run", known)
-    init = (str(runs(settings.out)[0]),)
-    found = ablate(replace(settings, out=tmp_path, init=init, joint_epochs=epochs, joint_lr=0.5))
-    assert found == result and len(given) == 2 * 3
-    for seed in range(2):
-        for name in PAIR:
-            assert given.pop(((name,), seed)) == (init, ONCE)
-        own = tuple(f"{name}={runs(settings.out, (name,), seed)[0] / 'last.safetensors'}" for name in PAIR)
-        expected = (own, replace(ONCE, epochs=epochs, lr=0.5)) if epochs else (init, ONCE)
-        assert given.pop((PAIR, seed)) == expected
 
 
 def test_an_interrupted_ablation_goes_on_and_finds_the_same(result, settings, tmp_path, monkeypatch):
