@@ -28,7 +28,7 @@ demo: install
 	@echo "the first video as the store holds it: $(DEMO)/video.png"
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

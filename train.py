@@ -25,6 +25,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -37,6 +38,7 @@ from fusion.fitting import fit_head
 from fusion.log import Log
 from fusion.meter import Meter, peak_flops, training_flops
 from fusion.model import build_model
+from fusion.norms import estimate_norms
 from fusion.predict import answer, prepare
 from fusion.ranks import Ranks
 from fusion.settings import TrainSettings, check, default_run, read_settings, read_split, resume_settings
@@ -84,6 +86,9 @@ def train(settings: TrainSettings, on_epoch: Callable[[dict], bool] = lambda row
         batches = EpochBatches(train_set, batch=recipe.batch, parts=recipe.accumulate, seed=settings.seed, **mine)
         loader = make_loader(train_set, batches, **loading)
         val_loader = make_loader(val_set, ViewBatches(val_set, batch=recipe.batch, **mine), **loading)
+        norm_set = sample(train_set, recipe.norm_clips, seed=settings.seed)
+        norm_batches = EpochBatches(norm_set, batch=recipe.batch, parts=recipe.accumulate, seed=settings.seed, **mine)
+        norm_loader = make_loader(norm_set, norm_batches, **loading)
         balance = BALANCES[recipe.balance](streams=streams, auxiliary=recipe.auxiliary, epochs=recipe.epochs)
         step = Step(
             model,
@@ -120,6 +125,8 @@ def train(settings: TrainSettings, on_epoch: Callable[[dict], bool] = lambda row
         for epoch in range(state.epoch, recipe.epochs):
             batches.epoch, batches.done = epoch, state.done
             row = train_one_epoch(loader, step, state, settings, save=save, stopping=stopping, peak=peak)
+            if recipe.norm_clips:
+                estimate_norms(step.judged, norm_loader, device=device, seed=settings.seed)
             row |= validate(step, val_loader, val_set)
             score = (row["val_top1"], -row["val_loss"])
             if ranks.first:
@@ -310,6 +317,15 @@ def make_datasets(
         print(f"note: {len(train_videos) - len(usable)} training videos have none of {', '.join(streams)}; left out")
     shared = {"streams": streams, "classes": store.classes, "clip": settings.recipe.clip}
     return ClipDataset(store, usable, seed=settings.seed, **shared), ClipDataset(store, val_videos, **shared)
+
+
+def sample(dataset: ClipDataset, count: int, *, seed: int) -> ClipDataset:
+    """The middle clips, not augmented, of `count` of the videos, or of all that there are."""
+    chosen = np.random.default_rng(seed).permutation(len(dataset))[:count]
+    videos = [dataset.videos[row] for row in sorted(chosen)]
+    return ClipDataset(
+        dataset.store, videos, streams=tuple(dataset.streams), classes=list(dataset.rows), clip=dataset.clip
+    )
 
 
 def main() -> None:

@@ -5,10 +5,9 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from fusion.heads.mean import Weighted
+from fusion.heads.weighting import log_probabilities
 from fusion.model import FusionModel
 from fusion.predict import answer
-from fusion.weighting import fit_weighting, log_probabilities
 from streams import subset_name
 from streams.batch import Batch
 
@@ -27,13 +26,12 @@ def fit_head(
     labels: (N,), of all videos; `add_up` sums a tensor over the processes, each of which has some of them.
     """
     head = model.head
-    if not isinstance(head, Weighted):
+    if not hasattr(head, "fit"):
         return
-    head.set_weights(dict.fromkeys(head.streams, 1.0), temperature=1.0)
+    head.forget()
     alone = [(name,) for name in head.streams]
     answers = answer(model, batches, alone, videos=len(labels), classes=classes, device=device)
     answers.join(add_up)
     logits = {name: log_probabilities(answers.probabilities(subset_name((name,)))) for name in head.streams}
     present = {name: answers.answered(subset_name((name,))) for name in head.streams}
-    fitted = fit_weighting(logits, present, labels)
-    head.set_weights(fitted.weights, fitted.temperature)
+    head.fit(logits, present, labels)

@@ -53,6 +53,9 @@ class Recipe:
     average: float = 0.0
     """share of the old in an exponential moving average of the weights, for instance 0.99, which is what is judged and
     kept; 0 is without"""
+    norm_clips: int = 256
+    """training clips that batch norm's statistics are taken from before each validation, cut as judged ones are; 0
+    leaves those that were gathered while learning, from mixed clips and random crops"""
     accumulate: int = 1
     """parts that a step's clips go through the model in, one after the other, where memory is short; the gradients are
     those of the whole, but for batch norm, which sees each part by itself"""
@@ -108,6 +111,7 @@ def check(settings: TrainSettings) -> None:
     at_least(0.1, audio_seconds=clip.audio_seconds)
     at_least(1, accumulate=recipe.accumulate, keep=machine.keep)
     at_least(0, seed=settings.seed, split_seed=recipe.split_seed, workers=machine.workers or 0)
+    at_least(0, norm_clips=recipe.norm_clips)
     at_least(0, spec_tilt=clip.spec_tilt, spec_noise=clip.spec_noise)
     at_least(0, mixup=recipe.mixup, cutmix=recipe.cutmix)
     at_least(0, weight_decay=recipe.weight_decay, auxiliary=recipe.auxiliary, save_minutes=machine.save_minutes)
@@ -125,6 +129,7 @@ def check(settings: TrainSettings) -> None:
         "label-smoothing": recipe.label_smoothing,
         "average": recipe.average,
         "spec-mask": clip.spec_mask,
+        "recolour": clip.recolour,
     }
     for name, share in shares.items():
         if not 0 <= share < 1:

@@ -21,6 +21,8 @@ class ClipSettings:
     """seconds of sound a clip, around the same centre as the pictures"""
     least_crop: float = 0.65
     """smallest share of the short side that a random crop shows"""
+    recolour: float = 0.0
+    """share of training clips whose colours are taken away, and of those whose red, green and blue change places"""
     spec_mask: float = 0.2
     """longest share of a clip's time, and of its mel bands, that one of SpecAugment's two masks of each kind hides"""
     spec_tilt: float = 0.0

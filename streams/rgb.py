@@ -45,8 +45,21 @@ class Rgb:
         frames = rearrange(clips["frames"], "b t h w c -> b t c h w")
         rgb = warp_clip(frames, clips["map"], clip.size).div_(255)
         if training:
-            rgb = _jitter(rgb)
+            rgb = _jitter(_recolour(rgb, clip.recolour) if clip.recolour else rgb)
         return rgb.mul_(2).sub_(1)
+
+
+def _recolour(rgb: torch.Tensor, share: float) -> torch.Tensor:
+    """Grey for this share of the clips, drawn for each, and channels in another order for as many: (B, 3, T, H, W)
+
+    What is learned from the colours of few places does not help elsewhere.
+    """
+    grey, swap = torch.rand(2, len(rgb), 1, 1, device=rgb.device) < share
+    order = torch.rand(len(rgb), 3, device=rgb.device).argsort(dim=1)
+    swapped = torch.eye(3, device=rgb.device)[order]  # (B, 3, 3), what each new channel is made of
+    luma = torch.tensor(LUMA, device=rgb.device).expand(3, 3)
+    mixed = torch.where(grey, luma, torch.where(swap, swapped, torch.eye(3, device=rgb.device)))
+    return torch.einsum("bij,bjthw->bithw", mixed, rgb)
 
 
 def _jitter(rgb: torch.Tensor) -> torch.Tensor:

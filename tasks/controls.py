@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fusion.heads.weighting import Weighting, fit_weighting, log_probabilities
 from fusion.predict import Answers
-from fusion.weighting import Weighting, fit_weighting, log_probabilities
 
 FOLDS = 5
 

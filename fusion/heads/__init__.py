@@ -9,12 +9,15 @@ from fusion.heads.binding import Binding
 from fusion.heads.concat import Concat
 from fusion.heads.gated import Gated
 from fusion.heads.lowrank import LowRank
-from fusion.heads.mean import Mean, Weighted
+from fusion.heads.mean import Mean
+from fusion.heads.stacked import Stacked
+from fusion.heads.weighted import Weighted
 
 HEADS = {
     "concat": Concat,
     "mean": Mean,
     "weighted": Weighted,
+    "stacked": Stacked,
     "gated": Gated,
     "attention": Attention,
     "lowrank": LowRank,

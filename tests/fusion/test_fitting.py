@@ -9,9 +9,10 @@ from torch.nn.functional import nll_loss
 from fusion import fitting
 from fusion.fitting import fit_head
 from fusion.heads import HEADS
+from fusion.heads.stacking import as_it_is, fit_stacking
+from fusion.heads.weighting import Weighting, fit_weighting
 from fusion.model import ModelSettings, build_model
 from fusion.predict import answer, prepare
-from fusion.weighting import Weighting, fit_weighting
 from streams import STREAMS, subset_name
 from streams.batch import ClipDataset, ViewBatches, make_loader
 from streams.clip import ClipSettings
@@ -51,10 +52,7 @@ def test_the_weighted_head_answers_with_the_weights_fitted_to_what_the_streams_a
     model = a_model(toy, "weighted")
     model.head.set_weights(dict(zip(STREAMS, before, strict=False)), before[3])
     batches, labels = fit(model, toy)
-    with torch.no_grad():
-        parts = [model.eval().encode(clips_of(batch), batch.present).logits for batch in batches]
-    logits = {name: torch.cat([part[name] for part in parts]) for name in STREAMS}
-    present = {name: torch.cat([batch.present[name] for batch in batches]) for name in STREAMS}
+    logits, present = alone(model, batches)
     fitted = fit_weighting(logits, present, labels)
     assert dict(zip(STREAMS, model.head.weights.tolist(), strict=True)) == pytest.approx(fitted.weights, rel=1e-3)
     assert model.head.temperature.item() == pytest.approx(fitted.temperature, rel=1e-3) and fitted.temperature > 1.5
@@ -65,11 +63,28 @@ def test_the_weighted_head_answers_with_the_weights_fitted_to_what_the_streams_a
     assert nll_loss(fitted(logits, present), labels) < nll_loss(plain(logits, present), labels)
 
 
-def clips_of(batch):
-    return prepare(batch, training=False)
+def alone(model, batches) -> tuple[dict, dict]:
+    """What each stream says, and where it is there."""
+    with torch.no_grad():
+        parts = [model.eval().encode(prepare(batch, training=False), batch.present).logits for batch in batches]
+    logits = {name: torch.cat([part[name] for part in parts]) for name in STREAMS}
+    return logits, {name: torch.cat([batch.present[name] for batch in batches]) for name in STREAMS}
 
 
-@pytest.mark.parametrize("head", [name for name in HEADS if name != "weighted"])
+def test_the_stacked_head_answers_with_the_maps_fitted_to_what_the_streams_answer_alone(toy):
+    model = a_model(toy, "stacked")
+    fit(model, toy)
+    batches, labels = fit(model, toy)  # whatever was fitted before
+    logits, present = alone(model, batches)
+    fitted = fit_stacking(logits, present, labels)
+    every = tuple(STREAMS)
+    answers = answer(model, batches, [every], videos=len(labels), classes=8, device=CPU)
+    torch.testing.assert_close(answers.probabilities(subset_name(every)).log(), fitted(logits, present), **CLOSE)
+    before = as_it_is(list(STREAMS), 8)
+    assert nll_loss(fitted(logits, present), labels) < nll_loss(before(logits, present), labels)
+
+
+@pytest.mark.parametrize("head", [name for name in HEADS if name not in ("weighted", "stacked")])
 def test_heads_that_fit_nothing_are_left_as_they_are_and_cost_nothing(toy, head, monkeypatch):
     model = a_model(toy, head)
     before = copy.deepcopy(model.state_dict())

@@ -24,8 +24,9 @@ def test_the_mean_head_is_the_mean_of_the_present_streams_logits():
         torch.testing.assert_close(answer[row], expected, **TIGHT)
 
 
-def test_the_mean_and_the_weighted_head_learn_nothing_in_training():
-    assert not list(make("mean").parameters()) and not list(make("weighted").parameters())
+@pytest.mark.parametrize("name", ["mean", "weighted", "stacked"])
+def test_a_head_of_opinions_learns_nothing_in_training(name):
+    assert not list(make(name).parameters())
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.3])
@@ -55,6 +56,22 @@ def test_the_weighted_head_is_the_mean_in_training_whatever_was_fitted():
     head.set_weights({"one": 0.1, "two": 2.0, "three": 0.9}, 0.5)
     assert torch.equal(head.train()(*inputs()), make("mean")(*inputs()))
     assert not torch.allclose(head.eval()(*inputs()), make("mean")(*inputs()))
+
+
+def test_the_stacked_head_is_the_mean_in_training_and_else_the_sum_of_the_mapped_opinions():
+    head = make("stacked")
+    torch.nn.init.normal_(head.maps)
+    torch.nn.init.normal_(head.offsets)
+    encoding, present = inputs()
+    encoding.logits["two"][0] = torch.tensor([0.0, -3.0, -30.0, -300.0, 1.0])  # below the floor it makes no difference
+    assert torch.equal(head.train()(encoding, present), make("mean")(encoding, present))
+    answer = head.eval()(encoding, present)
+    for row in range(B):
+        expected = torch.zeros(K)
+        for at, name in enumerate(STREAMS):
+            opinion = encoding.logits[name][row].log_softmax(dim=0).clamp(min=-10)
+            expected += present[name][row] * (opinion @ head.maps[at] + head.offsets[at])
+        torch.testing.assert_close(answer[row], expected, **TIGHT)
 
 
 def test_the_concat_head_tells_an_absent_stream_from_a_feature_of_zeros():

@@ -1,5 +1,9 @@
 """Clips of pictures."""
 
+from collections import Counter
+from dataclasses import replace
+from itertools import permutations
+
 import cv2
 import numpy as np
 import pytest
@@ -12,6 +16,7 @@ from tests.streams.reading import as_towers_see, read, stack, whole
 
 RGB = STREAMS["rgb"]
 CLIP = ClipSettings(frames=4, stride=2, size=32)
+CLIP_OF_8 = replace(CLIP, size=8)
 
 
 def prepare(frames: torch.Tensor, *, training: bool) -> torch.Tensor:
@@ -134,3 +139,22 @@ def test_clips_of_frames_of_any_shape_fit_into_one_batch(tmp_path):
     for row in range(4):
         alone = as_towers_see("rgb", store, 0, CLIP, np.random.default_rng(row), row=row)
         np.testing.assert_allclose(together[row].numpy(), alone, atol=1e-5)
+
+
+def test_a_quarter_of_the_clips_lose_their_colours_and_a_quarter_have_them_in_another_order(monkeypatch):
+    monkeypatch.setattr("streams.rgb._jitter", lambda rgb: rgb)
+    torch.manual_seed(0)
+    colours = torch.tensor([40, 100, 220], dtype=torch.uint8).expand(2000, 1, 8, 8, 3).contiguous()
+    clips = {"frames": colours, "map": whole(8, 2000)}
+    clip = replace(CLIP_OF_8, recolour=0.25)
+    assert torch.equal(RGB.prepare(clips, clip, training=False), RGB.prepare(clips, CLIP_OF_8, training=True))
+    seen = RGB.prepare(clips, clip, training=True)
+    torch.testing.assert_close(seen, seen[..., :1, :1].expand_as(seen))  # alike in the whole clip
+    levels = ((seen[:, :, 0, 0, 0] + 1) * 127.5).round().int()
+    kinds = Counter(tuple(row) for row in levels.tolist())
+    grey = round(0.299 * 40 + 0.587 * 100 + 0.114 * 220)
+    assert set(kinds) == {(grey,) * 3, *permutations((40, 100, 220))}
+    assert kinds[grey, grey, grey] == pytest.approx(500, abs=80)
+    for order in permutations((40, 100, 220)):
+        usual = order == (40, 100, 220)
+        assert kinds[order] == pytest.approx(2000 * 0.75 * (0.25 / 6 + 0.75 * usual), abs=80 if usual else 35)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fusion.weighting import fit_weighting, log_probabilities
+from fusion.heads.weighting import fit_weighting, log_probabilities
 from tasks.controls import FOLDS, Opinion, cross_fitted_opinion, mean_opinion, weighted_opinion
 
 

@@ -1,0 +1,45 @@
+"""Late fusion by stacking: the streams' own opinions, each corrected by what validation answers show of it."""
+
+import torch
+from torch import Tensor, nn
+
+from fusion.heads.encoding import Encoding, Mask, Parts, visible
+from fusion.heads.mean import Mean
+from fusion.heads.stacking import Stacking, as_it_is, fit_stacking, said
+
+
+class Stacked(nn.Module):
+    """An affine map of each present stream's log-probabilities, added up.
+
+    In training it is the mean; fusion.fitting fits the maps, which are buffers: saved with the model, not learned from
+    the clips that the streams were trained on and know by heart.
+    """
+
+    def __init__(self, *, channels: dict[str, int], feature: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.streams = tuple(channels)
+        self.mean = Mean(channels=channels, feature=feature, classes=classes, dropout=dropout)
+        self.register_buffer("maps", torch.eye(classes).repeat(len(channels), 1, 1))
+        self.register_buffer("offsets", torch.zeros(len(channels), classes))
+
+    def forward(self, encoding: Encoding, present: Mask) -> Tensor:
+        """logits {(B, K)}, present {(B,)} → (B, K); zeros where no stream is present"""
+        if self.training:
+            return self.mean(encoding, present)
+        corrected = {
+            name: said(encoding.logits[name].float()) @ self.maps[row] + self.offsets[row]
+            for row, name in enumerate(self.streams)
+        }
+        return sum(visible(corrected, present, self.streams))
+
+    def forget(self) -> None:
+        """Of a single stream, what it says itself."""
+        self._set(as_it_is(list(self.streams), self.offsets.shape[1]))
+
+    def fit(self, logits: Parts, present: Mask, labels: Tensor) -> None:
+        """The streams' own answers, {(N, K)} and {(N,)}, on videos that are not trained on, and their labels, (N,)."""
+        self._set(fit_stacking(logits, present, labels))
+
+    def _set(self, stacking: Stacking) -> None:
+        self.maps.copy_(torch.stack([stacking.maps[name] for name in self.streams]))
+        self.offsets.copy_(torch.stack([stacking.offsets[name] for name in self.streams]))
