@@ -51,7 +51,7 @@ from preprocess.lock import only_one
 from preprocess.store import Store
 from streams import parse_streams, subset_name
 from streams.batch import ClipDataset, EpochBatches, ViewBatches, make_loader
-from streams.split import Split, split_videos
+from streams.split import Split, group_numbers, split_videos
 
 
 def train(settings: TrainSettings, on_epoch: Callable[[dict], bool] = lambda row: False) -> Path:
@@ -273,22 +273,28 @@ def validate(step: Step, loader: DataLoader, dataset: ClipDataset) -> dict:
     """Top-1 of the fused answer and of each stream alone, and the fused loss, on the middle clip of each video.
 
     A video that lacks a stream counts as wrong for it. Each video is judged by one rank, once. What the head fits on
-    answers is fitted on these, so that all weights that are saved have it.
+    answers is fitted on these, so that all weights that are saved have it; the fused answers that count here are those
+    that it gives when fitted on other groups.
     """
     streams = tuple(dataset.streams)
     labels = torch.tensor([dataset.rows[video.label] for video in dataset.videos])
     subsets = list(dict.fromkeys([streams, *((name,) for name in streams)]))
-    sizes = {"classes": len(dataset.rows), "device": step.device}
-    fit_head(step.judged, loader, labels, add_up=step.ranks.add_up, **sizes)
-    answers = answer(step.judged, loader, subsets, videos=len(labels), watch=step.balance.watch, **sizes)
-    answers.join(step.ranks.add_up)
+    device, add_up = step.device, step.ranks.add_up
+    units = group_numbers(dataset.videos)
+    honest = fit_head(step.judged, loader, labels, units, subsets=subsets, device=device, add_up=add_up)
+    sizes = {"videos": len(labels), "classes": len(dataset.rows), "device": device}
+    answers = answer(step.judged, loader, subsets, watch=step.balance.watch, **sizes)
+    answers.join(add_up)
     row = {}
     for subset in subsets:
         name = subset_name(subset)
-        right = (answers.probabilities(name).argmax(dim=1) == labels) & answers.answered(name)
+        probabilities = honest.get(name, answers.probabilities(name))
+        right = (probabilities.argmax(dim=1) == labels) & answers.answered(name)
         row["val_top1" if subset == streams else f"val_top1_{name}"] = right.double().mean().item()
-    chosen = answers.probabilities(subset_name(streams)).gather(1, labels[:, None]).clamp(min=1e-12)
-    return row | {"val_loss": -chosen.log().mean().item()} | step.balance.end_epoch(step.ranks)
+        if subset == streams:
+            chosen = probabilities.gather(1, labels[:, None]).clamp(min=1e-12)
+            row["val_loss"] = -chosen.log().mean().item()
+    return row | step.balance.end_epoch(step.ranks)
 
 
 def make_datasets(

@@ -23,6 +23,7 @@ def estimate_norms(model: FusionModel, batches: Iterable[Batch], *, device: torc
     before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
     torch.manual_seed(seed)
     model.eval()
+    model.training = True  # of itself alone: a rank without rows of a stream is to join in the others' sums
     for norm in norms:
         norm.train()
         norm.momentum = None  # the mean of all batches, from the first that has the stream: without one nothing changes
@@ -32,7 +33,7 @@ def estimate_norms(model: FusionModel, batches: Iterable[Batch], *, device: torc
             clips = prepare(batch, training=True)
             with mixed_precision(device):
                 model.encode(clips, batch.present, rows=batch.rows)
+    model.eval()
     for norm, (momentum, count) in zip(norms, before, strict=True):
-        norm.eval()
         norm.momentum = momentum
         norm.num_batches_tracked.copy_(count)

@@ -114,6 +114,12 @@ def group_videos(videos: Sequence[Video]) -> list[list[Video]]:
     return list(groups.values())
 
 
+def group_numbers(videos: Sequence[Video]) -> list[int]:
+    """The number of each video's group; a video without one is its own."""
+    number = {video.path: group for group, members in enumerate(group_videos(videos)) for video in members}
+    return [number[video.path] for video in videos]
+
+
 def _split(train: list[Video], val: list[Video], how: str) -> Split:
     return Split(
         train=sorted(video.path for video in train),

@@ -7,7 +7,7 @@ import numpy as np
 
 from preprocess.errors import UserError
 from preprocess.index import Video
-from streams.split import group_videos
+from streams.split import group_numbers
 
 UNITS = ("group", "video")
 RESAMPLES = 10_000
@@ -60,7 +60,4 @@ def units_of(videos: Sequence[Video], *, by: str = "group") -> list[int]:
     """
     if by not in UNITS:
         raise UserError(f"unknown unit '{by}': use {' or '.join(UNITS)}")
-    if by == "video":
-        return list(range(len(videos)))
-    number = {video.path: unit for unit, members in enumerate(group_videos(videos)) for video in members}
-    return [number[video.path] for video in videos]
+    return list(range(len(videos))) if by == "video" else group_numbers(videos)

@@ -7,10 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusion.heads.weighting import Weighting, fit_weighting, log_probabilities
+from fusion.heads.crossfit import cross_fit
+from fusion.heads.weighting import fit_weighting, log_probabilities
 from fusion.predict import Answers
-
-FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -39,38 +38,23 @@ def mean_opinion(alone: dict[str, Opinion]) -> Opinion:
 
 def weighted_opinion(alone: dict[str, Opinion], held: dict[str, Opinion], labels: Tensor) -> Opinion:
     """The weighted mean of the opinions `alone`, with weights fitted on the same models' opinions `held` and (N,)."""
-    return _pooled(alone, fit_weighting(*_logarithms(held), labels))
+    return _answer(fit_weighting(*_logarithms(held), labels)(*_logarithms(alone)), alone)
 
 
 def cross_fitted_opinion(alone: dict[str, Opinion], labels: Tensor, units: Sequence[int]) -> Opinion | None:
-    """The weighted mean where there are no other videos to fit it on: in FOLDS parts, each with weights that were
-    fitted on the others. Videos of one unit stay together. None if there is one unit only.
+    """The weighted mean where there are no other videos to fit it on: each part of them with weights that were fitted
+    on the others. Videos of one unit stay together. None if there is one unit only.
     """
-    _, of = np.unique(np.asarray(units), return_inverse=True)
-    count = int(of.max()) + 1
-    if count < 2:
-        return None
-    fold = torch.from_numpy(np.random.default_rng(0).permutation(count) % FOLDS)[torch.from_numpy(of)]
-    whole = mean_opinion(alone)
-    probabilities = torch.zeros_like(whole.probabilities)
-    for number in fold.unique():
-        here = fold == number
-        logits, present = _logarithms({name: _rows(one, ~here) for name, one in alone.items()})
-        fitted = fit_weighting(logits, present, labels[~here])
-        probabilities[here] = _pooled({name: _rows(one, here) for name, one in alone.items()}, fitted).probabilities
-    return Opinion(probabilities, whole.answered)
+    said = _logarithms(alone)
+    fitted = cross_fit(fit_weighting, *said, labels, units)
+    return None if fitted is None else _answer(fitted(*said), alone)
 
 
-def _pooled(alone: dict[str, Opinion], weighting: Weighting) -> Opinion:
-    logits, present = _logarithms(alone)
-    answered = torch.stack([*present.values()]).any(dim=0)
-    return Opinion(weighting(logits, present).exp() * answered[:, None], answered)
+def _answer(logarithms: Tensor, alone: dict[str, Opinion]) -> Opinion:
+    answered = torch.stack([one.answered for one in alone.values()]).any(dim=0)
+    return Opinion(logarithms.exp() * answered[:, None], answered)
 
 
 def _logarithms(alone: dict[str, Opinion]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     logits = {name: log_probabilities(one.probabilities) for name, one in alone.items()}
     return logits, {name: one.answered for name, one in alone.items()}
-
-
-def _rows(one: Opinion, rows: Tensor) -> Opinion:
-    return Opinion(one.probabilities[rows], one.answered[rows])

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from fusion.heads.encoding import Encoding, Mask, Parts, visible
+from fusion.heads.encoding import Encoding, Mask, visible
 from fusion.heads.mean import Mean
 from fusion.heads.stacking import Stacking, as_it_is, fit_stacking, said
 
@@ -14,6 +14,8 @@ class Stacked(nn.Module):
     In training it is the mean; fusion.fitting fits the maps, which are buffers: saved with the model, not learned from
     the clips that the streams were trained on and know by heart.
     """
+
+    fitter = staticmethod(fit_stacking)
 
     def __init__(self, *, channels: dict[str, int], feature: int, classes: int, dropout: float) -> None:
         super().__init__()
@@ -34,12 +36,9 @@ class Stacked(nn.Module):
 
     def forget(self) -> None:
         """Of a single stream, what it says itself."""
-        self._set(as_it_is(list(self.streams), self.offsets.shape[1]))
+        self.take(as_it_is(list(self.streams), self.offsets.shape[1]))
 
-    def fit(self, logits: Parts, present: Mask, labels: Tensor) -> None:
-        """The streams' own answers, {(N, K)} and {(N,)}, on videos that are not trained on, and their labels, (N,)."""
-        self._set(fit_stacking(logits, present, labels))
-
-    def _set(self, stacking: Stacking) -> None:
+    def take(self, stacking: Stacking) -> None:
+        """Answer with these maps."""
         self.maps.copy_(torch.stack([stacking.maps[name] for name in self.streams]))
         self.offsets.copy_(torch.stack([stacking.offsets[name] for name in self.streams]))

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from fusion.heads.encoding import Encoding, Mask, Parts
+from fusion.heads.encoding import Encoding, Mask
 from fusion.heads.mean import weighted_mean
-from fusion.heads.weighting import fit_weighting
+from fusion.heads.weighting import Weighting, fit_weighting
 
 
 class Weighted(nn.Module):
@@ -14,6 +14,8 @@ class Weighted(nn.Module):
     In training it is the mean; fusion.fitting sets the weights, which are buffers: saved with the model, not learned
     from the clips that the streams were trained on and are too sure of.
     """
+
+    fitter = staticmethod(fit_weighting)
 
     def __init__(self, *, channels: dict[str, int], feature: int, classes: int, dropout: float) -> None:
         super().__init__()
@@ -31,10 +33,9 @@ class Weighted(nn.Module):
         """All streams weigh the same."""
         self.set_weights(dict.fromkeys(self.streams, 1.0), 1.0)
 
-    def fit(self, logits: Parts, present: Mask, labels: Tensor) -> None:
-        """The streams' own answers, {(N, K)} and {(N,)}, on videos that are not trained on, and their labels, (N,)."""
-        fitted = fit_weighting(logits, present, labels)
-        self.set_weights(fitted.weights, fitted.temperature)
+    def take(self, weighting: Weighting) -> None:
+        """Answer with these weights."""
+        self.set_weights(weighting.weights, weighting.temperature)
 
     def set_weights(self, weights: dict[str, float], temperature: float) -> None:
         """Of the weights only the ratios count."""

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from fusion import norms
 from fusion import step as stepping
 from fusion.balance import BALANCES, opm
 from fusion.fitting import fit_head
 from fusion.model import ModelSettings, build_model
+from fusion.norms import estimate_norms
 from fusion.predict import answer
 from fusion.ranks import Ranks
 from fusion.settings import Recipe
@@ -36,14 +38,15 @@ def train(
     towers: tuple[str, ...] = MODEL.towers,
     steps: int | None = None,
 ) -> dict:
-    """Two epochs without chance, or so many steps: losses, clips, gradients after each, buffers, weights;
-    after an epoch, answers to all videos.
+    """Two epochs without chance, or so many steps: losses, clips, gradients after each, buffers, weights; after an
+    epoch batch norm's statistics are taken anew, and all videos are answered.
 
     What OPM may hide it hides.
     """
     with pytest.MonkeyPatch.context() as patch:
         real = stepping.prepare
-        patch.setattr(stepping, "prepare", lambda batch, training: real(batch, training=False))
+        for module in (stepping, norms):
+            patch.setattr(module, "prepare", lambda batch, training: real(batch, training=False))
         patch.setattr(opm, "MOST", 1e9)
         return _train(store, ranks, replace(MODEL, head=head, towers=tuple(towers)), balance, steps)
 
@@ -78,9 +81,10 @@ def _train(store: Store, ranks: Ranks, settings: ModelSettings, balance: str, st
             found["gradients"].append({name: g.clone() for name, g in gradients.items() if g is not None})
             if number == steps:
                 return found
-        shape = {"classes": len(store.classes), "device": torch.device("cpu")}
+        estimate_norms(model, loader, device=torch.device("cpu"), seed=0)
         labels = torch.tensor([judged.rows[video.label] for video in judged.videos])
-        fit_head(model, asking[0], labels, add_up=ranks.add_up, **shape)
+        fitting = {"subsets": ALL, "device": torch.device("cpu"), "add_up": ranks.add_up}
+        found["honest"] = fit_head(model, asking[0], labels, range(len(store)), **fitting)
         answers = answer(model, *asking, **sizes, watch=step.balance.watch)
         step.balance.end_epoch(ranks)
         model.train()

@@ -20,6 +20,7 @@ from tests.stores import Spec, make_store, three_bit
 
 CPU = torch.device("cpu")
 CLOSE = {"rtol": 1e-3, "atol": 1e-3}
+ASKED = [tuple(STREAMS), ("audio",)]
 CLIP = ClipSettings(frames=4, stride=2, size=32, audio_seconds=0.32)
 
 
@@ -38,12 +39,13 @@ def a_model(toy, head: str):
     return model.train()
 
 
-def fit(model, toy) -> tuple[list, torch.Tensor]:
+def fit(model, toy) -> tuple[list, torch.Tensor, dict]:
     dataset = ClipDataset(toy, toy.videos, streams=tuple(STREAMS), classes=toy.classes, clip=CLIP)
     batches = list(make_loader(dataset, ViewBatches(dataset, batch=7), workers=0, pin=False))
     labels = torch.tensor([dataset.rows[video.label] for video in toy.videos])
-    fit_head(model, batches, labels, classes=8, device=CPU, add_up=lambda values: values)
-    return batches, labels
+    units = [row // 2 for row in range(len(labels))]
+    honest = fit_head(model, batches, labels, units, subsets=ASKED, device=CPU, add_up=lambda values: values)
+    return batches, labels, honest
 
 
 @pytest.mark.parametrize("before", [(1.0, 1.0, 1.0, 1.0), (0.1, 2.0, 0.9, 0.3)])
@@ -51,7 +53,7 @@ def test_the_weighted_head_answers_with_the_weights_fitted_to_what_the_streams_a
     """Whatever they were before."""
     model = a_model(toy, "weighted")
     model.head.set_weights(dict(zip(STREAMS, before, strict=False)), before[3])
-    batches, labels = fit(model, toy)
+    batches, labels, _ = fit(model, toy)
     logits, present = alone(model, batches)
     fitted = fit_weighting(logits, present, labels)
     assert dict(zip(STREAMS, model.head.weights.tolist(), strict=True)) == pytest.approx(fitted.weights, rel=1e-3)
@@ -74,7 +76,7 @@ def alone(model, batches) -> tuple[dict, dict]:
 def test_the_stacked_head_answers_with_the_maps_fitted_to_what_the_streams_answer_alone(toy):
     model = a_model(toy, "stacked")
     fit(model, toy)
-    batches, labels = fit(model, toy)  # whatever was fitted before
+    batches, labels, _ = fit(model, toy)  # whatever was fitted before
     logits, present = alone(model, batches)
     fitted = fit_stacking(logits, present, labels)
     every = tuple(STREAMS)
@@ -84,11 +86,29 @@ def test_the_stacked_head_answers_with_the_maps_fitted_to_what_the_streams_answe
     assert nll_loss(fitted(logits, present), labels) < nll_loss(before(logits, present), labels)
 
 
+@pytest.mark.parametrize("head", ["weighted", "stacked"])
+def test_what_it_says_of_a_video_when_fitted_on_others_does_not_depend_on_that_videos_label(toy, head):
+    model = a_model(toy, head)
+    batches, labels, honest = fit(model, toy)
+    assert list(honest) == ["rgb+flow+audio", "audio"]
+    lacking = ~alone(model, batches)[1]["audio"]
+    assert lacking.sum() == 2 and not honest["audio"][lacking].any()
+    torch.testing.assert_close(honest["rgb+flow+audio"].sum(dim=1), torch.ones(len(labels)).double())
+    changed = labels.clone()
+    changed[:2] = (changed[:2] + 1) % 8  # the first unit
+    other = fit_head(
+        model, batches, changed, [k // 2 for k in range(len(labels))], subsets=ASKED, device=CPU, add_up=lambda v: v
+    )
+    for name in honest:
+        torch.testing.assert_close(other[name][:2], honest[name][:2], rtol=1e-6, atol=1e-9)
+        assert (other[name] - honest[name]).abs().max() > 1e-4
+
+
 @pytest.mark.parametrize("head", [name for name in HEADS if name not in ("weighted", "stacked")])
 def test_heads_that_fit_nothing_are_left_as_they_are_and_cost_nothing(toy, head, monkeypatch):
     model = a_model(toy, head)
     before = copy.deepcopy(model.state_dict())
     monkeypatch.setattr(fitting, "answer", None)
-    fit(model, toy)
+    assert fit(model, toy)[2] == {}
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
     assert model.training

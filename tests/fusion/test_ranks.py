@@ -131,8 +131,9 @@ def test_several_ranks_take_the_steps_that_one_process_takes(joined, stores, ran
         torch.testing.assert_close(one["buffers"], alone["buffers"], rtol=1e-3, atol=1e-4)
         for subset, probabilities in alone["answers"].items():
             torch.testing.assert_close(one["answers"][subset], probabilities, rtol=1e-2, atol=1e-3)
+        torch.testing.assert_close(one["honest"], alone["honest"], rtol=1e-2, atol=1e-3)
         torch.testing.assert_close(one["balance"], alone["balance"], rtol=1e-2, atol=1e-3)
-        same = ("losses", "weights", "average", "buffers", "answers", "balance")
+        same = ("losses", "weights", "average", "buffers", "answers", "honest", "balance")
         for name in same:  # and all ranks are alike, bit for bit
             torch.testing.assert_close(one[name], found[0][name], rtol=0, atol=0)
     assert [sum(times) for times in zip(*(one["asked"] for one in found), strict=True)] == [1] * 15

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from fusion.heads.crossfit import FOLDS
 from fusion.heads.weighting import fit_weighting, log_probabilities
-from tasks.controls import FOLDS, Opinion, cross_fitted_opinion, mean_opinion, weighted_opinion
+from tasks.controls import Opinion, cross_fitted_opinion, mean_opinion, weighted_opinion
 
 
 def opinions(rows: int = 200, classes: int = 4, seed: int = 0) -> tuple[dict[str, Opinion], torch.Tensor]:
