@@ -37,7 +37,7 @@ from streams.split import Split, split_videos
 from tasks.ablation_runs import trained_run
 from tasks.audit import audit_split, print_audit
 from tasks.bootstrap import units_of
-from tasks.controls import Opinion, cross_fitted_opinion, mean_opinion, opinion, weighted_opinion
+from tasks.controls import FITTERS, Opinion, cross_fitted_opinion, fitted_opinion, mean_opinion, opinion
 from tasks.evaluate import ask
 from tasks.figures import plot_ablation
 from tasks.findings import METHODS, best_single, differences, top1s, values_of_streams, when_missing
@@ -175,6 +175,9 @@ def _one_seed(settings: AblateSettings, store: Store, split: Split, chosen: list
             parts = map(subset_name, asked)
             rights["joint"] = {part: opinion(answers, part).right(judging.labels) for part in parts}
         if len(subset) == 1:
+            if hasattr(run.model.head, "forget"):  # what the stream says itself is what is put together
+                run.model.head.forget()
+                answers = ask(run, store, judging.videos, [subset], views=settings.views)
             alone[name] = opinion(answers, name)
             if judging.held:
                 held[name] = opinion(ask(run, store, judging.held, [subset], views=settings.views), name)
@@ -208,14 +211,15 @@ def _judging(run: Run, store: Store, by: str) -> Judging:
 def _joined(
     alone: dict[str, Opinion], held: dict[str, Opinion], subset: tuple[str, ...], judging: Judging
 ) -> dict[str, Opinion]:
-    """The mean and the weighted mean of the models of single streams."""
+    """The models of single streams put together in each way."""
     alone = {name: alone[name] for name in subset}
     joined = {"mean": mean_opinion(alone)}
-    if judging.held:
-        held = {name: held[name] for name in subset}
-        joined["weighted"] = weighted_opinion(alone, held, judging.held_labels)
-    elif fitted := cross_fitted_opinion(alone, judging.labels, units_of(judging.videos)):
-        joined["weighted"] = fitted
+    units = units_of(judging.videos)
+    for how in FITTERS:
+        if judging.held:
+            joined[how] = fitted_opinion(how, alone, {name: held[name] for name in subset}, judging.held_labels)
+        elif fitted := cross_fitted_opinion(how, alone, judging.labels, units):
+            joined[how] = fitted
     return joined
 
 

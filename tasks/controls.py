@@ -8,8 +8,11 @@ import torch
 from torch import Tensor
 
 from fusion.heads.crossfit import cross_fit
+from fusion.heads.stacking import fit_stacking
 from fusion.heads.weighting import fit_weighting, log_probabilities
 from fusion.predict import Answers
+
+FITTERS = {"weighted": fit_weighting, "stacked": fit_stacking}
 
 
 @dataclass(frozen=True)
@@ -36,17 +39,19 @@ def mean_opinion(alone: dict[str, Opinion]) -> Opinion:
     return Opinion(total / count.clamp(min=1)[:, None], count > 0)
 
 
-def weighted_opinion(alone: dict[str, Opinion], held: dict[str, Opinion], labels: Tensor) -> Opinion:
-    """The weighted mean of the opinions `alone`, with weights fitted on the same models' opinions `held` and (N,)."""
-    return _answer(fit_weighting(*_logarithms(held), labels)(*_logarithms(alone)), alone)
+def fitted_opinion(how: str, alone: dict[str, Opinion], held: dict[str, Opinion], labels: Tensor) -> Opinion:
+    """The opinions `alone` put together as one of FITTERS says that was fitted on the same models' opinions `held` and
+    (N,) labels.
+    """
+    return _answer(FITTERS[how](*_logarithms(held), labels)(*_logarithms(alone)), alone)
 
 
-def cross_fitted_opinion(alone: dict[str, Opinion], labels: Tensor, units: Sequence[int]) -> Opinion | None:
-    """The weighted mean where there are no other videos to fit it on: each part of them with weights that were fitted
-    on the others. Videos of one unit stay together. None if there is one unit only.
+def cross_fitted_opinion(how: str, alone: dict[str, Opinion], labels: Tensor, units: Sequence[int]) -> Opinion | None:
+    """The same where there are no other videos to fit on: each part of them as fitted on the others. Videos of one unit
+    stay together. None if there is one unit only.
     """
     said = _logarithms(alone)
-    fitted = cross_fit(fit_weighting, *said, labels, units)
+    fitted = cross_fit(FITTERS[how], *said, labels, units)
     return None if fitted is None else _answer(fitted(*said), alone)
 
 

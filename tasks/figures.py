@@ -6,7 +6,7 @@ import numpy as np
 
 from preprocess.durable import write_aside
 
-COLOURS = {"trained": "#2b6cb0", "joint": "#90cdf4", "mean": "#c0c0c0", "weighted": "#808080"}
+COLOURS = {"trained": "#2b6cb0", "joint": "#90cdf4", "mean": "#c0c0c0", "weighted": "#909090", "stacked": "#606060"}
 
 
 def plot_ablation(result: dict, methods: dict[str, str], path: Path) -> None:

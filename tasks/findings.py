@@ -14,6 +14,7 @@ METHODS = {
     "joint": "model of all, rest taken away",
     "mean": "mean of separate models",
     "weighted": "weighted mean, fitted",
+    "stacked": "stacked, fitted",
 }
 
 Rights = dict[str, dict[str, np.ndarray]]  # method → subset → (seeds, N) bool
@@ -68,7 +69,7 @@ def differences(
         fused = subset_name(subset)
         best = best_single(singles, subset)
         controls = [(f"best single stream ({best})", "trained", best)]
-        controls += [(METHODS[method], method, fused) for method in ("mean", "weighted")]
+        controls += [(METHODS[method], method, fused) for method in ("mean", "weighted", "stacked")]
         fewer = [subset_name(other) for other in trained if 1 < len(other) == len(subset) - 1 and {*other} < {*subset}]
         controls += [(f"model trained on {name}", "trained", name) for name in fewer]
         for control, method, name in controls:

@@ -124,7 +124,7 @@ def _top1_table(result: dict) -> Table:
         rows.append([f"best single: {best}", _cell(tops["trained"][best]), *empty])
         caption += f" The best single stream is chosen on {result['chosen_on']}."
     if tops["weighted"]:
-        caption += f" The weights are fitted on {result['fitted_on']}."
+        caption += f" Weights and stacking are fitted on {result['fitted_on']}."
     return Table(caption, ["streams", *METHODS.values(), *(["ceiling"] if ceilings else [])], rows)
 
 

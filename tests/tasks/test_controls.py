@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from fusion.heads.crossfit import FOLDS
-from fusion.heads.weighting import fit_weighting, log_probabilities
-from tasks.controls import Opinion, cross_fitted_opinion, mean_opinion, weighted_opinion
+from fusion.heads.weighting import log_probabilities
+from tasks.controls import FITTERS, Opinion, cross_fitted_opinion, fitted_opinion, mean_opinion
 
 
 def opinions(rows: int = 200, classes: int = 4, seed: int = 0) -> tuple[dict[str, Opinion], torch.Tensor]:
@@ -37,36 +37,42 @@ def test_the_mean_is_of_those_that_answer():
     assert not mean_opinion({"a": nobody, "b": nobody}).answered.any()
 
 
-def test_the_weighted_mean_depends_on_the_held_videos_and_beats_the_plain_one():
+each_way = pytest.mark.parametrize("how", FITTERS)
+
+
+@each_way
+def test_what_is_fitted_depends_on_the_held_videos_and_beats_the_plain_mean(how):
     alone, labels = opinions(2000)
     held, held_labels = opinions(500, seed=1)
-    weighted = weighted_opinion(alone, held, held_labels)
-    torch.testing.assert_close(weighted.probabilities.sum(dim=1), torch.ones(2000).double())
-    assert weighted.right(labels).mean() > mean_opinion(alone).right(labels).mean()
-    shuffled = weighted_opinion(alone, held, held_labels.roll(1))
-    assert shuffled.right(labels).mean() < weighted.right(labels).mean()
+    fitted = fitted_opinion(how, alone, held, held_labels)
+    torch.testing.assert_close(fitted.probabilities.sum(dim=1), torch.ones(2000).double())
+    assert fitted.right(labels).mean() > mean_opinion(alone).right(labels).mean()
+    shuffled = fitted_opinion(how, alone, held, held_labels.roll(1))
+    assert shuffled.right(labels).mean() < fitted.right(labels).mean()
 
 
-def test_cross_fitted_answers_do_not_depend_on_the_labels_of_their_own_unit():
+@each_way
+def test_cross_fitted_answers_do_not_depend_on_the_labels_of_their_own_unit(how):
     alone, labels = opinions(120)
     units = torch.arange(120) // 6
-    before = cross_fitted_opinion(alone, labels, units.tolist()).probabilities
+    before = cross_fitted_opinion(how, alone, labels, units.tolist()).probabilities
     for unit in (0, 7, 19):
         here = units == unit
         changed = torch.where(here, (labels + 1) % 4, labels)
-        after = cross_fitted_opinion(alone, changed, units.tolist()).probabilities
+        after = cross_fitted_opinion(how, alone, changed, units.tolist()).probabilities
         torch.testing.assert_close(after[here], before[here], atol=1e-9, rtol=0)
         assert (after - before).abs().max() > 1e-6
 
 
-def test_cross_fitted_answers_are_the_fit_on_the_rest_where_each_unit_is_a_part():
+@each_way
+def test_cross_fitted_answers_are_the_fit_on_the_rest_where_each_unit_is_a_part(how):
     alone, labels = opinions(60)
     units = torch.arange(60) % FOLDS
-    found = cross_fitted_opinion(alone, labels, units.tolist()).probabilities
+    found = cross_fitted_opinion(how, alone, labels, units.tolist()).probabilities
     for unit in range(FOLDS):
         rest, here = units != unit, units == unit
         logits = {name: log_probabilities(one.probabilities) for name, one in alone.items()}
-        fitted = fit_weighting(
+        fitted = FITTERS[how](
             {name: values[rest] for name, values in logits.items()},
             {name: one.answered[rest] for name, one in alone.items()},
             labels[rest],
@@ -76,6 +82,7 @@ def test_cross_fitted_answers_are_the_fit_on_the_rest_where_each_unit_is_a_part(
 
 
 @pytest.mark.parametrize("units", [[3] * 60])
-def test_one_unit_cannot_be_cross_fitted(units):
+@each_way
+def test_one_unit_cannot_be_cross_fitted(how, units):
     alone, labels = opinions(60)
-    assert cross_fitted_opinion(alone, labels, units) is None
+    assert cross_fitted_opinion(how, alone, labels, units) is None

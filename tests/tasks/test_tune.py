@@ -268,7 +268,7 @@ def test_trials_that_are_behind_are_given_up_and_their_checkpoints_removed(fake)
     assert result["settings"]["dropout"] == min(complete) < 0.05
     assert result["best"][0]["trial"] == result["trial"] and len(result["best"]) == 5
     shares = importances(open_study(fake.settings), prepare(fake.settings))
-    assert max(shares, key=shares.get) == "dropout" and sum(shares.values()) == pytest.approx(1)
+    assert shares["dropout"] > 1 / len(shares) and sum(shares.values()) == pytest.approx(1)
     assert tune(replace(fake.settings, trials=30, full=True)) == result
 
 

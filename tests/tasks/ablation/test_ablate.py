@@ -10,7 +10,7 @@ import torch
 from preprocess.errors import UserError
 from streams import STREAMS, subset_name, subsets
 from tasks.ablate import FILES, AblateSettings, ablate, print_result
-from tasks.controls import weighted_opinion
+from tasks.controls import fitted_opinion
 from tasks.evaluate import ask
 from tasks.findings import best_single
 from tasks.run import load_run
@@ -74,20 +74,21 @@ def test_controls_are_fitted_and_chosen_on_the_validation_videos_where_test_vide
 ):
     fits, choices = [], []
 
-    def fit(alone, held, labels):
-        fits.append((alone, held, labels))
-        return weighted_opinion(alone, held, labels)
+    def fit(how, alone, held, labels):
+        fits.append((how, alone, held, labels))
+        return fitted_opinion(how, alone, held, labels)
 
     def choose(singles, streams):
         choices.append(singles)
         return best_single(singles, streams)
 
-    monkeypatch.setattr("tasks.ablate.weighted_opinion", fit)
+    monkeypatch.setattr("tasks.ablate.fitted_opinion", fit)
     monkeypatch.setattr("tasks.ablate.best_single", choose)
     again = ablate(replace(settings, out=tmp_path, runs=settings.out))
     assert again["chosen_on"] == again["fitted_on"] == "the validation videos"
     (singles,) = choices
-    for seed, (alone, held, labels) in enumerate(fits):
+    for number, (how, alone, held, labels) in enumerate(fits):
+        seed = number // 2
         for name in PAIR:
             asked, asked_labels = answers_of(settings, store, (name,), seed, [(name,)])
             torch.testing.assert_close(alone[name].probabilities, asked.probabilities(name))
@@ -96,18 +97,19 @@ def test_controls_are_fitted_and_chosen_on_the_validation_videos_where_test_vide
             assert torch.equal(labels, kept_labels) and len(labels) == 8
             expected = top1(kept.probabilities(name), kept.answered(name), kept_labels)
             assert singles[name][seed] == pytest.approx(expected)
-        expected = weighted_opinion(alone, held, labels).right(asked_labels).mean()
-        assert again["top1"]["weighted"]["rgb+audio"][seed] == pytest.approx(expected)
-    assert len(fits) == 2 and again == result
+        expected = fitted_opinion(how, alone, held, labels).right(asked_labels).mean()
+        assert again["top1"][how]["rgb+audio"][seed] == pytest.approx(expected)
+    assert [how for how, *_ in fits] == ["weighted", "stacked"] * 2 and again == result
 
 
 def test_the_differences_are_paired_and_of_the_seeds_together(result):
     tops = result["top1"]
-    best, mean, weighted = result["differences"]
+    best, mean, weighted, stacked = result["differences"]
     for row, control in (
         (best, tops["trained"][result["best_single"]]),
         (mean, tops["mean"]["rgb+audio"]),
         (weighted, tops["weighted"]["rgb+audio"]),
+        (stacked, tops["stacked"]["rgb+audio"]),
     ):
         points = [fused - other for fused, other in zip(tops["trained"]["rgb+audio"], control, strict=True)]
         assert row["points"] == pytest.approx(points) and row["mean"] == pytest.approx(statistics.mean(points))
@@ -173,10 +175,11 @@ def test_all_seven_subsets_read_by_workers_though_few_videos_are_judged(tmp_path
     result = ablate(settings)
     assert list(result["top1"]["trained"]) == [subset_name(subset) for subset in subsets(tuple(STREAMS))]
     assert "validation videos" in result["which"]
-    assert len(result["top1"]["joint"]) == 7 and len(result["top1"]["mean"]) == len(result["top1"]["weighted"]) == 4
+    assert len(result["top1"]["joint"]) == 7
+    assert [len(result["top1"][how]) for how in ("mean", "weighted", "stacked")] == [4, 4, 4]
     assert list(result["shapley"]["joint"]) == list(STREAMS)
     controls = [row["control"] for row in result["differences"]]
-    assert len(controls) == 6 and "model trained on rgb+flow" in controls
+    assert len(controls) == 7 and "model trained on rgb+flow" in controls
     assert "favours" in result["chosen_on"] and "other groups" in result["fitted_on"]
 
 
