@@ -8,22 +8,20 @@ from torch import Tensor
 
 from fusion.heads.encoding import Mask, Parts
 
-FOLDS = 5
+FOLDS = 5  # at the most
 Fitted = Callable[[Parts, Mask], Tensor]  # {(N, K)}, {(N,)} → (N, K) log-probabilities
 Fitter = Callable[[Parts, Mask, Tensor], Fitted]  # the same and (N,) labels → what was fitted
 
 
 def cross_fit(fitter: Fitter, logits: Parts, present: Mask, labels: Tensor, units: Sequence[int]) -> Fitted | None:
-    """Fit in FOLDS parts, each on the rows of the others (Stone 1974): {(N, K)}, {(N,)}, (N,), units of N rows → Fitted
+    """Fit in parts, each on the rows of the others (Stone 1974): {(N, K)}, {(N,)}, (N,), units of N rows → Fitted
 
-    What comes back answers these same rows, with their streams or with fewer, from fits that have not seen them. Rows
-    of one unit stay together. None if there is one unit only.
+    What comes back answers these same rows, with their streams or with fewer, from fits that have not seen them. None
+    if there is one unit only.
     """
-    _, of = np.unique(np.asarray(units), return_inverse=True)
-    count = int(of.max(initial=-1)) + 1
-    if count < 2:
+    fold = torch.from_numpy(folds_of(labels.numpy(), np.asarray(units)))
+    if len(fold.unique()) < 2:
         return None
-    fold = torch.from_numpy(np.random.default_rng(0).permutation(count) % FOLDS)[torch.from_numpy(of)]
     parts = [fold == number for number in fold.unique()]
     fits = [fitter(_rows(logits, ~here), _rows(present, ~here), labels[~here]) for here in parts]
 
@@ -34,6 +32,22 @@ def cross_fit(fitter: Fitter, logits: Parts, present: Mask, labels: Tensor, unit
         return answers
 
     return answer
+
+
+def folds_of(labels: np.ndarray, units: np.ndarray) -> np.ndarray:
+    """(N,), (N,) → (N,), each row's fold: rows of one unit stay together, and each class is in all folds alike.
+
+    A fit that lacks videos of just the classes that it is asked about would take these for rare.
+    FOLDS of them, or as many as the class with the fewest units has units, but two at least.
+    """
+    names, of = np.unique(units, return_inverse=True)
+    order = np.random.default_rng(0).permutation(len(names))
+    classes = np.array([np.bincount(labels[of == unit]).argmax() for unit in order], dtype=int)
+    fewest = min(np.unique(classes, return_counts=True)[1], default=0)
+    by_class = order[classes.argsort(kind="stable")]
+    fold = np.empty(len(names), dtype=int)
+    fold[by_class] = np.arange(len(names)) % min(FOLDS, max(2, fewest))
+    return fold[of]
 
 
 def _rows(parts: dict[str, Tensor], rows: Tensor) -> dict[str, Tensor]:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from fusion.heads.crossfit import FOLDS
+from fusion.heads import crossfit
+from fusion.heads.crossfit import folds_of
 from fusion.heads.weighting import log_probabilities
 from tasks.controls import FITTERS, Opinion, cross_fitted_opinion, fitted_opinion, mean_opinion
 
@@ -52,9 +53,12 @@ def test_what_is_fitted_depends_on_the_held_videos_and_beats_the_plain_mean(how)
 
 
 @each_way
-def test_cross_fitted_answers_do_not_depend_on_the_labels_of_their_own_unit(how):
+def test_cross_fitted_answers_do_not_depend_on_the_labels_of_their_own_unit(how, monkeypatch):
+    """But for the fold that they come into."""
     alone, labels = opinions(120)
     units = torch.arange(120) // 6
+    same = folds_of(labels.numpy(), units.numpy())
+    monkeypatch.setattr(crossfit, "folds_of", lambda *_: same)
     before = cross_fitted_opinion(how, alone, labels, units.tolist()).probabilities
     for unit in (0, 7, 19):
         here = units == unit
@@ -65,13 +69,14 @@ def test_cross_fitted_answers_do_not_depend_on_the_labels_of_their_own_unit(how)
 
 
 @each_way
-def test_cross_fitted_answers_are_the_fit_on_the_rest_where_each_unit_is_a_part(how):
+def test_cross_fitted_answers_are_the_fit_on_the_rest(how):
     alone, labels = opinions(60)
-    units = torch.arange(60) % FOLDS
+    units = torch.arange(60) % 12
+    fold = torch.from_numpy(folds_of(labels.numpy(), units.numpy()))
     found = cross_fitted_opinion(how, alone, labels, units.tolist()).probabilities
-    for unit in range(FOLDS):
-        rest, here = units != unit, units == unit
-        logits = {name: log_probabilities(one.probabilities) for name, one in alone.items()}
+    logits = {name: log_probabilities(one.probabilities) for name, one in alone.items()}
+    for number in fold.unique():
+        rest, here = fold != number, fold == number
         fitted = FITTERS[how](
             {name: values[rest] for name, values in logits.items()},
             {name: one.answered[rest] for name, one in alone.items()},
@@ -79,6 +84,19 @@ def test_cross_fitted_answers_are_the_fit_on_the_rest_where_each_unit_is_a_part(
         )
         expected = fitted(logits, {name: one.answered for name, one in alone.items()}).exp()
         torch.testing.assert_close(found[here], expected[here])
+
+
+@pytest.mark.parametrize(("each", "folds"), [(1, 2), (2, 2), (3, 3), (5, 5), (9, 5)])
+def test_units_stay_together_and_classes_are_in_all_folds_alike(each, folds):
+    """Four classes of so many units, of one to three rows."""
+    units = np.repeat(np.arange(4 * each), np.arange(4 * each) % 3 + 1)
+    labels = units % 4
+    fold = folds_of(labels, units)
+    assert {*fold} == {*range(folds)}
+    assert all(len({*fold[units == unit]}) == 1 for unit in units)
+    for label in range(4) if each > 1 else ():
+        counts = np.bincount([fold[units == unit][0] for unit in {*units[labels == label]}], minlength=folds)
+        assert counts.max() - counts.min() <= 1 and counts.min() >= 1
 
 
 @pytest.mark.parametrize("units", [[3] * 60])
