@@ -5,9 +5,9 @@
     python -m tasks.ablate --data out.h5 --subsets rgb flow rgb+flow
 
 Beside the models trained on each subset stand the controls: the one model of all streams with the others taken away,
-the mean and the fitted weighted mean of models trained on one stream each, and the best single stream. Then what each
-stream is worth (Shapley values), how far fusion is ahead of each control (paired bootstrap intervals), and an audit of
-the split.
+the best single stream, and models trained on one stream each, put together by their mean, by a fitted weighted mean and
+by stacking. Then what each stream is worth (Shapley values), how far fusion is ahead of each control (paired bootstrap
+intervals), and an audit of the split.
 
 Interrupted, the same command goes on. A run's folder is named after all that decides what the run learns: other
 settings are trained beside it, the old ones are found again, and ablations with the same --runs share them.

@@ -85,14 +85,13 @@ def choose_videos(run: Run, store: Store, which: str) -> tuple[list[Video], str]
     """
     labelled = [video for video in store.videos if video.label is not None]
     unseen = [video for video in labelled if video.content not in run.trained_on]
-    seen = len(labelled) - len(unseen)
+    seen, held = len(labelled) - len(unseen), set(run.split.val)
     if which == "auto" and any(video.split == "test" for video in unseen):
         which = "test"
     if which == "test":
         chosen, name = [video for video in unseen if video.split == "test"], "test videos"
     elif which == "val":
-        paths = set(run.split.val)
-        chosen, name = [video for video in unseen if video.path in paths], "validation videos"
+        chosen, name = [video for video in unseen if video.path in held], "validation videos"
     elif which == "auto":
         chosen, name = unseen, "videos"
     else:
@@ -102,7 +101,9 @@ def choose_videos(run: Run, store: Store, which: str) -> tuple[list[Video], str]
             f"{store.path} has no labelled {name} that {run.path} was not trained on ({seen} it was): give another "
             f"store with --data, or another --split"
         )
-    return chosen, f"{len(chosen)} {name} of {store.path}" + (f" ({seen} training videos left out)" if seen else "")
+    sentence = f"{len(chosen)} {name} of {store.path}" + (f" ({seen} training videos left out)" if seen else "")
+    fitted = sum(video.path in held for video in chosen) if hasattr(run.model.head, "fitter") else 0
+    return chosen, sentence + (f"; the head was fitted on {fitted} of them, which flatters it" if fitted else "")
 
 
 def _some(names: list[str]) -> str:

@@ -8,9 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fusion.settings import TrainSettings
 from preprocess.errors import UserError
 from tasks.run import check_store, choose_videos, load_run
 from tests.stores import Spec, make_store, three_bit
+from tests.tasks.conftest import CPU, TINY
+from train import train
 
 
 @pytest.mark.parametrize("weights", ["best", "last"])
@@ -111,3 +114,11 @@ def test_without_videos_to_judge_on_it_says_so(run_folder, toy):
         choose_videos(run, toy, "test")
     with pytest.raises(UserError, match="unknown split 'all': use auto, test or val"):
         choose_videos(run, toy, "all")
+
+
+@pytest.mark.parametrize("head", ["concat", "stacked"])
+def test_of_videos_that_its_head_was_fitted_on_it_is_said(toy, tmp_path, head):
+    recipe = replace(TINY, epochs=1, model=replace(TINY.model, head=head))
+    run = load_run(train(TrainSettings(data=toy.path, run=tmp_path / "run", recipe=recipe, machine=CPU)))
+    chosen, says = choose_videos(run, toy, "val")
+    assert (f"the head was fitted on {len(chosen)} of them" in says) == (head == "stacked")
