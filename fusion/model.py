@@ -28,7 +28,7 @@ class ModelSettings:
     """fusion head
     concat: the streams' features side by side, and a perceptron;
     mean: of the streams' own logits, nothing learned;
-    weighted: mean with a weight a stream and a temperature, fitted on the validation videos;
+    weighted: mean with weights and a temperature for each combination of streams, fitted on the validation videos;
     stacked: sum of the streams' own log-probabilities, each through an affine map fitted on the validation videos;
     gated: features through learned gates that see all streams, then context gating;
     attention: a learned query looks at all time steps of all streams;

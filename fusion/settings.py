@@ -53,9 +53,9 @@ class Recipe:
     average: float = 0.0
     """share of the old in an exponential moving average of the weights, for instance 0.99, which is what is judged and
     kept; 0 is without"""
-    norm_clips: int = 256
-    """training clips that batch norm's statistics are taken from before each validation, cut as judged ones are; 0
-    leaves those that were gathered while learning, from mixed clips and random crops"""
+    norm_clips: int = 0
+    """training clips that batch norm's statistics are taken from before each validation, for instance 256, cut as
+    judged ones are; 0 leaves those that were gathered while learning, from mixed clips and random crops"""
     accumulate: int = 1
     """parts that a step's clips go through the model in, one after the other, where memory is short; the gradients are
     those of the whole, but for batch norm, which sees each part by itself"""

@@ -7,12 +7,12 @@ from fusion.heads.encoding import Encoding, Mask, Parts, visible
 
 
 def weighted_mean(logits: Parts, present: Mask, weights: dict[str, Tensor]) -> Tensor:
-    """{(B, K)}, {(B,)}, {()} → (B, K): the weighted mean over the streams that are there; zeros where none is.
+    """{(B, K)}, {(B,)}, {() or (B,)} → (B, K): the weighted mean over the streams that are there; zeros where none is.
 
     The weights are positive; those of absent streams go to the others in proportion.
     """
     shown = visible(logits, present, weights)
-    total = sum(weight * part for weight, part in zip(weights.values(), shown, strict=True))
+    total = sum(weight[..., None] * part for weight, part in zip(weights.values(), shown, strict=True))
     share = sum(weight * present[name] for name, weight in weights.items())
     return total / torch.where(share > 0, share, 1.0)[:, None]
 

@@ -5,39 +5,41 @@ from torch import Tensor, nn
 
 from fusion.heads.encoding import Encoding, Mask
 from fusion.heads.mean import weighted_mean
-from fusion.heads.weighting import Weighting, fit_weighting
+from fusion.heads.weighting import Weightings, fit_weightings
 
 
 class Weighted(nn.Module):
-    """A weight a stream and a temperature for all, fitted on validation answers.
+    """A weight a stream and a temperature, for each combination of streams that is there, fitted on validation answers.
 
     In training it is the mean; fusion.fitting sets the weights, which are buffers: saved with the model, not learned
     from the clips that the streams were trained on and are too sure of.
     """
 
-    fitter = staticmethod(fit_weighting)
+    fitter = staticmethod(fit_weightings)
 
     def __init__(self, *, channels: dict[str, int], feature: int, classes: int, dropout: float) -> None:
         super().__init__()
         self.streams = tuple(channels)
-        self.register_buffer("weights", torch.ones(len(channels)))
-        self.register_buffer("temperature", torch.ones(()))
+        combinations = 1 << len(channels)  # row k is for the streams whose bits k has
+        self.register_buffer("weights", torch.ones(combinations, len(channels)))
+        self.register_buffer("temperatures", torch.ones(combinations))
 
     def forward(self, encoding: Encoding, present: Mask) -> Tensor:
         """logits {(B, K)}, present {(B,)} → (B, K); zeros where no stream is present"""
-        weights = torch.ones_like(self.weights) if self.training else self.weights
-        mean = weighted_mean(encoding.logits, present, dict(zip(self.streams, weights, strict=True)))
-        return mean if self.training else mean / self.temperature
+        if self.training:
+            return weighted_mean(encoding.logits, present, dict.fromkeys(self.streams, self.weights.new_ones(())))
+        rows = sum(present[name].long() << bit for bit, name in enumerate(self.streams))
+        weights = dict(zip(self.streams, self.weights[rows].unbind(1), strict=True))
+        return weighted_mean(encoding.logits, present, weights) / self.temperatures[rows, None]
 
     def forget(self) -> None:
         """All streams weigh the same."""
-        self.set_weights(dict.fromkeys(self.streams, 1.0), 1.0)
+        self.weights.fill_(1)
+        self.temperatures.fill_(1)
 
-    def take(self, weighting: Weighting) -> None:
+    def take(self, weightings: Weightings) -> None:
         """Answer with these weights."""
-        self.set_weights(weighting.weights, weighting.temperature)
-
-    def set_weights(self, weights: dict[str, float], temperature: float) -> None:
-        """Of the weights only the ratios count."""
-        self.weights.copy_(torch.tensor([weights[name] for name in self.streams]))
-        self.temperature.fill_(temperature)
+        for subset, weighting in weightings.of.items():
+            row = sum((name in subset) << bit for bit, name in enumerate(self.streams))
+            self.weights[row] = torch.tensor([weighting.weights.get(name, 0.0) for name in self.streams])
+            self.temperatures[row] = weighting.temperature

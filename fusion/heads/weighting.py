@@ -1,5 +1,6 @@
 """The weighted mean of separate opinions: one weight a stream and one temperature, fitted on videos held out for it."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from fusion.heads.encoding import Mask, Parts
 from fusion.heads.mean import weighted_mean
+from streams import subsets
 
 PRIOR = 1e-4  # keeps weights and temperature finite where the opinions are all right, or a stream is of no use at all
 STEPS = 200  # of L-BFGS, at the most
@@ -63,6 +65,32 @@ def fit_weighting(logits: Parts, present: Mask, labels: Tensor) -> Weighting:
         strengths = logarithms.exp()
     shares = (strengths / strengths.sum()).tolist()
     return Weighting(dict(zip(names, shares, strict=True)), 1 / strengths.sum().item())
+
+
+@dataclass(frozen=True)
+class Weightings:
+    """A weighting for each combination of streams that a row may have: who is left alone is asked as such."""
+
+    of: dict[tuple[str, ...], Weighting]
+
+    def __call__(self, logits: Parts, present: Mask) -> Tensor:
+        """{(N, K)}, {(N,)} → (N, K) log-probabilities, as from a Weighting."""
+        rows, classes = next(iter(logits.values())).shape
+        answers = torch.full((rows, classes), -math.log(classes), dtype=torch.float64)
+        for subset, weighting in self.of.items():
+            exactly = torch.stack([mask == (name in subset) for name, mask in present.items()]).all(dim=0)
+            here = {name: logits[name][exactly] for name in subset}
+            answers[exactly] = weighting(here, {name: present[name][exactly] for name in subset})
+        return answers
+
+
+def fit_weightings(logits: Parts, present: Mask, labels: Tensor) -> Weightings:
+    """fit_weighting for each combination, nothing else of the rows being shown: {(N, K)}, {(N,)}, (N,) → Weightings"""
+
+    def fitted(subset: tuple[str, ...]) -> Weighting:
+        return fit_weighting({name: logits[name] for name in subset}, {name: present[name] for name in subset}, labels)
+
+    return Weightings({subset: fitted(subset) for subset in subsets(tuple(logits))})
 
 
 def log_probabilities(probabilities: Tensor) -> Tensor:

@@ -9,8 +9,6 @@ from torch.nn.functional import nll_loss
 from fusion import fitting
 from fusion.fitting import fit_head
 from fusion.heads import HEADS, crossfit
-from fusion.heads.stacking import as_it_is, fit_stacking
-from fusion.heads.weighting import Weighting, fit_weighting
 from fusion.model import ModelSettings, build_model
 from fusion.predict import answer, prepare
 from streams import STREAMS, subset_name
@@ -48,20 +46,22 @@ def fit(model, toy) -> tuple[list, torch.Tensor, dict]:
     return batches, labels, honest
 
 
-@pytest.mark.parametrize("before", [(1.0, 1.0, 1.0, 1.0), (0.1, 2.0, 0.9, 0.3)])
-def test_the_weighted_head_answers_with_the_weights_fitted_to_what_the_streams_answer_alone(toy, before):
-    """Whatever they were before."""
-    model = a_model(toy, "weighted")
-    model.head.set_weights(dict(zip(STREAMS, before, strict=False)), before[3])
-    batches, labels, _ = fit(model, toy)
+@pytest.mark.parametrize("head", ["weighted", "stacked"])
+def test_a_head_answers_as_is_fitted_to_what_the_streams_answer_alone(toy, head):
+    model = a_model(toy, head)
+    fit(model, toy)
+    batches, labels, _ = fit(model, toy)  # whatever was fitted before
     logits, present = alone(model, batches)
-    fitted = fit_weighting(logits, present, labels)
-    assert dict(zip(STREAMS, model.head.weights.tolist(), strict=True)) == pytest.approx(fitted.weights, rel=1e-3)
-    assert model.head.temperature.item() == pytest.approx(fitted.temperature, rel=1e-3) and fitted.temperature > 1.5
+    fitted = model.head.fitter(logits, present, labels)
+    nothing = ({name: part[:0] for name, part in given.items()} for given in (logits, present))
+    plain = model.head.fitter(*nothing, labels[:0])
     every = tuple(STREAMS)
-    answers = answer(model, batches, [every], videos=len(labels), classes=8, device=CPU)
-    torch.testing.assert_close(answers.probabilities(subset_name(every)).log(), fitted(logits, present), **CLOSE)
-    plain = Weighting(dict.fromkeys(STREAMS, 1 / 3), 1.0)
+    for subset in (every, ("rgb", "audio"), ("flow",)):
+        asked = {name: mask & (name in subset) for name, mask in present.items()}
+        there = torch.stack([*asked.values()]).any(dim=0)
+        answers = answer(model, batches, [subset], videos=len(labels), classes=8, device=CPU)
+        found = answers.probabilities(subset_name(subset))[there].log()
+        torch.testing.assert_close(found, fitted(logits, asked)[there], **CLOSE)
     assert nll_loss(fitted(logits, present), labels) < nll_loss(plain(logits, present), labels)
 
 
@@ -71,19 +71,6 @@ def alone(model, batches) -> tuple[dict, dict]:
         parts = [model.eval().encode(prepare(batch, training=False), batch.present).logits for batch in batches]
     logits = {name: torch.cat([part[name] for part in parts]) for name in STREAMS}
     return logits, {name: torch.cat([batch.present[name] for batch in batches]) for name in STREAMS}
-
-
-def test_the_stacked_head_answers_with_the_maps_fitted_to_what_the_streams_answer_alone(toy):
-    model = a_model(toy, "stacked")
-    fit(model, toy)
-    batches, labels, _ = fit(model, toy)  # whatever was fitted before
-    logits, present = alone(model, batches)
-    fitted = fit_stacking(logits, present, labels)
-    every = tuple(STREAMS)
-    answers = answer(model, batches, [every], videos=len(labels), classes=8, device=CPU)
-    torch.testing.assert_close(answers.probabilities(subset_name(every)).log(), fitted(logits, present), **CLOSE)
-    before = as_it_is(list(STREAMS), 8)
-    assert nll_loss(fitted(logits, present), labels) < nll_loss(before(logits, present), labels)
 
 
 @pytest.mark.parametrize("head", ["weighted", "stacked"])

@@ -10,6 +10,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from fusion.heads.attention import PARTS, WAVES
 from fusion.heads.binding import WINDOWS
 from fusion.heads.lowrank import RANK
+from fusion.heads.weighting import Weighting, Weightings
+from streams import subsets
 from tests.fusion.encodings import CHANNELS, STEPS, STREAMS, B, D, K, change, everywhere, inputs, make
 
 TIGHT = {"rtol": 1e-5, "atol": 1e-6}
@@ -29,31 +31,50 @@ def test_a_head_of_opinions_learns_nothing_in_training(name):
     assert not list(make(name).parameters())
 
 
-@pytest.mark.parametrize("weight", [1.0, 0.3])
-def test_the_weighted_head_with_equal_weights_is_the_mean(weight):
+def weightings() -> Weightings:
+    """Other weights for each combination, and temperatures."""
+    numbers = torch.rand(7, 4, generator=torch.Generator().manual_seed(5)).double() + 0.2
+    return Weightings(
+        {
+            subset: Weighting({name: row[STREAMS.index(name)].item() for name in subset}, row[3].item())
+            for subset, row in zip(subsets(STREAMS), numbers, strict=True)
+        }
+    )
+
+
+def test_the_weighted_head_with_equal_weights_is_the_mean():
     head = make("weighted")
-    if weight == 1:
-        assert torch.equal(head(*inputs()), make("mean")(*inputs()))
-    head.set_weights(dict.fromkeys(STREAMS, weight), 1.0)
+    assert torch.equal(head(*inputs()), make("mean")(*inputs()))
+    same = {subset: Weighting(dict.fromkeys(subset, 0.3), 1.0) for subset in subsets(STREAMS)}
+    head.take(Weightings(same))
     torch.testing.assert_close(head(*inputs()), make("mean")(*inputs()), **TIGHT)
+    head.take(weightings())
+    head.forget()
+    assert torch.equal(head(*inputs()), make("mean")(*inputs()))
 
 
-def test_the_weighted_head_weighs_by_name_over_those_that_are_there():
+def test_the_weighted_head_weighs_by_name_and_by_what_is_there():
     head = make("weighted")
-    weights, temperature = {"three": 1.5, "one": 0.5, "two": 1.0}, 0.7
-    head.set_weights(weights, temperature)
-    encoding, present = inputs()
+    head.take(weightings())
+    encoding, present = inputs(rows=40)
     answer = head(encoding, present)
-    for row in range(B):
-        there = [stream for stream in STREAMS if present[stream][row]]
-        total = sum((weights[stream] * encoding.logits[stream][row] for stream in there), torch.zeros(K))
-        share = sum(weights[stream] for stream in there) or 1.0
-        torch.testing.assert_close(answer[row], total / share / temperature, **TIGHT)
+    seen = set()
+    for row in range(40):
+        there = tuple(stream for stream in STREAMS if present[stream][row])
+        seen.add(there)
+        expected = torch.zeros(K)
+        if there:
+            one = weightings().of[there]
+            total = sum(one.weights[stream] * encoding.logits[stream][row] for stream in there)
+            expected = total / sum(one.weights.values()) / one.temperature
+        torch.testing.assert_close(answer[row], expected, **TIGHT)
+    assert len(seen) == 8
+    torch.testing.assert_close(answer.log_softmax(dim=1).double(), weightings()(encoding.logits, present), **TIGHT)
 
 
 def test_the_weighted_head_is_the_mean_in_training_whatever_was_fitted():
     head = make("weighted")
-    head.set_weights({"one": 0.1, "two": 2.0, "three": 0.9}, 0.5)
+    head.take(weightings())
     assert torch.equal(head.train()(*inputs()), make("mean")(*inputs()))
     assert not torch.allclose(head.eval()(*inputs()), make("mean")(*inputs()))
 
