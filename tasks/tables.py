@@ -111,7 +111,7 @@ def mean_and_deviation(values: list[float]) -> tuple[float, float]:
 
 def _top1_table(result: dict) -> Table:
     tops, ceilings = result["top1"], result["ceilings"]
-    names = dict.fromkeys(name for method in ("trained", "joint") for name in tops[method])
+    names = dict.fromkeys(name for method in METHODS for name in tops[method])
     names = sorted(names, key=lambda name: name.count("+"))  # single streams first, however few were chosen
     rows = [
         [name, *(_cell(tops[method].get(name)) for method in METHODS)]
