@@ -86,7 +86,7 @@ def train(settings: TrainSettings, on_epoch: Callable[[dict], bool] = lambda row
         batches = EpochBatches(train_set, batch=recipe.batch, parts=recipe.accumulate, seed=settings.seed, **mine)
         loader = make_loader(train_set, batches, **loading)
         val_loader = make_loader(val_set, ViewBatches(val_set, batch=recipe.batch, **mine), **loading)
-        norm_set = sample(train_set, recipe.norm_clips, seed=settings.seed)
+        norm_set = middle_clips(train_set, recipe.norm_clips, seed=settings.seed)
         norm_batches = EpochBatches(norm_set, batch=recipe.batch, parts=recipe.accumulate, seed=settings.seed, **mine)
         norm_loader = make_loader(norm_set, norm_batches, **loading)
         balance = BALANCES[recipe.balance](streams=streams, auxiliary=recipe.auxiliary, epochs=recipe.epochs)
@@ -325,8 +325,8 @@ def make_datasets(
     return ClipDataset(store, usable, seed=settings.seed, **shared), ClipDataset(store, val_videos, **shared)
 
 
-def sample(dataset: ClipDataset, count: int, *, seed: int) -> ClipDataset:
-    """The middle clips, not augmented, of `count` of the videos, or of all that there are."""
+def middle_clips(dataset: ClipDataset, count: int, *, seed: int) -> ClipDataset:
+    """The middle clips, not augmented, of `count` of a data set's videos, or of all that there are."""
     chosen = np.random.default_rng(seed).permutation(len(dataset))[:count]
     videos = [dataset.videos[row] for row in sorted(chosen)]
     return ClipDataset(

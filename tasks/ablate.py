@@ -175,7 +175,7 @@ def _one_seed(settings: AblateSettings, store: Store, split: Split, chosen: list
             parts = map(subset_name, asked)
             rights["joint"] = {part: opinion(answers, part).right(judging.labels) for part in parts}
         if len(subset) == 1:
-            if hasattr(run.model.head, "forget"):  # what the stream says itself is what is put together
+            if hasattr(run.model.head, "fitter"):  # what the stream says itself is what is put together
                 run.model.head.forget()
                 answers = ask(run, store, judging.videos, [subset], views=settings.views)
             alone[name] = opinion(answers, name)

@@ -116,6 +116,18 @@ def test_the_weighted_head_trains_as_the_mean_and_is_fitted_in_all_weights_that_
     assert all(torch.equal(last[key], value) for key, value in load_file(runs["mean"] / "last.safetensors").items())
 
 
+def test_batch_norms_statistics_are_taken_anew_for_judging_and_change_nothing_that_is_learned(store, tmp_path):
+    runs = [
+        train(settings_of(store, tmp_path / str(clips), recipe=replace(TINY, epochs=2, norm_clips=clips)))
+        for clips in (0, 6)
+    ]
+    plain, anew = (load_file(run / "last.safetensors") for run in runs)
+    differ = {name for name, value in anew.items() if not torch.equal(value, plain[name])}
+    assert differ == {name for name in anew if "running_" in name}
+    losses = [[(row["loss"], row["val_loss"]) for row in rows_of(run)] for run in runs]
+    assert all(one[0] == other[0] and one[1] != other[1] for one, other in zip(*losses, strict=True))
+
+
 def test_the_split_column_of_the_store_decides_who_trains(tmp_path, capsys):
     specs = [replace(spec, split=("train", "train", "val", "test")[k // 8]) for k, spec in enumerate(three_bit(32))]
     store = make_store(tmp_path / "s.h5", specs)
@@ -231,6 +243,8 @@ def wrong(**changes) -> Recipe:
         (wrong(clip=replace(CLIP, spec_mask=-0.1)), "--spec-mask"),
         (wrong(clip=replace(CLIP, spec_tilt=-1.0)), "--spec-tilt"),
         (wrong(clip=replace(CLIP, spec_noise=math.inf)), "--spec-noise"),
+        (wrong(clip=replace(CLIP, recolour=1.0)), "--recolour must be at least 0 and below 1"),
+        (wrong(norm_clips=-1), "--norm-clips"),
         (wrong(accumulate=0), "--accumulate"),
     ],
 )

@@ -1,14 +1,14 @@
 """Late fusion by stacking: the streams' own opinions, each corrected by what validation answers show of it."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fusion.heads.encoding import Encoding, Mask, visible
 from fusion.heads.mean import Mean
 from fusion.heads.stacking import Stacking, as_it_is, fit_stacking, said
 
 
-class Stacked(nn.Module):
+class Stacked(Mean):
     """An affine map of each present stream's log-probabilities, added up.
 
     In training it is the mean; fusion.fitting fits the maps, which are buffers: saved with the model, not learned from
@@ -18,16 +18,14 @@ class Stacked(nn.Module):
     fitter = staticmethod(fit_stacking)
 
     def __init__(self, *, channels: dict[str, int], feature: int, classes: int, dropout: float) -> None:
-        super().__init__()
-        self.streams = tuple(channels)
-        self.mean = Mean(channels=channels, feature=feature, classes=classes, dropout=dropout)
+        super().__init__(channels=channels, feature=feature, classes=classes, dropout=dropout)
         self.register_buffer("maps", torch.eye(classes).repeat(len(channels), 1, 1))
         self.register_buffer("offsets", torch.zeros(len(channels), classes))
 
     def forward(self, encoding: Encoding, present: Mask) -> Tensor:
         """logits {(B, K)}, present {(B,)} → (B, K); zeros where no stream is present"""
         if self.training:
-            return self.mean(encoding, present)
+            return super().forward(encoding, present)
         corrected = {
             name: said(encoding.logits[name].float()) @ self.maps[row] + self.offsets[row]
             for row, name in enumerate(self.streams)

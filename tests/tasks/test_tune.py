@@ -257,10 +257,10 @@ def test_half_a_line_in_the_journal_does_not_hurt(fake):
 
 
 def test_trials_that_are_behind_are_given_up_and_their_checkpoints_removed(fake):
-    result = tune(replace(fake.settings, trials=30))
+    result = tune(replace(fake.settings, trials=60))
     rows = rows_of(fake.settings.out)
     states = Counter(row["state"] for row in rows)
-    assert len(fake.starts) == 30 and states["pruned"] >= 5 and states["complete"] >= 10
+    assert len(fake.starts) == 60 and states["pruned"] >= 5 and states["complete"] >= 10
     for row in rows:
         assert (Path(row["run"]) / "checkpoints").exists() == (row["state"] == "complete")
         assert (row["why"] == "behind after epoch 1") == (row["state"] == "pruned")
@@ -268,8 +268,8 @@ def test_trials_that_are_behind_are_given_up_and_their_checkpoints_removed(fake)
     assert result["settings"]["dropout"] == min(complete) < 0.05
     assert result["best"][0]["trial"] == result["trial"] and len(result["best"]) == 5
     shares = importances(open_study(fake.settings), prepare(fake.settings))
-    assert shares["dropout"] > 1 / len(shares) and sum(shares.values()) == pytest.approx(1)
-    assert tune(replace(fake.settings, trials=30, full=True)) == result
+    assert max(shares, key=shares.get) == "dropout" and sum(shares.values()) == pytest.approx(1)
+    assert tune(replace(fake.settings, trials=60, full=True)) == result
 
 
 def test_with_full_every_trial_comes_to_its_end(fake):
