@@ -30,23 +30,23 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from fusion.balance import BALANCES
-from fusion.checkpoint import Checkpoints, save_weights, write_json
-from fusion.compiling import compile_encoders
+from fusion.answers import answer, prepare
 from fusion.device import choose_device, device_name
-from fusion.fitting import fit_head
-from fusion.log import Log
-from fusion.meter import Meter, peak_flops, training_flops
 from fusion.model import build_model
-from fusion.norms import estimate_norms
-from fusion.predict import answer, prepare
-from fusion.ranks import Ranks
-from fusion.settings import TrainSettings, check, default_run, read_settings, read_split, resume_settings
-from fusion.step import Step
-from fusion.stopping import Stopping
-from fusion.transfer import initialise
-from preprocess.command import available_cores, parse_command, run_command
-from preprocess.errors import UserError
+from fusion.training.balance import BALANCES
+from fusion.training.checkpoint import Checkpoints, save_weights, write_json
+from fusion.training.compiling import compile_encoders
+from fusion.training.fitting import fit_head
+from fusion.training.log import Log
+from fusion.training.meter import Meter, peak_flops, training_flops
+from fusion.training.norms import estimate_norms
+from fusion.training.ranks import Ranks
+from fusion.training.settings import TrainSettings, check, default_run, read_settings, read_split, resume_settings
+from fusion.training.step import Step
+from fusion.training.stopping import Stopping
+from fusion.training.transfer import initialise
+from preprocess.common.command import available_cores, parse_command, run_command
+from preprocess.common.errors import UserError
 from preprocess.lock import only_one
 from preprocess.store import Store
 from streams import parse_streams, subset_name

@@ -20,10 +20,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from preprocess.encode import dequantise_flow, quantise_flow
 from preprocess.flow import tvl1
-from preprocess.tvl1 import PRESETS
-from preprocess.tvl1_cpu import solve
+from preprocess.flow.cpu import solve
+from preprocess.flow.schedule import PRESETS
+from preprocess.store.codec import dequantise_flow, quantise_flow
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT.parent / "shared" / "data"

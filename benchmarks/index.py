@@ -23,11 +23,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
 
-from preprocess.durable import make_folder
-from preprocess.index import STREAMS, Rejected, Video
-from preprocess.seal import write_seal
-from preprocess.store import Store, new_file, shard_folder, write_index
-from preprocess.table import human_bytes, print_table
+from preprocess.common.console import human_bytes, print_table
+from preprocess.common.files import make_folder
+from preprocess.store import Store
+from preprocess.store.index import STREAMS, Rejected, Video
+from preprocess.store.reader import new_file, shard_folder, write_index
+from preprocess.store.seal import write_seal
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARDS = 400

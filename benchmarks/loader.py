@@ -28,9 +28,9 @@ import numpy as np
 import torch
 
 from benchmarks.apart import Apart
-from fusion.predict import prepare
-from preprocess.index import Texts, Videos
+from fusion.answers import prepare
 from preprocess.store import Store
+from preprocess.store.index import Texts, Videos
 from streams import STREAMS
 from streams.batch import ClipDataset, make_loader
 from streams.clip import ClipSettings
@@ -135,7 +135,7 @@ class DecodeAlone:
     """What of our reading is JPEG decoding: random frames of rgb and flow, all in memory, into nothing."""
 
     def __init__(self, store: Store, clip: ClipSettings) -> None:
-        from preprocess.encode import decode_flow, decode_rgb
+        from preprocess.store.codec import decode_flow, decode_rgb
 
         rng, self.frames, self.each = np.random.default_rng(0), [], clip.frames
         for video in store.videos:

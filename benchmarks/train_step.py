@@ -23,9 +23,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from fusion.loss import count_rows, each_loss, joint_loss
 from fusion.model import FusionModel, ModelSettings, build_model
-from preprocess.encode import MEL_RATE
+from fusion.training.loss import count_rows, each_loss, joint_loss
+from preprocess.store.codec import MEL_RATE
 from streams import STREAMS
 from streams.clip import ClipSettings
 

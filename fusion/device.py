@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from preprocess.errors import UserError
+from preprocess.common.errors import UserError
 
 
 def choose_device(name: str, local: int = 0) -> torch.device:

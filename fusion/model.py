@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fusion.heads import HEADS
 from fusion.heads.encoding import Encoding, Mask
-from preprocess.errors import UserError
+from preprocess.common.errors import UserError
 from streams import STREAMS
 from streams.encoder import Encoded, Encoder
 

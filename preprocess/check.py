@@ -21,19 +21,19 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from preprocess import guard
 from preprocess.checksum import COPY_BLOCK, new_hasher
-from preprocess.command import available_cores, parse_command, run_command
-from preprocess.encode import check_jpegs, decode_flow, decode_rgb
-from preprocess.errors import UserError, at_least, one_line
-from preprocess.index import STREAMS, Video
+from preprocess.common.command import available_cores, parse_command, run_command
+from preprocess.common.console import human_bytes, plural
+from preprocess.common.errors import UserError, at_least, one_line
 from preprocess.info import total_bytes
 from preprocess.progress import progress
-from preprocess.pulse import Pulse
-from preprocess.seal import Broken, verify
-from preprocess.store import Store, frame_datasets, mel_dataset
-from preprocess.supervise import Containment, Failure, supervise
-from preprocess.table import human_bytes, plural
+from preprocess.store import Store, safe_hdf5
+from preprocess.store.codec import check_jpegs, decode_flow, decode_rgb
+from preprocess.store.index import STREAMS, Video
+from preprocess.store.reader import frame_datasets, mel_dataset
+from preprocess.store.seal import Broken, verify
+from preprocess.workers.pool import Containment, Failure, supervise
+from preprocess.workers.worker import Pulse
 
 BATCH = 64  # videos that are looked at together
 CONTAINMENT = Containment(stall_seconds=120.0, memory_mb=16_000)  # reading is slow where a disk is
@@ -105,9 +105,9 @@ def check_members(store: Store, number: int) -> list[str]:
     shard = number if number < len(store.shards) else -1
     known = {content.decode() for content in store.columns["content"][store.columns["shard"] == shard].tolist()}
     try:
-        with guard.open_file(path) as file:
-            there = set(guard.group(file, "videos"))
-    except (guard.Hostile, *guard.ERRORS) as error:
+        with safe_hdf5.open_file(path) as file:
+            there = set(safe_hdf5.group(file, "videos"))
+    except (safe_hdf5.Hostile, *safe_hdf5.ERRORS) as error:
         return [f"{path}: {error}"]
     if there == known:
         return []
@@ -119,7 +119,7 @@ def check_video(store: Store, video: Video, *, decode: bool) -> Iterator[str]:
     try:
         group = store.group(video)
         there = set(group)
-    except (UserError, *guard.ERRORS) as error:
+    except (UserError, *safe_hdf5.ERRORS) as error:
         yield f"{one_line(video.path)}: {error}"
         return
     if not there.issubset(STREAMS):
@@ -127,15 +127,15 @@ def check_video(store: Store, video: Video, *, decode: bool) -> Iterator[str]:
     for stream in STREAMS:
         try:
             if video.streams[stream] != (stream in there):
-                raise guard.Hostile("it is there and should not be" if stream in there else "it is not there")
+                raise safe_hdf5.Hostile("it is there and should not be" if stream in there else "it is not there")
             if video.streams[stream]:
                 _check_stream(group, store, video, stream, decode=decode)
-        except (guard.Hostile, *guard.ERRORS) as error:
+        except (safe_hdf5.Hostile, *safe_hdf5.ERRORS) as error:
             yield f"{stream} of {one_line(video.path)}: {error}"
 
 
 def _check_stream(group, store: Store, video: Video, stream: str, *, decode: bool) -> None:
-    found, hasher = guard.group(group, stream), new_hasher()
+    found, hasher = safe_hdf5.group(group, stream), new_hasher()
     if stream == "audio":
         datasets = {"data": mel_dataset(group, video, store.parameters)}
         _check_audio(datasets["data"], hasher)
@@ -144,16 +144,16 @@ def _check_stream(group, store: Store, video: Video, stream: str, *, decode: boo
         datasets = {"data": data, "ends": ends}
         _check_frames(data, ends[:], hasher, video, stream, decode=decode)
     if any(video.at.get(f"{stream}_{name}") != data.id.get_offset() for name, data in datasets.items()):
-        raise guard.Hostile("it lies elsewhere than the index says")
-    if hasher.hexdigest() != guard.attribute(found, "checksum"):
-        raise guard.Hostile("its bytes are not those that were written")
+        raise safe_hdf5.Hostile("it lies elsewhere than the index says")
+    if hasher.hexdigest() != safe_hdf5.attribute(found, "checksum"):
+        raise safe_hdf5.Hostile("its bytes are not those that were written")
     if set(found) != set(datasets) or sum(data.nbytes for data in datasets.values()) != video.bytes[stream]:
-        raise guard.Hostile("it holds more or less than the index says")
+        raise safe_hdf5.Hostile("it holds more or less than the index says")
 
 
 def _check_frames(data, ends: np.ndarray, hasher, video: Video, stream: str, *, decode: bool) -> None:
     if ends[0] != 0 or ends[-1] != len(data) or (np.diff(ends) < 4).any():
-        raise guard.Hostile("frames begin and end where they cannot")
+        raise safe_hdf5.Hostile("frames begin and end where they cannot")
     begin = 0
     while begin < len(ends) - 1:  # a few frames at a time: a video may be long
         end = max(begin + 1, int(np.searchsorted(ends, ends[begin] + COPY_BLOCK, side="right")) - 1)
@@ -168,7 +168,7 @@ def _check_jpegs(jpegs: np.ndarray, ends: np.ndarray, video: Video, stream: str,
     check_jpegs(jpegs, ends, (video.height * (2 if stream == "flow" else 1), video.width))
     lasts = ends[1:] - 2
     if (jpegs[lasts] != 0xFF).any() or (jpegs[lasts + 1] != 0xD9).any():
-        raise guard.Hostile("a frame does not end")
+        raise safe_hdf5.Hostile("a frame does not end")
     for begin, end in pairwise(ends) if decode else ():
         {"rgb": decode_rgb, "flow": decode_flow}[stream](jpegs[begin:end])
 
@@ -179,7 +179,7 @@ def _check_audio(data, hasher) -> None:
         block = np.ascontiguousarray(data[begin : begin + step])
         hasher.update(block)
         if not np.isfinite(block).all():
-            raise guard.Hostile("it holds what is no number")
+            raise safe_hdf5.Hostile("it holds what is no number")
 
 
 def _check_file(path: Path, digest: str | None = None) -> list[str]:

@@ -17,16 +17,16 @@ from typing import Annotated, Literal
 
 import tyro
 
-from preprocess import catalog
-from preprocess.catalog import Catalog
-from preprocess.command import available_cores, parse_command, run_command
-from preprocess.errors import UserError, at_least, one_line
-from preprocess.extraction import Extraction, part_of
+from preprocess.common.command import available_cores, parse_command, run_command
+from preprocess.common.errors import UserError, at_least, one_line
+from preprocess.extraction import sources
+from preprocess.extraction.job import Extraction, part_of
+from preprocess.extraction.report import print_run, print_stages
+from preprocess.extraction.sources import Catalog
 from preprocess.info import print_summary
-from preprocess.piece import PieceSettings
-from preprocess.report import print_run, print_stages
 from preprocess.store import Store
-from preprocess.supervise import Containment
+from preprocess.video.piece import PieceSettings
+from preprocess.workers.pool import Containment
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -113,10 +113,10 @@ def find(settings: ExtractSettings) -> Catalog:
     """The videos that the settings name."""
     links = {"follow_links": settings.follow_links}
     if settings.labels:
-        found = catalog.from_csv(settings.videos, settings.labels, **links)
+        found = sources.from_csv(settings.videos, settings.labels, **links)
     else:
-        found = catalog.from_folder(settings.videos, **links)
-    return catalog.with_splits(found, val=settings.val, test=settings.test)
+        found = sources.from_folder(settings.videos, **links)
+    return sources.with_splits(found, val=settings.val, test=settings.test)
 
 
 def check(settings: ExtractSettings) -> dict:
@@ -146,7 +146,7 @@ def check(settings: ExtractSettings) -> dict:
 def main() -> int:
     settings = parse_command(ExtractSettings, prog="python -m preprocess.extract", doc=__doc__)
     if settings.dry_run:
-        from preprocess.plan import print_plan
+        from preprocess.extraction.estimate import print_plan
 
         extraction = plan(settings)
         extraction.look()

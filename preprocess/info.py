@@ -16,11 +16,11 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from preprocess.command import parse_command, run_command
-from preprocess.errors import one_line
-from preprocess.index import STREAMS, UNLABELLED, Rejected, category
+from preprocess.common.command import parse_command, run_command
+from preprocess.common.console import human_bytes, human_seconds, plural, print_table
+from preprocess.common.errors import one_line
 from preprocess.store import Store
-from preprocess.table import human_bytes, human_seconds, plural, print_table
+from preprocess.store.index import STREAMS, UNLABELLED, Rejected, category
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,15 @@ from typing import Annotated
 
 import tyro
 
-from preprocess.archive import Archive
-from preprocess.command import parse_command, run_command
-from preprocess.errors import UserError, at_least, one_line
-from preprocess.index import Rejected, Video
+from preprocess.common.command import parse_command, run_command
+from preprocess.common.errors import UserError, at_least, one_line
+from preprocess.extraction.partial import Ledger, differences
 from preprocess.info import print_summary
-from preprocess.ledger import Ledger, differences
 from preprocess.progress import progress
 from preprocess.store import Store
-from preprocess.writer import StoreWriter
+from preprocess.store.index import Rejected, Video
+from preprocess.store.locations import Archive
+from preprocess.store.writer import StoreWriter
 
 
 @dataclass(frozen=True)

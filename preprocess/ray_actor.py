@@ -4,11 +4,11 @@ import platform
 from collections import deque
 from pathlib import Path
 
-from preprocess.catalog import Source
-from preprocess.errors import UserError
-from preprocess.local import work_here
-from preprocess.supervise import Containment
-from preprocess.unit import Manifest, Unit
+from preprocess.common.errors import UserError
+from preprocess.extraction.local import work_here
+from preprocess.extraction.sources import Source
+from preprocess.extraction.task import Manifest, Unit
+from preprocess.workers.pool import Containment
 
 
 class Outpost:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 
-from preprocess.errors import UserError
+from preprocess.common.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]  # where the nodes find this code
 REACHED = 5.0  # seconds in which a cluster must answer

@@ -13,11 +13,11 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from preprocess.command import parse_command, run_command
-from preprocess.encode import MEL_RATE, SILENCE, dequantise_flow
-from preprocess.errors import UserError
-from preprocess.index import Video
+from preprocess.common.command import parse_command, run_command
+from preprocess.common.errors import UserError
 from preprocess.store import Store
+from preprocess.store.codec import MEL_RATE, SILENCE, dequantise_flow
+from preprocess.store.index import Video
 
 COLUMNS = 8  # frames and flow fields that are drawn
 FULL_COLOUR = 4.0  # pixels a frame: motion as fast as this, or as the fastest of the video if that is more

@@ -20,8 +20,8 @@ import av
 import numpy as np
 import tyro
 
-from preprocess.command import parse_command, run_command
-from preprocess.errors import UserError
+from preprocess.common.command import parse_command, run_command
+from preprocess.common.errors import UserError
 from preprocess.progress import progress
 
 SIZE = 64  # pixels of a side

@@ -1,6 +1,6 @@
 """The streams: for each, how its clips are read and augmented, and the towers that can encode it."""
 
-from preprocess.errors import UserError
+from preprocess.common.errors import UserError
 from streams.audio import Audio
 from streams.flow import Flow
 from streams.rgb import Rgb

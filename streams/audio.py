@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from preprocess.encode import MEL_RATE, SILENCE
-from preprocess.index import Video
 from preprocess.store import Store
+from preprocess.store.codec import MEL_RATE, SILENCE
+from preprocess.store.index import Video
 from streams.clip import ClipSettings
 from streams.spec import Shapes
 

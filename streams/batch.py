@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from preprocess.index import Video
-from preprocess.pulse import PR_SET_PDEATHSIG
 from preprocess.store import Store
+from preprocess.store.index import Video
+from preprocess.workers.worker import PR_SET_PDEATHSIG
 from streams import STREAMS
 from streams.clip import ClipSettings, random_start, view_starts
 from streams.spec import Stream

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from preprocess.index import Video
+from preprocess.store.index import Video
 
 
 @dataclass(frozen=True)

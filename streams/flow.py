@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from preprocess.encode import FLOW_BOUND, FLOW_STEPS, FLOW_ZERO
-from preprocess.index import Video
 from preprocess.store import Store
+from preprocess.store.codec import FLOW_BOUND, FLOW_STEPS, FLOW_ZERO
+from preprocess.store.index import Video
 from streams.clip import ClipSettings, steps
 from streams.geometry import clip_crop, turn_vectors, warp_clip
 from streams.spec import Shapes

@@ -11,7 +11,7 @@ import torch
 from einops import rearrange
 from torch.nn.functional import grid_sample
 
-from preprocess.index import Video
+from preprocess.store.index import Video
 from streams.clip import ClipSettings
 
 EVAL_SHARE = 7 / 8  # of the short side: 112 of 128 pixels, at their own scale

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from einops import rearrange
 
-from preprocess.index import Video
 from preprocess.store import Store
+from preprocess.store.index import Video
 from streams.clip import ClipSettings, steps
 from streams.geometry import clip_crop, warp_clip
 from streams.spec import Shapes

@@ -5,8 +5,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from preprocess.index import Video
 from preprocess.store import Store
+from preprocess.store.index import Video
 from streams.clip import ClipSettings
 
 Shapes = dict[str, tuple[tuple[int, ...], type]]  # name → shape of one clip's array, and its type

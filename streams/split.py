@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from preprocess.errors import UserError
-from preprocess.index import Video
+from preprocess.common.errors import UserError
+from preprocess.store.index import Video
 
 VALIDATION_SHARE = 0.2
 

@@ -22,27 +22,27 @@ import numpy as np
 import torch
 import tyro
 
-from fusion.checkpoint import write_json
 from fusion.model import build_model
-from fusion.settings import Machine, Recipe
-from fusion.transfer import initialise
-from preprocess.command import parse_command, run_command
-from preprocess.durable import write_aside
-from preprocess.errors import UserError, at_least
-from preprocess.index import Video
+from fusion.training.checkpoint import write_json
+from fusion.training.settings import Machine, Recipe
+from fusion.training.transfer import initialise
+from preprocess.common.command import parse_command, run_command
+from preprocess.common.console import print_table
+from preprocess.common.errors import UserError, at_least
+from preprocess.common.files import write_aside
 from preprocess.store import Store
-from preprocess.table import print_table
+from preprocess.store.index import Video
 from streams import parse_streams, subset_name, subsets
 from streams.split import Split, split_videos
-from tasks.ablation_runs import trained_run
+from tasks.ablation.controls import FITTERS, Opinion, cross_fitted_opinion, fitted_opinion, mean_opinion, opinion
+from tasks.ablation.figures import plot_ablation
+from tasks.ablation.findings import METHODS, best_single, differences, top1s, values_of_streams, when_missing
+from tasks.ablation.runs import trained_run
+from tasks.ablation.tables import csv_text, latex, markdown, tables
 from tasks.audit import audit_split, print_audit
 from tasks.bootstrap import units_of
-from tasks.controls import FITTERS, Opinion, cross_fitted_opinion, fitted_opinion, mean_opinion, opinion
 from tasks.evaluate import ask
-from tasks.figures import plot_ablation
-from tasks.findings import METHODS, best_single, differences, top1s, values_of_streams, when_missing
 from tasks.run import Run, choose_videos, load_run
-from tasks.tables import csv_text, latex, markdown, tables
 
 FILES = ("table.md", "table.csv", "table.tex", "ablation.png", "ablation.json")
 

@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from preprocess.command import parse_command, run_command
-from preprocess.errors import UserError, at_least, one_line
-from preprocess.index import Video
+from preprocess.common.command import parse_command, run_command
+from preprocess.common.console import plural, print_table
+from preprocess.common.errors import UserError, at_least, one_line
 from preprocess.store import Store
-from preprocess.table import plural, print_table
+from preprocess.store.index import Video
 from streams.split import Split, split_videos
 from tasks.bootstrap import paired_bootstrap, units_of
 from tasks.run import Run

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from preprocess.errors import UserError
-from preprocess.index import Video
+from preprocess.common.errors import UserError
+from preprocess.store.index import Video
 from streams.split import group_numbers
 
 UNITS = ("group", "video")

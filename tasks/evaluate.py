@@ -14,14 +14,14 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from fusion.checkpoint import write_json
-from fusion.predict import Answers, answer
-from preprocess.command import parse_command, run_command
-from preprocess.durable import write_aside
-from preprocess.errors import UserError, at_least
-from preprocess.index import Video
+from fusion.answers import Answers, answer
+from fusion.training.checkpoint import write_json
+from preprocess.common.command import parse_command, run_command
+from preprocess.common.console import print_table
+from preprocess.common.errors import UserError, at_least
+from preprocess.common.files import write_aside
 from preprocess.store import Store
-from preprocess.table import print_table
+from preprocess.store.index import Video
 from streams import parse_streams, subset_name, subsets
 from streams.batch import ClipDataset, ViewBatches, make_loader
 from tasks.audit import audit_run, print_audit

@@ -16,10 +16,10 @@ from typing import Annotated
 import tyro
 from tqdm import tqdm
 
-from preprocess.command import parse_command, run_command
-from preprocess.errors import UserError, at_least
+from preprocess.common.command import parse_command, run_command
+from preprocess.common.console import print_table
+from preprocess.common.errors import UserError, at_least
 from preprocess.store import Store
-from preprocess.table import print_table
 from streams import subset_name
 from tasks.evaluate import ask
 from tasks.run import Run, load_run
@@ -80,13 +80,13 @@ def predict(run: Run, file: Path, *, views: int = 5) -> dict:
 
 def _extract(run: Run, file: Path, folder: Path) -> Store:
     """A store of this one file, with the parameters of the run's own."""
-    from preprocess.archive import Archive
-    from preprocess.decode import Unusable
-    from preprocess.index import Video
-    from preprocess.piece import PieceSettings, extract_piece
-    from preprocess.seal import digest
-    from preprocess.stopwatch import Stopwatch
-    from preprocess.writer import StoreWriter
+    from preprocess.common.stopwatch import Stopwatch
+    from preprocess.store.index import Video
+    from preprocess.store.locations import Archive
+    from preprocess.store.seal import digest
+    from preprocess.store.writer import StoreWriter
+    from preprocess.video.decoder import Unusable
+    from preprocess.video.piece import PieceSettings, extract_piece
 
     if file.is_dir():
         raise UserError(f"{file} is a folder: name the videos in it")

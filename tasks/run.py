@@ -5,13 +5,13 @@ from pathlib import Path
 
 import torch
 
-from fusion.checkpoint import load_weights
 from fusion.device import choose_device
 from fusion.model import FusionModel, build_model
-from fusion.settings import TrainSettings, read_settings, read_split
-from preprocess.errors import UserError
-from preprocess.index import Video
+from fusion.training.checkpoint import load_weights
+from fusion.training.settings import TrainSettings, read_settings, read_split
+from preprocess.common.errors import UserError
 from preprocess.store import Store
+from preprocess.store.index import Video
 from streams import parse_streams
 from streams.split import Split
 

@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from preprocess import guard
-from preprocess.errors import UserError
-from preprocess.index import Video
-from preprocess.store import Store
+from preprocess.common.errors import UserError
+from preprocess.store import Store, safe_hdf5
+from preprocess.store.index import Video
 
 Facts = dict[str, float | str]  # a number, or a text that names a kind
 BINS = 10  # that a number is also told by: a class may have neither the least nor the most of it
@@ -117,8 +116,8 @@ def _source_facts(store: Store, video: Video) -> Facts:
         if f"source_{name}" not in group.attrs:
             continue
         try:
-            value = guard.attribute(group, f"source_{name}")
-        except guard.Hostile as error:
+            value = safe_hdf5.attribute(group, f"source_{name}")
+        except safe_hdf5.Hostile as error:
             raise UserError(f"{store.path}: {video.path}: {error}") from error
         if isinstance(value, str) or (isinstance(value, int | float) and np.isfinite(value)):
             facts[f"source_{name}"] = value

@@ -24,14 +24,14 @@ from dataclasses import replace
 
 import torch
 
-from preprocess.command import available_cores, parse_command, run_command
-from preprocess.errors import UserError
+from preprocess.common.command import available_cores, parse_command, run_command
+from preprocess.common.console import print_table
+from preprocess.common.errors import UserError
 from preprocess.progress import progress
-from preprocess.table import print_table
-from tasks.search import TuneSettings, prepare
-from tasks.search_report import Watch, best_trials, report, table
-from tasks.space import Space
-from tasks.trials import ENDED, load_optuna, open_study, work
+from tasks.search.report import Watch, best_trials, report, table
+from tasks.search.settings import TuneSettings, prepare
+from tasks.search.space import Space
+from tasks.search.trials import ENDED, load_optuna, open_study, work
 
 
 def tune(settings: TuneSettings) -> dict:

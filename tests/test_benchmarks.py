@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from tests.preprocess.commands import ROOT, environment
-from tests.stores import make_store, three_bit
-from tests.videos import drift, write_video
+from tests.support.commands import ROOT, environment
+from tests.support.stores import make_store, three_bit
+from tests.support.videos import drift, write_video
 
 
 def run(module: str, *arguments: object) -> dict:

@@ -3,8 +3,8 @@
 import subprocess
 import sys
 
-from tests.preprocess.commands import ROOT, environment
-from tests.stores import make_store, three_bit
+from tests.support.commands import ROOT, environment
+from tests.support.stores import make_store, three_bit
 
 BLOCK = """
 import sys
@@ -31,7 +31,7 @@ def test_training_needs_neither_pyav_nor_librosa_nor_opencv_nor_torchvision(tmp_
     store = make_store(tmp_path / "s.h5", three_bit(24))
     code = """
 import train
-from fusion.settings import Machine, ModelSettings, Recipe, TrainSettings
+from fusion.training.settings import Machine, ModelSettings, Recipe, TrainSettings
 from pathlib import Path
 from streams.clip import ClipSettings
 clip = ClipSettings(frames=2, stride=2, size=32, audio_seconds=0.32)
@@ -45,7 +45,7 @@ train.train(TrainSettings(data=data, run=run, recipe=recipe, machine=Machine(wor
 
 
 def test_importing_the_rooms_prints_nothing_and_writes_nothing(tmp_path):
-    code = "import os; os.chdir(sys.argv[1]); import streams, fusion.model, fusion.log, train, tasks.run"
+    code = "import os; os.chdir(sys.argv[1]); import streams, fusion.model, fusion.training.log, train, tasks.run"
     result = run_without(code, tmp_path)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
     assert not list(tmp_path.iterdir())

@@ -6,7 +6,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from tests.stores import Spec, make_store
+from tests.support.stores import Spec, make_store
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 

@@ -11,17 +11,17 @@ import torch
 from safetensors.torch import load_file
 
 import train as training
-from fusion.checkpoint import Checkpoints
 from fusion.model import ModelSettings
-from fusion.settings import Machine, Recipe, TrainSettings, default_run, read_settings, read_split
-from fusion.step import Step
-from preprocess.errors import UserError
+from fusion.training.checkpoint import Checkpoints
+from fusion.training.settings import Machine, Recipe, TrainSettings, default_run, read_settings, read_split
+from fusion.training.step import Step
+from preprocess.common.errors import UserError
 from streams import STREAMS, subset_name, subsets
 from streams.clip import ClipSettings
 from tasks.evaluate import EvaluateSettings, evaluate
-from tests.preprocess.commands import assert_one_line_error, run
-from tests.preprocess.runs import run_here
-from tests.stores import CEILINGS, Spec, make_store, three_bit
+from tests.support.commands import assert_one_line_error, run
+from tests.support.runs import run_here
+from tests.support.stores import CEILINGS, Spec, make_store, three_bit
 from train import train
 
 CLIP = ClipSettings(frames=4, stride=2, size=32, audio_seconds=0.32)

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from fusion.settings import Machine, TrainSettings, differences
-from preprocess.errors import UserError
-from tests.stores import make_store, three_bit
+from fusion.training.settings import Machine, TrainSettings, differences
+from preprocess.common.errors import UserError
+from tests.support.stores import make_store, three_bit
 from tests.test_train import TINY
 from train import train
 

@@ -9,16 +9,16 @@ import torch
 from safetensors.torch import load_file
 
 import train as training
-from fusion.checkpoint import Checkpoints
 from fusion.model import ModelSettings
-from fusion.settings import Machine, Recipe, TrainSettings, read_settings
-from preprocess.errors import UserError
+from fusion.training.checkpoint import Checkpoints
+from fusion.training.settings import Machine, Recipe, TrainSettings, read_settings
+from preprocess.common.errors import UserError
 from streams.clip import ClipSettings
 from tasks.run import load_run
-from tests.borrowed import BORROWED, needs_torchvision, network
-from tests.preprocess.commands import assert_one_line_error, run
-from tests.preprocess.runs import run_here
-from tests.stores import Spec, make_store, three_bit
+from tests.support.commands import assert_one_line_error, run
+from tests.support.runs import run_here
+from tests.support.stores import Spec, make_store, three_bit
+from tests.support.torchvision_networks import BORROWED, needs_torchvision, network
 from tests.test_train import interrupt
 from train import train
 

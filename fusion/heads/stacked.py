@@ -11,8 +11,8 @@ from fusion.heads.stacking import Stacking, as_it_is, fit_stacking, said
 class Stacked(Mean):
     """An affine map of each present stream's log-probabilities, added up.
 
-    In training it is the mean; fusion.fitting fits the maps, which are buffers: saved with the model, not learned from
-    the clips that the streams were trained on and know by heart.
+    In training it is the mean; fusion.training.fitting fits the maps, which are buffers: saved with the model, not
+    learned from the clips that the streams were trained on and know by heart.
     """
 
     fitter = staticmethod(fit_stacking)

@@ -11,8 +11,8 @@ from fusion.heads.weighting import Weightings, fit_weightings
 class Weighted(Mean):
     """A weight a stream and a temperature, for each combination of streams that is there, fitted on validation answers.
 
-    In training it is the mean; fusion.fitting sets the weights, which are buffers: saved with the model, not learned
-    from the clips that the streams were trained on and are too sure of.
+    In training it is the mean; fusion.training.fitting sets the weights, which are buffers: saved with the model, not
+    learned from the clips that the streams were trained on and are too sure of.
     """
 
     fitter = staticmethod(fit_weightings)

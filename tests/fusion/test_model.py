@@ -7,7 +7,7 @@ import torch
 
 from fusion.heads import HEADS
 from fusion.model import ModelSettings, build_model, drop_streams
-from preprocess.errors import UserError
+from preprocess.common.errors import UserError
 from streams import STREAMS
 
 PARAMETERS = {"fps": 25.0, "short_side": 36, "mel_bands": 16}

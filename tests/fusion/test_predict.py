@@ -5,13 +5,13 @@ import copy
 import pytest
 import torch
 
+from fusion.answers import Answers, answer, prepare
 from fusion.heads import HEADS
 from fusion.model import ModelSettings, build_model
-from fusion.predict import Answers, answer, prepare
 from streams import STREAMS, subset_name, subsets
 from streams.batch import ClipDataset, ViewBatches, make_loader
 from streams.clip import ClipSettings
-from tests.stores import Spec, make_store, three_bit
+from tests.support.stores import Spec, make_store, three_bit
 
 CLIP = ClipSettings(frames=4, stride=2, size=32, audio_seconds=0.32)
 ALL = subsets(tuple(STREAMS))

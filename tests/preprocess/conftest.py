@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocess.index import Video
-from preprocess.piece import extract_piece
 from preprocess.store import Store
-from tests.preprocess.commands import run
-from tests.preprocess.runs import Engine, copy_store, extract_here, write_clips
-from tests.videos import click, drift, flash, sound, tone, write_video
+from preprocess.store.index import Video
+from preprocess.video.piece import extract_piece
+from tests.support.commands import run
+from tests.support.runs import Engine, copy_store, extract_here, write_clips
+from tests.support.videos import click, drift, flash, sound, tone, write_video
 
 NOT_UTF8 = os.fsdecode(b"jump/caf\xe9 \xff.mp4")
 USED = {  # path → why its streams are absent
@@ -102,14 +102,14 @@ def video(store):
 def engine(monkeypatch) -> Engine:
     """Extractions of this test are done in its own process."""
     engine = Engine()
-    monkeypatch.setattr("preprocess.extraction.work_here", engine)
-    monkeypatch.setattr("preprocess.plan.work_here", engine)
+    monkeypatch.setattr("preprocess.extraction.job.work_here", engine)
+    monkeypatch.setattr("preprocess.extraction.estimate.work_here", engine)
 
     def watched(file: str, *arguments, **settings):
         engine.decoded.append(Path(file).name)
         return extract_piece(file, *arguments, **settings)
 
-    monkeypatch.setattr("preprocess.unit.extract_piece", watched)
+    monkeypatch.setattr("preprocess.extraction.task.extract_piece", watched)
     return engine
 
 
@@ -130,7 +130,7 @@ def undisturbed(ten, tmp_path_factory) -> Path:
     """The store of the ten videos, in two shards and its own file. Nobody may change it."""
     out = tmp_path_factory.mktemp("undisturbed") / "out.h5"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("preprocess.extraction.work_here", Engine())
+        patch.setattr("preprocess.extraction.job.work_here", Engine())
         extract_here(ten, out)
     return out
 

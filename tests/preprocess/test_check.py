@@ -12,17 +12,17 @@ import h5py
 import numpy as np
 import pytest
 
-from benchmarks import flips
 from preprocess import check as module
 from preprocess.check import Members, Rows, check
 from preprocess.checksum import stream_checksum
-from preprocess.errors import UserError
+from preprocess.common.errors import UserError
 from preprocess.merge import merge
-from preprocess.seal import write_seal
 from preprocess.store import Store
-from preprocess.supervise import Containment
-from tests.preprocess.commands import assert_one_line_error, environment, run
-from tests.stores import make_store, three_bit
+from preprocess.store.seal import write_seal
+from preprocess.workers.pool import Containment
+from tests.robustness import flips
+from tests.support.commands import assert_one_line_error, environment, run
+from tests.support.stores import make_store, three_bit
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +63,7 @@ def test_what_an_extraction_has_made_is_whole(extracted, undisturbed):
 
 @pytest.mark.slow
 def test_every_one_of_200_flipped_bits_is_found_and_named_wherever_it_lies(whole, tmp_path):
-    """Half of them anywhere, half in the seals and in what HDF5 notes for itself. benchmarks.flips has more."""
+    """Half of them anywhere, half in the seals and in what HDF5 notes for itself. tests.robustness.flips has more."""
     found = flips.run_flips(whole, tmp_path, 200, seed=1, workers=2)
     assert found["wrong"] == []
     assert found["found"] == found["flips"] == 200

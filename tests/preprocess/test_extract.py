@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from preprocess import extract
-from preprocess.command import run_command
+from preprocess.common.command import run_command
 from preprocess.store import Store
-from tests.preprocess.commands import assert_one_line_error, command, environment, run
 from tests.preprocess.conftest import REJECTED, USED
-from tests.preprocess.runs import copy_store, files, leftovers, run_here, write_clips
-from tests.videos import drift, sound, tone, write_video
+from tests.support.commands import assert_one_line_error, command, environment, run
+from tests.support.runs import copy_store, files, leftovers, run_here, write_clips
+from tests.support.videos import drift, sound, tone, write_video
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from preprocess.common.console import human_bytes, human_seconds, markdown_table, print_table
 from preprocess.info import describe
-from preprocess.table import human_bytes, human_seconds, markdown_table, print_table
-from tests.preprocess.commands import assert_one_line_error, run
 from tests.preprocess.conftest import NOT_UTF8, REJECTED, USED
+from tests.support.commands import assert_one_line_error, run
 
 
 @pytest.fixture(scope="module")

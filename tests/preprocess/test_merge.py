@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from preprocess.check import check
-from preprocess.errors import UserError
+from preprocess.common.errors import UserError
 from preprocess.merge import main, merge
-from preprocess.seal import write_seal
-from preprocess.store import Store, new_file, shard_folder, write_index
-from tests.preprocess.commands import assert_one_line_error, environment, run
-from tests.preprocess.runs import Killed, files, leftovers, run_here, streams
-from tests.stores import Spec, make_store, three_bit
+from preprocess.store import Store
+from preprocess.store.reader import new_file, shard_folder, write_index
+from preprocess.store.seal import write_seal
+from tests.support.commands import assert_one_line_error, environment, run
+from tests.support.runs import Killed, files, leftovers, run_here, streams
+from tests.support.stores import Spec, make_store, three_bit
 
 A = Spec("run/a.mp4", label="run", group="g1", split="train", frames=6)
 B = Spec("jump/b.mp4", label="jump", frames=5)
@@ -41,7 +42,7 @@ def out(tmp_path) -> Path:
 
 def with_lists(path: Path, *, rejected=(), notes=()) -> Path:
     """The same store with other lists of what could not be used, and of notes."""
-    from preprocess.index import Rejected
+    from preprocess.store.index import Rejected
 
     store = Store(path)
     with new_file(path, parameters=store.parameters) as file:
@@ -177,7 +178,7 @@ def test_a_merge_that_was_killed_goes_on_and_leaves_nothing_behind(make, out, mo
     (tmp_path / "undisturbed").mkdir()
     merge([one, two], tmp_path / "undisturbed" / "out.h5", shard_bytes=30_000)
     with monkeypatch.context() as patch:
-        patch.setattr("preprocess.writer.write_index", lambda *_, **__: (_ for _ in ()).throw(Killed()))
+        patch.setattr("preprocess.store.writer.write_index", lambda *_, **__: (_ for _ in ()).throw(Killed()))
         with pytest.raises(Killed):
             merge([one, two], out, shard_bytes=30_000)
     assert not out.exists() and list(shard_folder(out).iterdir())

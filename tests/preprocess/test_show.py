@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocess.errors import UserError
+from preprocess.common.errors import UserError
 from preprocess.show import draw, find, flow_to_rgb
-from tests.preprocess.commands import assert_one_line_error, run
 from tests.preprocess.conftest import USED
+from tests.support.commands import assert_one_line_error, run
 
 
 def test_the_command_writes_a_picture_named_like_the_video(extracted, tmp_path):

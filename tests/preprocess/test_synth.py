@@ -10,11 +10,11 @@ import librosa
 import numpy as np
 import pytest
 
-from preprocess.errors import UserError
+from preprocess.common.errors import UserError
 from preprocess.flow import tvl1
 from preprocess.synth import BITS, SIZE, SynthSettings, ceilings, picture_sequence, synthesise, voice
-from tests.preprocess.commands import assert_one_line_error, run
-from tests.preprocess.decoding import decode
+from tests.support.commands import assert_one_line_error, run
+from tests.support.decoding import decode
 
 PAIRS = list(product(BITS["rgb"], BITS["flow"]))
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.stores import Spec, make_store, three_bit
+from tests.support.stores import Spec, make_store, three_bit
 
 
 @pytest.fixture

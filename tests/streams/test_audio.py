@@ -7,12 +7,12 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from preprocess.encode import MEL_RATE, SILENCE
+from preprocess.store.codec import MEL_RATE, SILENCE
 from streams import STREAMS
 from streams.audio import GAIN, KNOTS, MASKS, SPREAD
 from streams.clip import ClipSettings
-from tests.stores import BANDS, FPS, Spec, make_store
-from tests.streams.reading import read
+from tests.support.reading import read
+from tests.support.stores import BANDS, FPS, Spec, make_store
 
 AUDIO = STREAMS["audio"]
 CLIP = ClipSettings(frames=16, stride=2, audio_seconds=2.56)

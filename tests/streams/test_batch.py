@@ -10,9 +10,9 @@ import torch
 from streams import STREAMS
 from streams.batch import Batch, ClipDataset, EpochBatches, make_loader
 from streams.clip import view_starts
-from tests.stores import HEIGHT, WIDTH, Spec, make_store
-from tests.streams.batches import CLIP, assert_same, dataset_of, load, views_of
-from tests.streams.reading import read
+from tests.support.batches import CLIP, assert_same, dataset_of, load, views_of
+from tests.support.reading import read
+from tests.support.stores import HEIGHT, WIDTH, Spec, make_store
 
 
 def joined(batches: list[Batch]) -> dict[int, list[torch.Tensor]]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from preprocess.index import Video
+from preprocess.store.index import Video
 from streams.clip import ClipSettings, random_start, steps, view_starts
 
 CLIP = ClipSettings(frames=16, stride=2)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from preprocess.encode import FLOW_BOUND, FLOW_STEPS, FLOW_ZERO, dequantise_flow
+from preprocess.store.codec import FLOW_BOUND, FLOW_STEPS, FLOW_ZERO, dequantise_flow
 from streams import STREAMS
 from streams.clip import ClipSettings
 from streams.flow import KNEE, NOISE, squash
-from tests.stores import HEIGHT, WIDTH, Spec, make_store
-from tests.streams.reading import as_towers_see, read, whole
+from tests.support.reading import as_towers_see, read, whole
+from tests.support.stores import HEIGHT, WIDTH, Spec, make_store
 
 FLOW = STREAMS["flow"]
 CLIP = ClipSettings(frames=4, stride=2, size=32)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from streams.inflate import inflate_channels, resize_bands, stretch_bands
+from streams.towers.inflate import inflate_channels, resize_bands, stretch_bands
 
 
 @pytest.mark.parametrize(("channels", "wanted"), [(3, 2), (2, 3), (3, 1), (1, 3), (3, 10), (3, 3)])

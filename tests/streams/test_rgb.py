@@ -11,8 +11,8 @@ import torch
 
 from streams import STREAMS
 from streams.clip import ClipSettings
-from tests.stores import HEIGHT, WIDTH, Spec, make_store
-from tests.streams.reading import as_towers_see, read, stack, whole
+from tests.support.reading import as_towers_see, read, stack, whole
+from tests.support.stores import HEIGHT, WIDTH, Spec, make_store
 
 RGB = STREAMS["rgb"]
 CLIP = ClipSettings(frames=4, stride=2, size=32)

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from preprocess.errors import UserError
-from preprocess.index import Video
+from preprocess.common.errors import UserError
+from preprocess.store.index import Video
 from streams.split import split_videos
 
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from preprocess.errors import UserError
+from preprocess.common.errors import UserError
 from streams import STREAMS, parse_streams, subset_name, subsets
 from streams.clip import ClipSettings
 from streams.towers import TOWERS
-from tests.borrowed import installed
-from tests.stores import Spec, make_store
-from tests.streams.reading import read, stack
+from tests.support.reading import read, stack
+from tests.support.stores import Spec, make_store
+from tests.support.torchvision_networks import installed
 
 CLIP = ClipSettings(frames=4, stride=2, size=32, audio_seconds=0.32)
 each_stream = pytest.mark.parametrize("name", STREAMS)

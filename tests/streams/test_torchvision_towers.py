@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from preprocess.errors import UserError
-from streams.norm import BatchNorm
-from streams.torchvision_towers import kinetics_weights
+from preprocess.common.errors import UserError
 from streams.towers import create_tower
-from tests.borrowed import BORROWED, features, needs_torchvision, network
+from streams.towers.norm import BatchNorm
+from streams.towers.torchvision import kinetics_weights
+from tests.support.torchvision_networks import BORROWED, features, needs_torchvision, network
 
 each_tower = pytest.mark.parametrize("name", BORROWED)
 

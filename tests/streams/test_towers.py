@@ -13,9 +13,9 @@ from streams import STREAMS
 from streams.batch import ClipDataset
 from streams.clip import ClipSettings
 from streams.towers import TOWERS, create_tower
-from tests.borrowed import BORROWED, maybe
-from tests.stores import Spec, make_store
-from tests.streams.reading import read, stack
+from tests.support.reading import read, stack
+from tests.support.stores import Spec, make_store
+from tests.support.torchvision_networks import BORROWED, maybe
 
 VISUAL = ("conv3d", "r2plus1d")
 LIMIT = 5e9  # multiply-accumulates of the three default towers together

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from tests.preprocess.commands import ROOT, environment
-from tests.streams.batches import assert_same, dataset_of, load, views_of
+from tests.support.batches import assert_same, dataset_of, load, views_of
+from tests.support.commands import ROOT, environment
 
 
 def test_workers_read_rightly_though_the_parent_has_the_store_open(toy):
@@ -74,9 +74,9 @@ def _alive(process: str) -> bool:
 END = """
 import sys, signal, os, time
 from pathlib import Path
-from preprocess.store import Store
+from preprocess.store.reader import Store
 from streams.batch import *
-from tests.streams.batches import dataset_of
+from tests.support.batches import dataset_of
 how = sys.argv[2]
 store = Store(sys.argv[1])
 dataset = dataset_of(store, seed=0)

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from fusion.model import ModelSettings
-from fusion.settings import Machine, Recipe, TrainSettings
+from fusion.training.settings import Machine, Recipe, TrainSettings
 from preprocess.store import Store
 from streams.clip import ClipSettings
-from tests.stores import Spec, make_store, three_bit
+from tests.support.stores import Spec, make_store, three_bit
 from train import train
 
 TINY = Recipe(

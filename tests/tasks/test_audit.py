@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from preprocess.errors import UserError
+from preprocess.common.errors import UserError
 from streams.split import split_videos
 from tasks.audit import audit_run, audit_split, audit_table, main, print_audit, warnings
 from tasks.run import choose_videos, load_run
-from tests.preprocess.commands import assert_one_line_error, run
-from tests.preprocess.runs import run_here
-from tests.stores import Spec, make_store
+from tests.support.commands import assert_one_line_error, run
+from tests.support.runs import run_here
+from tests.support.stores import Spec, make_store
 
 KINDS = ["presence", "length", "size, rate, container", "all of these"]
 

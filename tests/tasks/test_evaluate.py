@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fusion.settings import TrainSettings
-from preprocess.errors import UserError
+from fusion.training.settings import TrainSettings
+from preprocess.common.errors import UserError
 from streams import STREAMS, subset_name, subsets
 from tasks.evaluate import EvaluateSettings, ask, evaluate, main, print_report
 from tasks.run import load_run
-from tests.preprocess.commands import assert_one_line_error, run
-from tests.preprocess.runs import run_here
-from tests.stores import make_store, three_bit
+from tests.support.commands import assert_one_line_error, run
+from tests.support.runs import run_here
+from tests.support.stores import make_store, three_bit
 from tests.tasks.conftest import CPU, TINY
 from train import train
 

@@ -6,19 +6,19 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fusion.settings import TrainSettings
-from preprocess.errors import UserError
+from fusion.training.settings import TrainSettings
+from preprocess.common.errors import UserError
 from preprocess.extract import ExtractSettings, extract
-from preprocess.piece import PieceSettings
+from preprocess.video.piece import PieceSettings
 from streams import subset_name
 from tasks.evaluate import ask
 from tasks.predict import main, predict, print_prediction
 from tasks.run import load_run
-from tests.preprocess.commands import assert_one_line_error, run
-from tests.preprocess.runs import run_here
-from tests.stores import BANDS, HEIGHT
+from tests.support.commands import assert_one_line_error, run
+from tests.support.runs import run_here
+from tests.support.stores import BANDS, HEIGHT
+from tests.support.videos import drift, sound, tone, write_video
 from tests.tasks.conftest import CPU, TINY
-from tests.videos import drift, sound, tone, write_video
 from train import train
 
 SUMS = 1e-6

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fusion.settings import TrainSettings
-from preprocess.errors import UserError
+from fusion.training.settings import TrainSettings
+from preprocess.common.errors import UserError
 from tasks.run import check_store, choose_videos, load_run
-from tests.stores import Spec, make_store, three_bit
+from tests.support.stores import Spec, make_store, three_bit
 from tests.tasks.conftest import CPU, TINY
 from train import train
 

@@ -6,7 +6,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from tasks.shortcut import FACTS, answer_from_facts, encode_facts, fit_logistic, prior, read_facts
-from tests.stores import Spec, make_store
+from tests.support.stores import Spec, make_store
 
 
 def test_the_regression_is_scikit_learns():

@@ -8,7 +8,7 @@ import pytest
 
 from streams import subset_name
 from tasks.ablate import AblateSettings, ablate
-from tests.stores import make_store, three_bit
+from tests.support.stores import make_store, three_bit
 from tests.tasks.conftest import CPU, TINY
 
 ONCE = replace(TINY, epochs=1)

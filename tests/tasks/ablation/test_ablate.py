@@ -7,16 +7,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from preprocess.errors import UserError
+from preprocess.common.errors import UserError
 from streams import STREAMS, subset_name, subsets
 from tasks.ablate import FILES, AblateSettings, ablate, print_result
-from tasks.controls import fitted_opinion
+from tasks.ablation.controls import fitted_opinion
+from tasks.ablation.findings import best_single
+from tasks.ablation.tables import csv_text, latex, markdown, tables
 from tasks.evaluate import ask
-from tasks.findings import best_single
 from tasks.run import load_run
-from tasks.tables import csv_text, latex, markdown, tables
-from tests.preprocess.commands import assert_one_line_error, run
-from tests.stores import make_store, three_bit
+from tests.support.commands import assert_one_line_error, run
+from tests.support.stores import make_store, three_bit
 from tests.tasks.ablation.conftest import ONCE, PAIR, runs
 from tests.tasks.conftest import CPU
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fusion.checkpoint import Checkpoints
-from preprocess.errors import UserError
+from fusion.training.checkpoint import Checkpoints
+from preprocess.common.errors import UserError
 from streams import subsets
 from tasks import ablate as ablation
 from tasks.ablate import FILES, ablate

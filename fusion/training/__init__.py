@@ -1,0 +1,1 @@
+"""Training a joint model: the step, its checkpoints, a run's folder."""

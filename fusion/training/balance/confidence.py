@@ -1,0 +1,48 @@
+"""How sure of the right class each stream is by itself, and how much surer than the others."""
+
+import torch
+from torch import Tensor
+
+from fusion.heads.encoding import Mask
+from fusion.model import Output
+from fusion.training.loss import Counts
+from fusion.training.ranks import Ranks
+
+Confidences = dict[str, Tensor]  # stream → (), of those that anybody has
+
+
+class ConfidenceMeter:
+    """The mean probability that each stream's own head gives to the right class, over a whole batch."""
+
+    def __init__(self) -> None:
+        self._parts: list[Confidences] = []
+
+    @torch.no_grad()
+    def add(self, output: Output, targets: Tensor, present: Mask, counts: Counts) -> None:
+        """A part of a batch that has `counts` rows in all. targets: (B, K), present: {(B,)}"""
+        part = {}
+        for name in (name for name in present if counts[name]):
+            right = (output.streams.logits[name].float().softmax(dim=1) * targets).sum(dim=1)
+            part[name] = (right * present[name]).sum() / counts[name]
+        self._parts.append(part)
+
+    def read(self, ranks: Ranks) -> Confidences:
+        """Of all parts in all ranks since the last reading."""
+        parts, self._parts = self._parts, []
+        if not parts[0]:
+            return {}
+        sums = ranks.add_up(torch.stack([sum(part[name] for part in parts) for name in parts[0]]))
+        return dict(zip(parts[0], sums, strict=True))
+
+
+def ratios(confidences: Confidences) -> Confidences:
+    """Each stream's confidence by the mean of the others'; nothing where there is one stream alone.
+
+    With two streams this is the ratio of Peng et al. (2022, equation 8).
+    """
+    found = {}
+    for name, own in confidences.items():
+        others = [other for key, other in confidences.items() if key != name]
+        if others:
+            found[name] = own / (sum(others) / len(others)).clamp(min=torch.finfo(torch.float32).tiny)
+    return found

@@ -1,0 +1,51 @@
+"""What a head fits on validation answers, beside what it learns in training."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from fusion.answers import answer
+from fusion.heads.crossfit import cross_fit
+from fusion.heads.weighting import log_probabilities
+from fusion.model import FusionModel
+from streams import subset_name
+from streams.batch import Batch
+
+
+def fit_head(
+    model: FusionModel,
+    batches: Iterable[Batch],
+    labels: Tensor,
+    units: Sequence[int],
+    *,
+    subsets: Sequence[tuple[str, ...]],
+    device: torch.device,
+    add_up: Callable[[Tensor], object],
+) -> dict[str, Tensor]:
+    """Fit what the model's head fits on the videos of `batches`; heads that only learn are left as they are.
+
+    labels: (N,), of all videos; units: which of them belong together; `add_up` sums a tensor over the processes, each
+    of which has some of them. Returns for each of the subsets (N, K), what the head would say of each video if it were
+    fitted on others, since what it says of these flatters it; zeros without an answer. Nothing where nothing is fitted,
+    or there is one unit only.
+    """
+    head = model.head
+    if not hasattr(head, "fitter"):
+        return {}
+    head.forget()
+    alone = [(name,) for name in head.streams]
+    answers = answer(model, batches, alone, videos=len(labels), classes=model.classes, device=device)
+    answers.join(add_up)
+    logits = {name: log_probabilities(answers.probabilities(subset_name((name,)))) for name in head.streams}
+    present = {name: answers.answered(subset_name((name,))) for name in head.streams}
+    head.take(head.fitter(logits, present, labels))
+    honest = cross_fit(head.fitter, logits, present, labels, units)
+    if honest is None:
+        return {}
+    found = {}
+    for subset in subsets:
+        asked = {name: mask & (name in subset) for name, mask in present.items()}
+        there = torch.stack([*asked.values()]).any(dim=0)
+        found[subset_name(subset)] = honest(logits, asked).exp() * there[:, None]
+    return found

@@ -1,0 +1,82 @@
+"""What a training run tells: a line on screen, metrics.jsonl, curves.png and TensorBoard."""
+
+import json
+import time
+from pathlib import Path
+
+from preprocess.common.files import write_aside
+
+PLOT_EVERY = 5.0  # seconds: a figure takes a sixth of one, which is longer than an epoch of few videos
+
+
+class Log:
+    """The rows of a run's epochs."""
+
+    def __init__(self, run: Path, *, epochs_done: int) -> None:
+        """Rows of epochs after `epochs_done` belong to what is done again."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.run = run
+        self.file = run / "metrics.jsonl"
+        lines = self.file.read_text().splitlines() if epochs_done and self.file.exists() else []
+        self.rows = [row for row in map(json.loads, lines) if row["epoch"] <= epochs_done]
+        self.board = SummaryWriter(str(run), purge_step=epochs_done + 1)
+        self._plotted, self._stale = time.monotonic(), False
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.board.close()
+        if self._stale:
+            self._plot()
+
+    def add(self, row: dict) -> None:
+        """Log one epoch: numbers by name, "epoch" among them."""
+        self.rows.append(row)
+        text = "".join(json.dumps(row) + "\n" for row in self.rows)
+        write_aside(self.file, lambda part: part.write_text(text))
+        for key, value in row.items():
+            self.board.add_scalar(key, value, row["epoch"])
+        self._stale = True
+        if time.monotonic() - self._plotted >= PLOT_EVERY:
+            self._plot()
+        alone = ", ".join(f"{key[9:]} {value:.1%}" for key, value in row.items() if key.startswith("val_top1_"))
+        print(
+            f"epoch {row['epoch']:3d}  loss {row['loss']:.3f}  validation: loss {row['val_loss']:.3f}, "
+            f"top-1 {row['val_top1']:.1%}{f' ({alone})' if alone else ''}  {_speed(row)}",
+            flush=True,
+        )
+
+    def _plot(self) -> None:
+        plot_curves(self.rows, self.run / "curves.png")
+        self._plotted, self._stale = time.monotonic(), False
+
+
+def _speed(row: dict) -> str:
+    """How fast the epoch was, and what the machine was doing."""
+    clips, frames = row["clips_per_second"], row["frames_per_second"]
+    peak = f", {row['mfu']:.0%} of peak" if "mfu" in row else ""
+    waiting, memory = row["waiting_share"], row["memory_gb"]
+    return f"{clips:.1f} clips/s ({frames:.0f} frames/s), {waiting:.0%} waiting, {memory:.1f} GB{peak}"
+
+
+def plot_curves(rows: list[dict], path: Path) -> None:
+    """Losses and validation accuracy over the epochs."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    epochs = [row["epoch"] for row in rows]
+    left.plot(epochs, [row["loss"] for row in rows], label="training, with the streams' own losses")
+    left.plot(epochs, [row["val_loss"] for row in rows], label="validation, fused")
+    left.set(xlabel="epoch", ylabel="cross-entropy")
+    for key in [key for key in rows[-1] if key.startswith("val_top1")]:
+        name = key.removeprefix("val_top1").removeprefix("_") or "fused"
+        right.plot(epochs, [100 * row[key] for row in rows], label=name, lw=2.5 if name == "fused" else 1)
+    right.set(xlabel="epoch", ylabel="validation top-1, %", ylim=(0, 100))
+    for axes in (left, right):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend()
+        axes.grid(alpha=0.3)
+    write_aside(path, lambda part: figure.savefig(part, dpi=110, format="png"))

@@ -1,0 +1,39 @@
+"""The statistics that batch norm judges with, taken anew from clips that look like those it judges."""
+
+from collections.abc import Iterable
+
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from fusion.answers import prepare
+from fusion.device import mixed_precision
+from fusion.model import FusionModel
+from streams.batch import Batch
+
+
+def estimate_norms(model: FusionModel, batches: Iterable[Batch], *, device: torch.device, seed: int) -> None:
+    """Precise batch norm (Wu and Johnson 2021, section 3): means over `batches` instead of a moving average.
+
+    Random crops show things larger than they are judged (Touvron et al. 2019), and mixed clips vary less: statistics
+    gathered while learning belong to neither. The clips here are cut from the middle and not mixed; their colours and
+    sounds are varied as in training, whose clips are known by heart as they are. The model is left in evaluation mode;
+    of every rank's batches the statistics are the whole batch's, as in training.
+    """
+    norms = [module for module in model.encoders.modules() if isinstance(module, _BatchNorm)]
+    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
+    torch.manual_seed(seed)
+    model.eval()
+    model.training = True  # of itself alone: a rank without rows of a stream is to join in the others' sums
+    for norm in norms:
+        norm.train()
+        norm.momentum = None  # the mean of all batches, from the first that has the stream: without one nothing changes
+        norm.num_batches_tracked.zero_()
+    with torch.no_grad():
+        for batch in (batch.to(device) for batch in batches):
+            clips = prepare(batch, training=True)
+            with mixed_precision(device):
+                model.encode(clips, batch.present, rows=batch.rows)
+    model.eval()
+    for norm, (momentum, count) in zip(norms, before, strict=True):
+        norm.momentum = momentum
+        norm.num_batches_tracked.copy_(count)

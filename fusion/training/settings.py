@@ -1,0 +1,199 @@
+"""What a run is: how to train, where, on what; and what its folder says of that."""
+
+import json
+import math
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from fusion.model import ModelSettings
+from fusion.training.balance import BALANCES
+from preprocess.common.errors import UserError, at_least
+from streams import subset_name
+from streams.clip import ClipSettings
+from streams.split import Split
+
+NESTED = ("recipe", "machine", "clip", "model")  # settings within settings
+SEEDS = 1 << 31  # so that a seed, a step and a rank fit into the 64 bits of a generator's
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train, whatever the streams."""
+
+    epochs: int = 30
+    """passes over the training videos, one random clip of each"""
+    batch: int = 32
+    """clips a step, over all processes"""
+    lr: float = 1e-3
+    """highest learning rate; rises for 5 % of the steps, then falls along a cosine"""
+    weight_decay: float = 0.05
+    """decoupled weight decay (AdamW)"""
+    auxiliary: float = 0.5
+    """weight of the streams' own losses beside the fused one; without it their own heads learn nothing"""
+    balance: str = "auxiliary"
+    """what keeps one stream from learning at the others' expense:
+    auxiliary: every stream's own loss beside the fused one, with the weight --auxiliary;
+    blending: their weights follow from how the losses generalise, on the validation videos, not from --auxiliary;
+    ogm-ge: the encoder of a stream whose own head is ahead of the others' learns more slowly, and with noise;
+    opm: a stream whose own head is ahead of the others' is often hidden from the fusion head;
+    mmpareto: an encoder's step is good for the fused loss and for its own, whatever --auxiliary;
+    detached: encoders learn from their own losses alone, whatever --auxiliary, and the head from what they make"""
+    stream_dropout: float = 0.25
+    """probability that a present stream is hidden from the fusion head, so that any subset can be asked"""
+    label_smoothing: float = 0.0
+    """share of the target that is spread over all classes"""
+    mixup: float = 0.0
+    """alpha of mixup: every clip is blended with another one of its batch, in all streams alike; 0 is without"""
+    cutmix: float = 0.0
+    """alpha of CutMix: a box of the pictures, and a stretch of the sound, come from another clip; 0 is without; with
+    --mixup too, each batch gets one of them"""
+    average: float = 0.0
+    """share of the old in an exponential moving average of the weights, for instance 0.99, which is what is judged and
+    kept; 0 is without"""
+    norm_clips: int = 0
+    """training clips that batch norm's statistics are taken from before each validation, for instance 256, cut as
+    judged ones are; 0 leaves those that were gathered while learning, from mixed clips and random crops"""
+    accumulate: int = 1
+    """parts that a step's clips go through the model in, one after the other, where memory is short; the gradients are
+    those of the whole, but for batch norm, which sees each part by itself"""
+    split_seed: int = 0
+    """which groups validate; apart from the seed, so that runs with several seeds share their videos"""
+    clip: Annotated[ClipSettings, tyro.conf.arg(name="")] = field(default_factory=ClipSettings)
+    model: Annotated[ModelSettings, tyro.conf.arg(name="")] = field(default_factory=ModelSettings)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where to train: nothing here changes what is learned."""
+
+    workers: int | None = None
+    """processes that read clips; the default is one for each core up to 8 with a GPU, else 1"""
+    device: str = "auto"
+    """cpu, cuda, cuda:1 …; auto is cuda where there is one"""
+    compile: bool | None = None
+    """compile the model with torch.compile; the default is to do it on a GPU"""
+    save_minutes: float = 5.0
+    """minutes from one checkpoint to the next; an interrupted run goes on from the last one"""
+    keep: int = 2
+    """checkpoints that are kept"""
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """The command line of train.py; a run's settings.json."""
+
+    streams: str = "rgb,flow,audio"
+    """which streams to train, separated by commas"""
+    data: Path = Path("out.h5")
+    """store to train on, from preprocess.extract"""
+    run: Path | None = None
+    """folder of the run; the default is named after the streams, below runs/"""
+    seed: int = 0
+    """of the weights, the clips and their augmentation"""
+    init: tuple[str, ...] = ()
+    """encoders to start from: runs or files of weights (.safetensors, .pt, .pth). PATH is for every stream that it has,
+    STREAM=PATH for one; STREAM=kinetics downloads torchvision's, for its towers"""
+    resume: bool = False
+    """go on with the run, with the settings that it was started with"""
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
+    machine: Annotated[Machine, tyro.conf.arg(name="")] = field(default_factory=Machine)
+
+
+def check(settings: TrainSettings) -> None:
+    """Raises UserError for numbers that make no sense."""
+    recipe, machine, clip, model = settings.recipe, settings.machine, settings.recipe.clip, settings.recipe.model
+    at_least(1, epochs=recipe.epochs, batch=recipe.batch, width=model.width, feature=model.feature)
+    at_least(1, frames=clip.frames, stride=clip.stride)
+    at_least(32, size=clip.size)
+    at_least(0.1, audio_seconds=clip.audio_seconds)
+    at_least(1, accumulate=recipe.accumulate, keep=machine.keep)
+    at_least(0, seed=settings.seed, split_seed=recipe.split_seed, workers=machine.workers or 0)
+    at_least(0, norm_clips=recipe.norm_clips)
+    at_least(0, spec_tilt=clip.spec_tilt, spec_noise=clip.spec_noise)
+    at_least(0, mixup=recipe.mixup, cutmix=recipe.cutmix)
+    at_least(0, weight_decay=recipe.weight_decay, auxiliary=recipe.auxiliary, save_minutes=machine.save_minutes)
+    if recipe.balance not in BALANCES:
+        raise UserError(f"unknown --balance '{recipe.balance}': known are {', '.join(BALANCES)}")
+    if settings.seed >= SEEDS:
+        raise UserError(f"--seed must be below {SEEDS}, not {settings.seed}")
+    if not 0 < recipe.lr < math.inf:
+        raise UserError(f"--lr must be positive, not {recipe.lr}")
+    if not 0 < clip.least_crop <= 1:
+        raise UserError(f"--least-crop must be above 0 and at most 1, not {clip.least_crop}")
+    shares = {
+        "stream-dropout": recipe.stream_dropout,
+        "dropout": model.dropout,
+        "label-smoothing": recipe.label_smoothing,
+        "average": recipe.average,
+        "spec-mask": clip.spec_mask,
+        "recolour": clip.recolour,
+    }
+    for name, share in shares.items():
+        if not 0 <= share < 1:
+            raise UserError(f"--{name} must be at least 0 and below 1, not {share}")
+
+
+def default_run(streams: tuple[str, ...], *, resume: bool) -> Path:
+    """A new folder runs/STREAMS, runs/STREAMS-2, …; to resume, the newest that there is."""
+    base = Path("runs", subset_name(streams))
+    taken = [base] if base.exists() else []
+    while taken and (following := base.with_name(f"{base.name}-{len(taken) + 1}")).exists():
+        taken.append(following)
+    if resume:
+        return taken[-1] if taken else base
+    return base.with_name(f"{base.name}-{len(taken) + 1}") if taken else base
+
+
+def resume_settings(run: Path, given: TrainSettings) -> TrainSettings:
+    """The settings that `run` was started with; only the machine, and where the data lie, may have changed."""
+    saved, _ = read_settings(run)
+    for name, value in differences(given, TrainSettings()).items():
+        if name in differences(given, saved) and name not in ("data", "run", "resume"):
+            raise UserError(
+                f"--resume goes on with the settings of {run}; leave out --{name.replace('_', '-')} {value}"
+            )
+    data = saved.data if given.data == TrainSettings.data else given.data
+    return replace(saved, resume=True, data=data, machine=given.machine)
+
+
+def differences(given: TrainSettings, other: TrainSettings) -> dict[str, object]:
+    """The options, but for the machine's, in which `given` is not like `other`, with its values."""
+
+    ours, theirs = (options(one, one.recipe, one.recipe.clip, one.recipe.model) for one in (given, other))
+    return {name: value for name, value in ours.items() if value != theirs[name]}
+
+
+def options(*parts: object) -> dict[str, object]:
+    """The options that these settings hold themselves, by name."""
+    return {f.name: getattr(part, f.name) for part in parts for f in fields(part) if f.name not in NESTED}
+
+
+def read_settings(run: Path) -> tuple[TrainSettings, dict]:
+    """A run's settings, and what it knew of its store: classes and parameters."""
+    try:
+        saved = json.loads((run / "settings.json").read_text())
+        values, _, _ = (saved[name] for name in ("settings", "classes", "parameters"))
+        recipe = values["recipe"]
+        model = ModelSettings(**recipe["model"] | {"towers": tuple(recipe["model"]["towers"])})
+        nested = {
+            "data": Path(values["data"]),
+            "run": run,
+            "init": tuple(values.get("init", ())),
+            "recipe": Recipe(**recipe | {"clip": ClipSettings(**recipe["clip"]), "model": model}),
+            "machine": Machine(**values["machine"]),
+        }
+        return TrainSettings(**values | nested), saved
+    except FileNotFoundError as error:
+        raise UserError(f"{run} is no run of train.py: it has no settings.json") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{run}/settings.json is not what this version of train.py writes ({error})") from error
+
+
+def read_split(run: Path) -> Split:
+    try:
+        return Split(**json.loads((run / "split.json").read_text()))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{run}/split.json is not what this version of train.py writes ({error})") from error

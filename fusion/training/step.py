@@ -1,0 +1,183 @@
+"""One step of training: forward, backward, the gradients of all ranks, the update."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+from torch.optim import Optimizer
+
+from fusion.answers import prepare
+from fusion.device import mixed_precision
+from fusion.model import FusionModel, drop_streams
+from fusion.training.average import Average
+from fusion.training.balance import Auxiliary
+from fusion.training.loss import count_rows, each_loss
+from fusion.training.mixing import mix
+from fusion.training.ranks import Ranks
+from fusion.training.settings import Recipe
+from preprocess.common.errors import UserError
+from streams.batch import Batch
+
+WARMUP = 0.05  # share of all steps in which the learning rate rises
+LAST_RATE = 0.01  # share of the learning rate that is left at the end
+CLIP_NORM = 5.0  # longest gradient: LSTMs now and then explode
+LOOK_EVERY = 20  # steps between looks at what a GPU found: each one waits for it
+BAD_IN_A_ROW = 5  # steps without a finite loss that end a run
+ALL_RANKS = 1008  # in the place of a rank's number: what they draw alike
+
+
+class Step:
+    """Optimises a model. Nothing of it waits for a GPU, but for a look now and then at whether the losses are finite.
+
+    Random numbers follow from the seed, the rank and the step's number: a run that goes on from a checkpoint draws
+    those that it would have drawn.
+    """
+
+    def __init__(
+        self,
+        model: FusionModel,
+        *,
+        balance: Auxiliary,
+        lr: float,
+        weight_decay: float,
+        steps: int,
+        device: torch.device,
+        ranks: Ranks,
+        average: float = 0.0,
+    ) -> None:
+        """For `steps` steps in all; `average` is the decay of the weights' moving average, 0 for none."""
+        self.model = model
+        self.average = Average(model, decay=average).to(device) if average else None
+        self.balance = balance.to(device)
+        self.device = device
+        self.ranks = ranks
+        self.lr = lr
+        self.steps = steps
+        encoders = [{"params": list(encoder.parameters()), "stream": name} for name, encoder in model.encoders.items()]
+        taken = set(model.encoders.parameters())
+        others = {"params": [parameter for parameter in model.parameters() if parameter not in taken], "stream": None}
+        self.optimizer = torch.optim.AdamW([*encoders, others], lr=lr, weight_decay=weight_decay, fused=True)
+        self._seen: list[tuple[int, Tensor, Tensor]] = []  # step, whether its loss was finite, rows of its videos
+        self._bad = 0  # in a row
+        self.stop_asked = False
+
+    def __call__(
+        self,
+        batches: Sequence[Batch],
+        number: int,
+        *,
+        recipe: Recipe,
+        seed: int,
+        stop: bool = False,
+    ) -> tuple[Tensor, int]:
+        """Learn from `batches`, one after the other, as if they were one.
+
+        Returns their loss, (), on the device, and how many clips they were, over all ranks. `stop` says that this rank
+        wants to end; after the step `stop_asked` says whether any does.
+        """
+        chance = (seed * 1_000_003 + number) * 1009
+        torch.manual_seed(chance + self.ranks.rank)
+        counts, rows = self._count(batches, stop)
+        before = [buffer.clone() for buffer in self._buffers()]
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.device)
+        for batch in (batch.to(self.device) for batch in batches):
+            clips = prepare(batch, training=True)
+            use = self.balance.choose(drop_streams(batch.present, recipe.stream_dropout))
+            mixed = {"classes": self.model.classes, "mixup": recipe.mixup, "cutmix": recipe.cutmix}
+            clips, targets = mix(clips, batch.present, batch.labels, **mixed)
+            with mixed_precision(self.device):
+                output = self.model(clips, batch.present, rows=batch.rows, use=use)
+            seen = output, targets, batch.present, counts
+            total += self.balance.backward(each_loss(*seen, label_smoothing=recipe.label_smoothing), self.model)
+            self.balance.observe(*seen)
+        self.ranks.add_up(total)
+        self.ranks.add_up_gradients(self.model.parameters())
+        for name, encoder in self.model.encoders.items():
+            if not counts[name]:  # nobody has it: no step, as where a single process did not run it at all
+                encoder.zero_grad(set_to_none=True)
+        self.balance.modulate(self.model, counts, self.ranks, seed=chance + ALL_RANKS)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
+        finite = total.isfinite() & norm.isfinite()
+        self._update(finite, before, number)
+        self._seen.append((number, finite, torch.cat([batch.videos for batch in batches])))
+        return torch.where(finite, total, 0.0), rows
+
+    def look(self) -> list[tuple[int, list[int]]]:
+        """The steps since the last look that had no finite loss and were skipped, with the rows of their videos.
+
+        Raises UserError where too many came in a row.
+        """
+        finite = torch.stack([finite for _, finite, _ in self._seen]).tolist() if self._seen else []
+        skipped = []
+        for (number, _, videos), good in zip(self._seen, finite, strict=True):
+            self._bad = 0 if good else self._bad + 1
+            if not good:
+                skipped.append((number, videos.tolist()))
+            if self._bad == BAD_IN_A_ROW:
+                raise UserError(
+                    f"steps {number - BAD_IN_A_ROW + 2} to {number + 1} gave no finite loss: try a smaller --lr "
+                    f"(it is {self.lr}); the last checkpoint has the weights from before them"
+                )
+        self._seen = []
+        return skipped
+
+    @property
+    def judged(self) -> FusionModel:
+        """The model that validates and is kept: the average, if there is one."""
+        return self.average.model if self.average else self.model
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to look."""
+        return len(self._seen) >= (LOOK_EVERY if self.device.type == "cuda" else 1)
+
+    def rate(self, number: int) -> float:
+        """The learning rate of a step: a linear warm-up, then half a cosine."""
+        warmup = max(1, round(WARMUP * self.steps))
+        if number < warmup:
+            return self.lr * (number + 1) / warmup
+        progress = min(1.0, (number - warmup) / max(1, self.steps - warmup))
+        return self.lr * (LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+    def state_dict(self) -> dict[str, dict]:
+        """What a run must remember: model, optimizer, what balances the streams, the average."""
+        return {name: part.state_dict() for name, part in self._parts().items()}
+
+    def load_state_dict(self, saved: dict) -> None:
+        """Put it back; `saved` may hold more."""
+        for name, part in self._parts().items():
+            part.load_state_dict(saved[name])
+
+    def _parts(self) -> dict[str, Module | Optimizer]:
+        parts = {"model": self.model, "optimizer": self.optimizer, "balance": self.balance}
+        return parts | ({"average": self.average} if self.average else {})
+
+    def _count(self, batches: Sequence[Batch], stop: bool) -> tuple[dict[str, float], int]:
+        """The rows of each stream, and all clips, over all ranks; they also hear whether one is to stop."""
+        each = [count_rows(batch.present) for batch in batches]
+        names = list(each[0])
+        sums = [sum(counts[name] for counts in each) for name in names]
+        clips = sum(len(batch.labels) for batch in batches)
+        *sums, clips, stops = self.ranks.add_up(torch.tensor([*sums, clips, stop], dtype=torch.float64)).tolist()
+        self.stop_asked = stops > 0
+        return dict(zip(names, sums, strict=True)), int(clips)
+
+    def _buffers(self) -> list[Tensor]:
+        """What a step changes beside the weights: batch norm's statistics, and what balances the streams."""
+        return [*self.model.buffers(), *self.balance.buffers()]
+
+    def _update(self, finite: Tensor, before: list[Tensor], number: int) -> None:
+        """Change the weights, or, where the loss is not finite, nothing: what has seen it forgets it."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate(number)
+            if group["stream"]:
+                group["lr"] *= self.balance.pace(group["stream"])
+        self.optimizer.found_inf = (~finite).float()  # the fused kernel looks at it, as it does for a gradient scaler
+        self.optimizer.step()
+        for buffer, old in zip(self._buffers(), before, strict=True):
+            buffer.copy_(torch.where(finite, buffer, old))
+        if self.average:
+            self.average.update(self.model, finite=finite)

@@ -1,0 +1,227 @@
+"""--init: encoders that start from weights which were learned before, and a report of what came of it."""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from fusion.model import FusionModel
+from fusion.training.weights import KINETICS, Source, Weights, encoders_in, parse_init, read_weights
+from preprocess.common.errors import UserError
+from streams.encoder import Encoder
+from streams.towers.inflate import inflate_channels, resize_bands, stretch_bands
+from streams.towers.torchvision import kinetics_weights
+
+COUNTER = "num_batches_tracked"  # of batch norm, which does nothing with it
+INNER = ("", "tower.", "tower.layers.")  # a file's top may be an encoder, a tower of ours, or one of torchvision's
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of the tensors of one encoder and of one file; batch norm's counters are left aside.
+
+    Those taken and those left out are the encoder's, those taken and those unused are the file's.
+    """
+
+    stream: str
+    source: str
+    matched: int
+    inflated: int  # made for another number of channels
+    resized: int  # made for another number of mel bands
+    left_out: dict[str, int]  # part of the encoder, and why → tensors that start at random
+    unused: dict[str, int]  # part of the file → tensors
+    head: int = 0  # of the stream's own head, which is no part of the encoder
+
+    @property
+    def taken(self) -> int:
+        return self.matched + self.inflated + self.resized
+
+    def lines(self) -> list[str]:
+        """For people: what was taken, then a line for each group of what was not."""
+        ways = {"matched": self.matched, "inflated": self.inflated, "resized": self.resized}
+        how = ", ".join(f"{count} {way}" for way, count in ways.items() if count)
+        if self.head:
+            how += f"; and its own head's {self.head}"
+        total = self.taken + sum(self.left_out.values())
+        return [
+            f"init {self.stream} from {self.source}: {self.taken} of {total} tensors ({how})",
+            *(f"  left out, starts at random: {count} tensors of {why}" for why, count in self.left_out.items()),
+            *(f"  not used from the file: {count} tensors of {part}" for part, count in self.unused.items()),
+        ]
+
+
+def initialise(model: FusionModel, texts: tuple[str, ...]) -> list[Report]:
+    """Load what --init names into the model's encoders, and from a run of as many classes each stream's own head.
+
+    The fusion head is learned anew. A text is STREAM=PATH, STREAM=kinetics, or PATH: of that, every stream that is not
+    named so.
+
+    Raises UserError for a file that cannot be read, or of which nothing fits.
+    """
+    sources = parse_init(texts, tuple(model.encoders))
+    named = {source.stream for source in sources}
+    reports: dict[str, Report] = {}
+    for source in sources:
+        label, weights = _read(source, model)
+        for stream in [source.stream] if source.stream else _streams_in(weights, source, model, named):
+            if stream in reports:
+                raise UserError(f"--init {source} holds {stream}, as an earlier one does: say which with {stream}=PATH")
+            report = load_encoder(model.encoders[stream], weights, stream=stream, source=label)
+            reports[stream] = _load_own_head(model, weights, report)
+    return list(reports.values())
+
+
+def load_encoder(encoder: Encoder, weights: Weights, *, stream: str, source: str) -> Report:
+    """Copy into the encoder what fits of `weights`, layer by layer: a layer is taken as a whole or not at all.
+
+    The weights may be those of a run, an encoder or a tower. Where they have several encoders, the one of this stream
+    is meant, or else the one that fits best.
+
+    Raises UserError if nothing fits.
+    """
+    wanted, weights = _without_counters(encoder.state_dict()), _without_counters(weights)
+    inputs = [f"tower.{name}" for name in _input_layers(encoder.tower)]
+    anchor = f"{inputs[-1]}.weight"  # the file has it under this name, shortened in front or prolonged
+    matches = [
+        _match(wanted, weights, inputs=inputs, inner=inner, root=name.removesuffix(anchor.removeprefix(inner)))
+        for inner in INNER
+        for name in weights
+        if anchor.startswith(inner) and f".{name}".endswith(f".{anchor.removeprefix(inner)}")
+    ]
+    if not matches:
+        usual = anchor.removeprefix(next(inner for inner in reversed(INNER) if anchor.startswith(inner)))
+        raise UserError(
+            f"--init: nothing in {source} fits {stream}: names that end in {usual} were "
+            f"expected, it has {', '.join(list(weights)[:2]) or 'none'}; is --towers {stream}=… that of the file?"
+        )
+    best = max(matches, key=lambda match: (f"encoders.{stream}." in match.root, len(match.taken)))
+    report = replace(best.report, stream=stream, source=f"{source} ({best.root.rstrip('.')})" if best.root else source)
+    if not best.taken:
+        why = "; ".join(report.left_out)
+        raise UserError(f"--init: nothing in {report.source} fits {stream}; set --towers and --width as there: {why}")
+    for name, tensor in best.taken.items():
+        _check_finite(report.source, name, tensor)
+    for name, tensor in best.taken.items():
+        wanted[name].copy_(tensor)
+    return report
+
+
+def _load_own_head(model: FusionModel, weights: Weights, report: Report) -> Report:
+    """Copy the stream's auxiliary head, where the file has one of this size: a run on the same classes goes on."""
+    name = f"auxiliary.{report.stream}"
+    wanted = {f"{name}.{part}": tensor for part, tensor in model.auxiliary[report.stream].state_dict().items()}
+    if any(key not in weights or weights[key].shape != tensor.shape for key, tensor in wanted.items()):
+        return report
+    for key, tensor in wanted.items():
+        _check_finite(report.source, key, weights[key])
+        tensor.copy_(weights[key])
+    unused = report.unused | {"auxiliary": report.unused["auxiliary"] - len(wanted)}
+    return replace(report, head=len(wanted), unused={part: count for part, count in unused.items() if count})
+
+
+def _check_finite(source: str, name: str, tensor: Tensor) -> None:
+    if not tensor.isfinite().all():
+        raise UserError(f"--init: {source} holds numbers that are not finite (for {name}): take others")
+
+
+class _Match(NamedTuple):
+    """How a file fits whose names begin with `root`."""
+
+    root: str
+    taken: Weights  # by their names in the encoder
+    report: Report
+
+
+def _match(wanted: Weights, weights: Weights, *, inputs: list[str], inner: str, root: str) -> _Match:
+    """The encoder's INNER… is called ROOT… in the file."""
+    taken, ways, left_out, sizes, known = {}, Counter(), Counter(), {}, set()
+    for layer, names in ((layer, list(names)) for layer, names in groupby(wanted, _layer)):
+        part = layer.partition(".")[0]
+        there = {name: root + name.removeprefix(inner) for name in names if name.startswith(inner)}
+        if any(there.get(name) not in weights for name in names):
+            left_out[f"{part}, not in the file"] += len(names)
+            continue
+        known |= {*there.values()}
+        fitted = {name: _fit(weights[there[name]], wanted[name], first=layer in inputs) for name in names}
+        misfit = next((name for name, fit in fitted.items() if fit is None), None)
+        if misfit:
+            example = f"{misfit} is {_size(weights[there[misfit]])} there, {_size(wanted[misfit])} here"
+            left_out[sizes.setdefault(part, f"{part}, of another size ({example})")] += len(names)
+            continue
+        ways.update(way for way, _ in fitted.values())
+        taken |= {name: tensor for name, (_, tensor) in fitted.items()}
+    unused = Counter(_part(name, root) for name in weights if name not in known)
+    counts = {way: ways[way] for way in ("matched", "inflated", "resized")}
+    return _Match(root, taken, Report("", "", **counts, left_out=dict(left_out), unused=dict(unused)))
+
+
+def _fit(there: Tensor, here: Tensor, *, first: bool) -> tuple[str, Tensor] | None:
+    """The tensor in the size that it has here, and how it came to that; None where it cannot.
+
+    `first` says that it belongs to a layer which sees the input's channels or mel bands.
+    """
+    if there.shape == here.shape:
+        return "matched", there
+    if not first or there.ndim != here.ndim or not there.numel():
+        return None
+    there = there.float()
+    if here.ndim == 1:  # batch norm of the mel bands
+        return "resized", stretch_bands(there, len(here))
+    if there.shape[0] != here.shape[0] or there.shape[2:] != here.shape[2:]:
+        return None
+    if here.ndim == 3:  # mel bands have neighbours, channels have none
+        return "resized", resize_bands(there, here.shape[1])
+    return "inflated", inflate_channels(there, here.shape[1])
+
+
+def _input_layers(tower: nn.Module) -> list[str]:
+    """The layers up to the first convolution."""
+    names = []
+    for name, module in tower.named_modules():
+        if any(True for _ in module.parameters(recurse=False)):
+            names.append(name)
+        if isinstance(module, (nn.Conv1d, nn.Conv3d)):
+            break
+    return names
+
+
+def _read(source: Source, model: FusionModel) -> tuple[str, Weights]:
+    """What to call it, and what it holds."""
+    if source.text != KINETICS:
+        path, weights = read_weights(source.text)
+        return str(path), weights
+    if source.stream is None:
+        raise UserError("--init kinetics: say for which stream, as in --init rgb=kinetics")
+    tower = model.encoders[source.stream].tower
+    return "torchvision's Kinetics-400 weights", kinetics_weights(tower)
+
+
+def _streams_in(weights: Weights, source: Source, model: FusionModel, named: set[str | None]) -> list[str]:
+    """The streams of this run whose encoders the file holds, without those that have a file of their own."""
+    there = encoders_in(weights)
+    here = [name for name in model.encoders if name in there and name not in named]
+    if not here:
+        what = f"has encoders for {', '.join(sorted(there))}" if there else "does not say for which stream it is"
+        wanted = [name for name in model.encoders if name not in named] or list(model.encoders)
+        raise UserError(f"--init {source} {what}: name one of this run's, as in --init {wanted[0]}={source.text}")
+    return here
+
+
+def _without_counters(weights: Weights) -> Weights:
+    return {name: tensor for name, tensor in weights.items() if not name.endswith(COUNTER)}
+
+
+def _layer(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _part(name: str, root: str) -> str:
+    """``"encoders.flow.lstm.bias"`` → ``"encoders.flow"``; of what lies below `root`, the first word."""
+    words = name.removeprefix(root).split(".")
+    return ".".join(words[:2] if words[0] == "encoders" else words[:1])
+
+
+def _size(tensor: Tensor) -> str:
+    return "×".join(map(str, tensor.shape)) or "one number"

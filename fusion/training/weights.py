@@ -1,0 +1,98 @@
+"""What --init names: a run, a file of weights, or torchvision's; each is a dictionary of tensors."""
+
+import pickle
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from preprocess.common.errors import UserError, one_line
+from streams import STREAMS
+
+Weights = dict[str, Tensor]
+KINETICS = "kinetics"
+NESTED = ("model", "state_dict", "model_state_dict")  # where training programs put the weights in what they save
+
+
+class Source(NamedTuple):
+    """One argument of --init."""
+
+    stream: str | None  # None: every stream of this run that the file has
+    text: str  # a path, or kinetics
+
+    def __str__(self) -> str:
+        return f"{self.stream}={self.text}" if self.stream else self.text
+
+
+def parse_init(texts: tuple[str, ...], streams: tuple[str, ...]) -> list[Source]:
+    """``("runs/one", "flow=runs/two")`` → sources, in their order.
+
+    Raises UserError for a stream that is unknown, is not trained, or is named twice.
+    """
+    sources = []
+    for text in texts:
+        stream, given, path = text.partition("=")
+        if not given or (stream not in STREAMS and Path(text).exists()):
+            sources.append(Source(None, text))
+            continue
+        if stream not in streams:
+            what = "this run does not train" if stream in STREAMS else "unknown stream"
+            raise UserError(f"--init {text}: {what} {stream}; its streams are {', '.join(streams)}")
+        if any(source.stream == stream for source in sources):
+            raise UserError(f"--init gives {stream} twice: name one file a stream")
+        sources.append(Source(stream, path))
+    return sources
+
+
+def read_weights(text: str) -> tuple[Path, Weights]:
+    """The file that is meant, and what it holds; nothing in it is run.
+
+    Raises UserError if it is not there, is damaged, or holds anything but tensors.
+    """
+    path = Path(text)
+    if path.is_dir():
+        path = path / "best.safetensors"
+        if not path.exists():
+            raise UserError(f"--init {text}: the folder has no best.safetensors, so it is no run with a finished epoch")
+    if not path.exists():
+        raise UserError(f"--init {text}: there is no such run or file; give a run's folder or a file of weights")
+    if path.suffix == ".safetensors":
+        try:
+            return path, load_file(path)
+        except SafetensorError as error:
+            raise UserError(f"{path} is damaged ({one_line(str(error))})") from error
+    if path.suffix not in (".pt", ".pth"):
+        raise UserError(f"--init {text}: weights are read from .safetensors, .pt and .pth")
+    return path, _tensors(path, _unpickle(path))
+
+
+def encoders_in(weights: Weights) -> set[str]:
+    """The streams whose encoders these are, as a run's weights say; none where they are those of one encoder alone."""
+    return {name.split(".")[1] for name in weights if name.startswith("encoders.")}
+
+
+def _unpickle(path: Path) -> object:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what PyTorch thinks of the file, the error says
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} is damaged, or holds more than tensors, which could run code, and is not loaded: "
+            f"save its state_dict() alone"
+        ) from error
+    except Exception as error:  # there is nothing that a damaged file may not raise
+        raise UserError(f"{path} is damaged, or is no file of torch.save ({type(error).__name__})") from error
+
+
+def _tensors(path: Path, saved: object) -> Weights:
+    """The dictionary of tensors that `saved` is, or holds under one of the usual names."""
+    candidates = [saved, *(saved.get(name) for name in NESTED)] if isinstance(saved, dict) else []
+    for one in candidates:
+        if one and isinstance(one, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in one.items()):
+            return one
+    raise UserError(f"{path} holds no dictionary of tensors by name: save a model's state_dict()")

@@ -1,0 +1,57 @@
+"""A command line: settings from its arguments, one line for wrong input, a status for the shell."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+import tyro
+
+from preprocess.common.errors import UserError, one_line
+
+Settings = TypeVar("Settings")
+
+
+def parse_command(settings: type[Settings], *, prog: str, doc: str | None) -> Settings:
+    """The settings that the arguments give; `doc` is what --help says first."""
+    return tyro.cli(settings, prog=prog, description=doc, config=(tyro.conf.FlagCreatePairsOff,))
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def run_command(main: Callable[[], int | None]) -> None:
+    """Run a command line and end the process with its status.
+
+    A UserError, or an error of the operating system about a file, becomes one line on stderr and status 2;
+    Ctrl-C and SIGTERM become status 130. Anything else is a bug of ours and keeps its traceback.
+    """
+    for stream in (sys.stdout, sys.stderr):  # a file name may hold bytes that the terminal cannot show
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clusters send it: clean up as after Ctrl-C
+    try:
+        status = main() or 0
+        sys.stdout.flush()
+    except UserError as error:
+        status = 2
+        text = str(error).rpartition("preprocess.common.errors.UserError: ")[
+            2
+        ]  # before it a DataLoader puts a traceback
+        print(f"error: {one_line(text)}", file=sys.stderr)
+    except BrokenPipeError:  # `… | head` has read enough; keep Python from flushing into the pipe again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except OSError as error:
+        status = 2
+        if error.strerror is None:  # h5py puts everything into the message
+            print(f"error: {one_line(str(error))}", file=sys.stderr)
+        else:
+            print(one_line(f"error: {error.strerror}: {error.filename or 'no file named'}"), file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        status = 130
+        print(f"\nstopped{': ' if stop.args else ''}{stop}", file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,65 @@
+"""What an extraction would do: how many videos, how long it will take and how large it will be, from a sample."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from preprocess.common.console import human_bytes, human_seconds, plural
+from preprocess.common.errors import one_line
+from preprocess.common.files import make_folder
+from preprocess.extraction.local import work_here
+from preprocess.extraction.sources import Source
+from preprocess.extraction.task import Manifest, Unit, looked_at, piece_path
+from preprocess.store.index import category
+
+if TYPE_CHECKING:
+    from preprocess.extraction.job import Extraction
+
+SAMPLE = 5  # videos
+
+
+def print_plan(extraction: "Extraction") -> None:
+    """Extract a few videos into a temporary folder, and tell what all of them will take. Nothing stays."""
+    settings, sources = extraction.settings, extraction.found.sources
+    todo = extraction.todo()
+    print(f"{plural(len(sources), 'video')}; {len(sources) - len(todo)} are done or belong to other parts")
+    if not todo:
+        print("nothing to do")
+        return
+    sample = choose(todo)
+    with tempfile.TemporaryDirectory() as folder:
+        pieces, scratch = Path(folder) / "pieces", Path(folder) / "scratch"
+        make_folder(pieces)
+        make_folder(scratch)
+        unit = Unit(pieces, scratch, settings.store)
+        done = list(work_here(sample, unit, workers=1, containment=settings.containment))
+        stored = sum(piece_path(pieces, m.content).stat().st_size for m in done if m.content and not m.reason)
+    _print_estimate(todo, done, stored=stored, workers=settings.workers)
+
+
+def choose(sources: Sequence[Source]) -> list[Source]:
+    """A few sources from the smallest file to the largest, each from the middle of its share."""
+    by_size = sorted(sources, key=lambda source: size(source.file))
+    count = min(SAMPLE, len(by_size))
+    return [by_size[(2 * k + 1) * len(by_size) // (2 * count)] for k in range(count)]
+
+
+def size(file: str) -> int:
+    """Bytes of a file; 0 if it cannot be looked at."""
+    looks = looked_at(file)
+    return looks[0] if looks else 0
+
+
+def _print_estimate(todo: Sequence[Source], done: Sequence[Manifest], *, stored: int, workers: int) -> None:
+    bytes_of = {source.path: size(source.file) for source in todo}
+    total, sampled = sum(bytes_of.values()), sum(bytes_of[manifest.path] for manifest in done)
+    share = total / max(1, sampled)
+    seconds = sum(manifest.took for manifest in done) * share / max(1, min(workers, len(todo)))
+    print(
+        f"to do: {plural(len(todo), 'video')}, {human_bytes(total)}; from {plural(len(done), 'video')} of them: about "
+        f"{human_seconds(seconds)} with {plural(workers, 'worker')}, about {human_bytes(stored * share)} in the store"
+    )
+    for manifest in done:
+        if manifest.reason:
+            print(f"of these, {one_line(manifest.path)} would be rejected ({category(manifest.reason)})")

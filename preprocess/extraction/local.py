@@ -1,0 +1,56 @@
+"""The engine of one machine: contained worker processes, one video at a time each."""
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+import numpy as np
+
+from preprocess.extraction.sources import Source
+from preprocess.extraction.task import Manifest, Unit, looked_at
+from preprocess.video.piece import PieceSettings
+from preprocess.workers.pool import Containment, Failure, supervise
+from preprocess.workers.worker import Pulse
+
+
+def work_here(sources: Iterable[Source], unit: Unit, *, workers: int, containment: Containment) -> Iterator[Manifest]:
+    """Make the pieces of all sources; give out what became of each as they get done.
+
+    Raises OSError for what is not a video's fault: the disk is full, the folder is gone.
+    """
+    settings = unit.settings
+    engine = settings.parameters()["flow"]["engine"]
+    done = supervise(
+        sources,
+        partial(_work, unit),
+        workers=workers,
+        containment=containment,
+        warm_up=partial(warm_up, settings),
+        limit_address_space=engine != "cuda",  # which reserves more of it than any limit
+    )
+    for source, outcome in done:
+        if isinstance(outcome, Failure):
+            outcome = failed(source, outcome.reason)
+        yield outcome
+
+
+def failed(source: Source, reason: str) -> Manifest:
+    """What is said of a video that cost its worker."""
+    return Manifest(source.path, looked_at(source.file), None, reason)
+
+
+def warm_up(settings: PieceSettings) -> None:
+    """Load, compile and allocate what every video needs, on one thread."""
+    import cv2
+    import torch
+
+    from preprocess.flow import tvl1
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    frames = np.zeros((2, settings.short_side, settings.short_side), np.uint8)
+    frames[1, ::4] = 255  # the flow of equal frames is not solved
+    tvl1(frames, engine=settings.flow_engine, preset=settings.flow_preset)
+
+
+def _work(unit: Unit, source: Source, pulse: Pulse) -> Manifest:
+    return unit(source, pulse.beat)

@@ -1,0 +1,182 @@
+"""What an extraction has done so far: the folder OUT.partial, which any number of processes may be working in.
+
+    job.json            the version and parameters that all pieces share, and whether a store is to be replaced
+    journal/*.jsonl     a manifest a line, one file for each part of the job
+    pieces/ab/*.h5      finished videos, named by content
+    scratch/<part>/     what is not whole yet; emptied when the part starts
+    lock-<part>, lock   who works on a part; who is joining the pieces
+
+The pieces are the truth. A journal only saves looking at the videos again: losing its end costs nothing but time.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from preprocess.common.errors import UserError
+from preprocess.common.files import make_folder, remove_folder, replace, sync
+from preprocess.extraction.task import Manifest, Manifests, piece_path
+from preprocess.lock import only_one
+from preprocess.store import Store
+from preprocess.store.reader import VERSION
+
+
+class Ledger:
+    """The folder beside a store that is being made."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.folder = out.with_name(out.name + ".partial")
+        self.pieces = self.folder / "pieces"
+        self._journal = self.folder / "journal"
+        self._job = self.folder / "job.json"
+        self._held: Path | None = None  # the lock that this process has
+        self._busy = f"another extraction is writing {out}: wait for it, or give another name"
+
+    def exists(self) -> bool:
+        """Whether an extraction was begun and not ended."""
+        return self._job.exists()
+
+    def job_time(self) -> int:
+        """When it was begun, in ns."""
+        return self._job.stat().st_mtime_ns
+
+    def check(self, parameters: dict, *, overwrite: bool) -> None:
+        """See that this run can go on with what is there; with `overwrite`, put away what is in its way.
+
+        Raises UserError if a store or an interrupted extraction has other parameters, or another run is in the way.
+        """
+        if self.out.exists() and not overwrite:
+            try:
+                there = Store(self.out).parameters
+            except UserError as error:
+                raise UserError(f"{error} (give another name, or --overwrite to replace it)") from error
+            if there != parameters:
+                raise UserError(
+                    f"{self.out} was extracted with other settings ({differences(there, parameters)}): "
+                    f"give the same ones, another name, or --overwrite to replace it"
+                )
+        if not self.exists():
+            return
+        job = json.loads(self._job.read_text())
+        if job.get("version") != VERSION and not overwrite:
+            raise UserError(
+                f"an interrupted extraction of {self.out} was begun with another release of this program: end it with "
+                f"that one, or give --overwrite to start over"
+            )
+        if job["parameters"] != parameters and not overwrite:
+            raise UserError(
+                f"an interrupted extraction of {self.out} has other settings "
+                f"({differences(job['parameters'], parameters)}): give the same ones to go on, or --overwrite"
+            )
+        same = job.get("version") == VERSION and job["parameters"] == parameters
+        if (not same or (overwrite and not job["overwrite"])) and not self.discard():
+            raise UserError(self._busy)
+
+    @contextmanager
+    def begin(self, part: str, *, parameters: dict, overwrite: bool) -> Iterator[None]:
+        """Work on one part of the job, alone.
+
+        Raises UserError if another process does.
+        """
+        make_folder(self.folder)
+        lock = self.folder / f"lock-{part}"
+        with only_one(lock, busy=self._busy):
+            self._held = lock
+            try:
+                for folder in (self.pieces, self._journal, self.folder / "scratch"):
+                    make_folder(folder)
+                remove_folder(self.scratch(part))
+                make_folder(self.scratch(part))
+                if not self.exists():
+                    written = self.scratch(part) / "job.json"  # other parts may be writing the same
+                    job = {"version": VERSION, "parameters": parameters, "overwrite": overwrite}
+                    written.write_text(json.dumps(job) + "\n")
+                    replace(written, self._job)
+                yield
+            finally:
+                self.tidy()
+                self._held = None
+
+    def scratch(self, part: str) -> Path:
+        """Where a part keeps what is not whole yet."""
+        return self.folder / "scratch" / part
+
+    @contextmanager
+    def joining(self) -> Iterator[None]:
+        """Be the one who makes the store of the pieces; waits until nobody else does."""
+        make_folder(self.folder)
+        with only_one(self.folder / "lock"):
+            yield
+
+    @contextmanager
+    def journal(self, part: str) -> Iterator["Journal"]:
+        """The part's journal, to be added to."""
+        file = self._journal / f"{part}.jsonl"
+        with open(file, "ab", buffering=0) as handle:
+            sync(file.parent)
+            if handle.tell():
+                handle.write(b"\n")  # ends a line that a killed run left half-written
+            yield Journal(handle)
+
+    def manifests(self) -> "Manifests":
+        """What all parts say so far."""
+        found = Manifests()
+        for file in sorted(self._journal.glob("*.jsonl")) if self._journal.is_dir() else []:
+            for line in file.read_bytes().split(b"\n"):
+                try:
+                    found.add(Manifest.from_json(json.loads(line)))
+                except (ValueError, TypeError, KeyError):  # a line that was being written when the power failed
+                    continue
+        return found
+
+    def piece(self, content: str) -> Path:
+        """Where the piece of that content is, or would be."""
+        return piece_path(self.pieces, content)
+
+    def discard(self) -> bool:
+        """Remove the folder; False if another part is still at work in it."""
+        with ExitStack() as held:
+            for lock in self.folder.glob("lock-*"):
+                if lock == self._held:
+                    continue
+                try:
+                    held.enter_context(only_one(lock, busy=self._busy))
+                except UserError:
+                    return False
+            remove_folder(self.folder)
+        return True
+
+    def tidy(self) -> None:
+        """Remove the folder if there is nothing in it that another run could use."""
+        journals = self._journal.glob("*.jsonl")
+        used = any(journal.stat().st_size for journal in journals) or any(self.pieces.glob("*/*.h5"))
+        if self.folder.is_dir() and not used:
+            self.discard()
+
+
+def differences(there: dict, wanted: dict, *, within: str = "") -> str:
+    """What is different between two sets of parameters: ``short_side 128, now 64``."""
+    parts = []
+    for name in sorted({*there, *wanted}):
+        a, b = there.get(name), wanted.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            parts.append(differences(a, b, within=f"{name} "))
+        elif a != b:
+            parts.append(f"{within}{name} {a}, now {b}")
+    return "; ".join(part for part in parts if part)
+
+
+class Journal:
+    """A file of manifests that grows line by line."""
+
+    def __init__(self, handle) -> None:
+        self._handle = handle
+
+    def add(self, manifest: Manifest) -> None:
+        """Keep a manifest, also if the power fails now."""
+        self._handle.write(json.dumps(asdict(manifest)).encode() + b"\n")
+        os.fsync(self._handle.fileno())

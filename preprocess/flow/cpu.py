@@ -1,0 +1,100 @@
+"""TV-L1 on one CPU core. The method is in `tvl1.py`; kernels, and how fields lie in memory, in `tvl1_numba.py`."""
+
+import cv2
+import numpy as np
+
+from preprocess.flow.cpu_kernels import LANES, WAVE, iterate, linearise, repeat_edges, warp
+from preprocess.flow.schedule import MEDIAN, Settings
+
+
+class _Level:
+    """Working memory of one level of the pyramid."""
+
+    def __init__(self, height: int, width: int):
+        self.size = (width, height)  # OpenCV's order
+        self.stride = -(-width // LANES) * LANES + 2 * LANES
+        self.shape = (height, width, self.stride)
+        self.flow, self.data, self.dual = self._fields(2), self._fields(4), self._fields(4)
+        self.images, self.warped = [self._fields(1), self._fields(1)], self._fields(1)
+        self.bars = np.zeros(4 * WAVE * self.stride, np.float32)
+        self.xs = np.arange(width, dtype=np.float32)
+        self.u, self.v = self._inside(self.flow, 0), self._inside(self.flow, 1)
+
+    def _fields(self, count: int) -> np.ndarray:
+        height, _, stride = self.shape
+        size = count * (height + 2) * stride
+        memory = np.zeros(size + LANES, np.float32)
+        start = -memory.ctypes.data // memory.itemsize % LANES  # to the next cache line
+        return memory[start : start + size]
+
+    def _inside(self, fields: np.ndarray, index: int) -> np.ndarray:
+        height, width, stride = self.shape
+        return fields.reshape(-1, height + 2, stride)[index, 1:-1, LANES : LANES + width]
+
+    def set_image(self, which: int, image: np.ndarray) -> None:
+        self._inside(self.images[which], 0)[:] = image
+        repeat_edges(*self.shape, self.images[which])
+
+    def start_from(self, coarser: "_Level | None") -> None:
+        """Flow from the next coarser level, dual variables from zero."""
+        self.flow.fill(0)
+        self.dual.fill(0)
+        if coarser is not None:
+            for mine, theirs, ratio in (
+                (self.u, coarser.u, self.size[0] / coarser.size[0]),
+                (self.v, coarser.v, self.size[1] / coarser.size[1]),
+            ):
+                mine[:] = cv2.resize(theirs, self.size, interpolation=cv2.INTER_LINEAR)
+                mine *= np.float32(ratio)
+
+    def solve(self, first: int, warps: int, iterations: int, settings: Settings) -> None:
+        """Improve the flow from images[first] to the other one."""
+        step, dual_step = np.float32(settings.step), np.float32(settings.dual_step)
+        reach = np.float32(settings.attachment * settings.step)
+        blend, per_level = np.float32(settings.blend), np.float32(1 / settings.agreement)
+        for _ in range(warps):
+            warp(*self.shape, self.images[1 - first], self.flow, self.warped)
+            linearise(
+                *self.shape, self.images[first], self.xs, self.flow, self.warped, self.data, reach, blend, per_level
+            )
+            iterate(*self.shape, self.flow, self.data, self.dual, self.bars, step, dual_step, iterations)
+            for component in (self.u, self.v):
+                cv2.medianBlur(component, MEDIAN, dst=component)
+
+
+def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
+    return cv2.GaussianBlur(image, (5, 5), sigma, borderType=cv2.BORDER_REPLICATE)
+
+
+def solve(frames: np.ndarray, settings: Settings) -> np.ndarray:
+    """Flow of each frame to the next; (T, H, W) uint8 -> (T - 1, H, W, 2) float32, pixels, x then y.
+
+    One thread. Releases the GIL, so that several videos can be solved in threads.
+    """
+    count, height, width = frames.shape
+    levels = [_Level(*size) for size in settings.sizes(height, width)]
+
+    def load(which: int, frame: np.ndarray) -> None:
+        image = _blur(np.ascontiguousarray(frame).astype(np.float32), settings.denoise)
+        for level in levels:
+            if level is not levels[0]:
+                image = cv2.resize(_blur(image, settings.antialias), level.size, interpolation=cv2.INTER_LINEAR)
+            level.set_image(which, image)
+
+    flows = np.zeros((count - 1, height, width, 2), np.float32)
+    loaded = None  # the frame whose pyramid is in images[first]
+    first = 0
+    for t in range(count - 1):
+        if np.array_equal(frames[t], frames[t + 1]):
+            continue
+        if loaded != t:
+            load(first, frames[t])
+        load(1 - first, frames[t + 1])
+        coarser = None
+        for index in reversed(range(len(levels))):
+            levels[index].start_from(coarser)
+            levels[index].solve(first, *settings.passes_at(index), settings)
+            coarser = levels[index]
+        flows[t, ..., 0], flows[t, ..., 1] = coarser.u, coarser.v
+        first, loaded = 1 - first, t + 1
+    return flows

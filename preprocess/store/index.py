@@ -1,0 +1,280 @@
+"""The index: columns that say of every video what a reader needs to choose, and nothing of the videos' own data.
+
+A million rows are a few hundred megabytes of plain arrays, read at one go; rows become objects when somebody asks for
+them. Columns of text are their texts one after the other, each ended by a zero byte, so that one long name does not
+make all of them long, and `bytes(column[:]).split(b"\\0")` reads them.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import overload
+
+import numpy as np
+
+from preprocess.store import safe_hdf5
+
+JPEGS = {"data": ("u1", 1), "ends": ("i8", 1)}
+DATASETS = {"rgb": JPEGS, "flow": JPEGS, "audio": {"data": ("f2", 2)}}  # stream → dataset → type, number of axes
+STREAMS = tuple(DATASETS)
+UNLABELLED = -1
+HERE = -1  # the shard number of what lies in the store's own file
+BLOCK = 1 << 20  # bytes of a column that are looked at together
+CONTENT = np.dtype("S32")  # a digest in hexadecimal digits
+
+PLACED = tuple(f"{stream}_{name}" for stream, names in DATASETS.items() for name in names)  # as the columns name them
+NUMBERS = dict.fromkeys(("seconds", "expected", "sound_from", "sound_until"), np.dtype("f8")) | dict.fromkeys(
+    (
+        *("frames", "height", "width", "damaged"),
+        *(f"bytes_{stream}" for stream in STREAMS),
+        *(f"at_{dataset}" for dataset in PLACED),
+    ),
+    np.dtype("i8"),
+)
+FLAGS = dict.fromkeys((f"has_{stream}" for stream in STREAMS), np.dtype("u1"))
+REASONS = tuple(f"why_no_{stream}" for stream in STREAMS)
+NAMES = ("path", "group", "split")  # what a catalog says of a video, and its file does not
+PLACES = {"label": np.dtype("i4"), "shard": np.dtype("i4")}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a video's file says of itself: everything that follows from its bytes and the parameters."""
+
+    content: str  # a digest of the file: equal for equal files
+    seconds: float
+    frames: int  # T, at the store's rate
+    height: int
+    width: int
+    expected: float | None = None  # seconds that the container or its timestamps promise; None if they do not say
+    damaged: int = 0  # packets that could not be decoded, and frames whose time could not be right
+    sound: tuple[float, float] | None = None  # seconds from and until which the sound track has samples
+    streams: dict[str, bool] = field(default_factory=dict)  # stream → whether the video has it
+    why: dict[str, str] = field(default_factory=dict)  # stream → why it is absent
+    bytes: dict[str, int] = field(default_factory=dict)  # stream → what it takes in the store
+    at: dict[str, int] = field(default_factory=dict, compare=False)  # one of PLACED → its place in its file, in bytes
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the file promises more than could be decoded. `expected` is given for such alone."""
+        return self.expected is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Video(Facts):
+    """One video of a store."""
+
+    path: str  # relative to the folder that was extracted
+    label: str | None = None
+    group: str | None = None
+    split: str | None = None  # train, val, test
+    shard: int = field(default=HERE, compare=False)  # which of the store's files holds its streams
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A file that could not be used."""
+
+    path: str
+    reason: str
+
+
+def category(reason: str) -> str:
+    """What kind of reason it is: "corrupt: no frame can be decoded" → "corrupt"."""
+    return reason.split(":")[0]
+
+
+class Texts(Sequence[str]):
+    """Texts of one column. Names of files may hold bytes that are no UTF-8; they are kept as they are."""
+
+    def __init__(self, blob: np.ndarray) -> None:
+        """blob: (bytes,) uint8, as it is stored.
+
+        Raises ValueError if the last text does not end.
+        """
+        if len(blob) and blob[-1]:
+            raise ValueError("a text does not end")
+        self._blob = blob
+        blocks = range(0, len(blob), BLOCK)  # which keeps small what is needed on the way
+        found = [begin + np.flatnonzero(blob[begin : begin + BLOCK] == 0) for begin in blocks]
+        self._ends = np.concatenate(found) if found else np.zeros(0, np.int64)
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> "Texts":
+        """What ends a text cannot be in it: a zero byte, which no name can have, is shown."""
+        shown = (text.replace("\0", "\\0").encode("utf-8", "surrogateescape") + b"\0" for text in texts)
+        return cls(np.frombuffer(b"".join(shown), np.uint8))
+
+    def array(self) -> np.ndarray:
+        """(bytes,) uint8, as it is stored."""
+        return self._blob
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[str]: ...
+    def __getitem__(self, row):
+        if isinstance(row, slice):
+            return [self[k] for k in range(*row.indices(len(self)))]
+        row = range(len(self))[row]
+        begin = self._ends[row - 1] + 1 if row else 0
+        return self._blob[begin : self._ends[row]].tobytes().decode("utf-8", "surrogateescape")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._blob.tobytes().decode("utf-8", "surrogateescape").split("\0")[:-1])
+
+
+Columns = dict[str, "np.ndarray | Texts"]
+
+
+class Videos(Sequence[Video]):
+    """The rows of an index as videos, each made when it is asked for."""
+
+    def __init__(self, columns: Columns, classes: Sequence[str]) -> None:
+        self.columns = columns
+        self._classes = list(classes)
+
+    def __len__(self) -> int:
+        return len(self.columns["content"])
+
+    @overload
+    def __getitem__(self, row: int) -> Video: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[Video]: ...
+    def __getitem__(self, row):
+        if isinstance(row, slice):
+            return [self[k] for k in range(*row.indices(len(self)))]
+        columns, row = self.columns, range(len(self))[row]
+        label = int(columns["label"][row])
+        return Video(
+            **facts_at(columns, row),
+            path=columns["path"][row],
+            label=None if label == UNLABELLED else self._classes[label],
+            group=columns["group"][row] or None,
+            split=columns["split"][row] or None,
+            shard=int(columns["shard"][row]),
+        )
+
+    def __iter__(self) -> Iterator[Video]:
+        return (self[row] for row in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def facts_at(columns: Columns, row: int) -> dict:
+    """One row's Facts, as keyword arguments."""
+    expected, begin, end = (float(columns[name][row]) for name in ("expected", "sound_from", "sound_until"))
+    return {
+        "content": columns["content"][row].decode(),
+        "seconds": float(columns["seconds"][row]),
+        "expected": None if np.isnan(expected) else expected,
+        "sound": None if np.isnan(begin) else (begin, end),
+        **{name: int(columns[name][row]) for name in ("frames", "height", "width", "damaged")},
+        "streams": {stream: bool(columns[f"has_{stream}"][row]) for stream in STREAMS},
+        "why": {stream: why for stream in STREAMS if (why := columns[f"why_no_{stream}"][row])},
+        "bytes": {stream: int(columns[f"bytes_{stream}"][row]) for stream in STREAMS},
+        "at": {name: at for name in PLACED if (at := int(columns[f"at_{name}"][row]))},
+    }
+
+
+def facts_columns(rows: Sequence[Facts]) -> Columns:
+    """The columns that a piece or a shard has."""
+    columns: Columns = {"content": np.array([row.content for row in rows], CONTENT)}
+    columns["seconds"] = np.array([row.seconds for row in rows], "f8")
+    columns["expected"] = np.array([np.nan if row.expected is None else row.expected for row in rows], "f8")
+    sounds = [row.sound or (np.nan, np.nan) for row in rows]
+    columns["sound_from"], columns["sound_until"] = np.array(sounds, "f8").reshape(-1, 2).T.copy()
+    for name in ("frames", "height", "width", "damaged"):
+        columns[name] = np.array([getattr(row, name) for row in rows], "i8")
+    for stream in STREAMS:
+        columns[f"has_{stream}"] = np.array([row.streams.get(stream, False) for row in rows], "u1")
+        columns[f"bytes_{stream}"] = np.array([row.bytes.get(stream, 0) for row in rows], "i8")
+        columns[f"why_no_{stream}"] = Texts.of([row.why.get(stream, "") for row in rows])
+    for name in PLACED:
+        columns[f"at_{name}"] = np.array([row.at.get(name, 0) for row in rows], "i8")
+    return columns
+
+
+def video_columns(rows: Sequence[Video], classes: Sequence[str]) -> Columns:
+    """The columns that a store has."""
+    number = {name: k for k, name in enumerate(classes)}
+    columns = facts_columns(rows)
+    for name in NAMES:
+        columns[name] = Texts.of([getattr(row, name) or "" for row in rows])
+    columns["label"] = np.array([UNLABELLED if row.label is None else number[row.label] for row in rows], "i4")
+    columns["shard"] = np.array([row.shard for row in rows], "i4")
+    return columns
+
+
+def write_columns(group, columns: Mapping[str, "np.ndarray | Texts"]) -> None:
+    """Write columns to an h5py group."""
+    for name, column in columns.items():
+        group[name] = column.array() if isinstance(column, Texts) else column
+
+
+def read_facts(group) -> Columns:
+    """The columns of a piece or a shard.
+
+    Raises guard.Hostile for columns that cannot be.
+    """
+    columns: Columns = {"content": safe_hdf5.read(group, "content", CONTENT)}
+    rows = len(columns["content"])
+    for name, dtype in {**NUMBERS, **FLAGS}.items():
+        columns[name] = safe_hdf5.read(group, name, dtype, rows=rows)
+    for name in REASONS:
+        columns[name] = read_texts(group, name, rows=rows)
+    _check_facts(columns)
+    return columns
+
+
+def read_videos(group, *, classes: int, shards: int) -> Columns:
+    """The columns of a store of so many classes and shards.
+
+    Raises guard.Hostile for columns that cannot be.
+    """
+    columns = read_facts(group)
+    rows = len(columns["content"])
+    for name in NAMES:
+        columns[name] = read_texts(group, name, rows=rows)
+    for name, dtype in PLACES.items():
+        columns[name] = safe_hdf5.read(group, name, dtype, rows=rows)
+    for name, count in (("label", classes), ("shard", shards)):
+        if rows and not -1 <= columns[name].min() <= columns[name].max() < count:
+            raise safe_hdf5.Hostile(f"index/{name} points beyond its table")
+    return columns
+
+
+def read_texts(group, name: str, *, rows: int | None = None) -> Texts:
+    """A column of text.
+
+    Raises guard.Hostile if it is none, or of another number of rows.
+    """
+    try:
+        texts = Texts(safe_hdf5.read(group, name, np.dtype("u1")))
+    except ValueError as error:
+        raise safe_hdf5.Hostile(f"{name}: {error}") from error
+    if rows is not None and len(texts) != rows:
+        raise safe_hdf5.Hostile(f"{name} has {len(texts)} rows, not {rows}")
+    return texts
+
+
+def _check_facts(columns: Columns) -> None:
+    is_digit = np.zeros(256, bool)
+    is_digit[np.frombuffer(b"0123456789abcdef", np.uint8)] = True
+    if not is_digit[columns["content"].view(np.uint8)].all():
+        raise safe_hdf5.Hostile("index/content holds what is no digest")
+    for name in ("frames", "height", "width"):
+        if (columns[name] < 1).any():
+            raise safe_hdf5.Hostile(f"index/{name} holds numbers below one")
+    if not (np.isfinite(columns["seconds"]).all() and (columns["seconds"] > 0).all()):
+        raise safe_hdf5.Hostile("index/seconds holds what is no length")
+    counts = ("damaged", *(f"bytes_{stream}" for stream in STREAMS), *(f"at_{name}" for name in PLACED))
+    if any((columns[name] < 0).any() for name in counts):
+        raise safe_hdf5.Hostile("the index holds counts below zero")
+    if any((columns[name] > 1).any() for name in FLAGS):
+        raise safe_hdf5.Hostile("the index holds flags that are neither 0 nor 1")

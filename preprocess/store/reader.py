@@ -1,0 +1,337 @@
+"""The store: HDF5 files that explain themselves, behind one name, and their reader.
+
+    out.h5                  what the user names
+      /                     attributes: format, version, parameters (JSON), written_by
+      /classes, notes       texts, each ended by a zero byte
+      /index/<column>       one row a video, sorted by path: what a reader needs to choose without opening any
+      /rejected/<column>    what could not be used, and why
+      /shards/<column>      the files that the rest lies in: name, digest, size
+      /videos/<content>     videos that lie in this file: what does not fill a shard
+    out.h5.shards/*.h5      the others; each holds /videos/<content> and /index/<column> of its own
+
+    /videos/<content>       one group for each different file, named by its digest; attributes: what the file was
+      rgb/data, ends        (N,) uint8: JPEG after JPEG; (T + 1,) int64: frame k is data[ends[k]:ends[k + 1]]
+      flow/data, ends       likewise T - 1 frames, grey, x above y, 128 is no motion
+      audio/data            (4 T, M) float16: natural log of mel power, 100 rows a second
+
+Every stream has an attribute `checksum`; a stream that a video lacks has no group, and the index says why. Every file
+begins with a seal (preprocess.store.seal). No file changes after it got its name: another store replaces it whole.
+"""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from preprocess.common.errors import UserError
+from preprocess.store import safe_hdf5
+from preprocess.store.codec import check_jpegs, decode_flow, decode_rgb, frame_count
+from preprocess.store.index import (
+    CONTENT,
+    Columns,
+    Rejected,
+    Texts,
+    Video,
+    Videos,
+    read_texts,
+    read_videos,
+    video_columns,
+    write_columns,
+)
+from preprocess.store.open_files import OpenFiles
+from preprocess.store.seal import Broken, Unsealed, read_seal
+
+if TYPE_CHECKING:
+    from preprocess.store.new_file import NewFile
+
+FORMAT = "tristream"
+VERSION = 3
+SHARD_NAME = re.compile(r"[0-9a-f]{32}\.h5")
+EVERYTHING = (slice(None), slice(None))
+
+
+class Store:
+    """Reads a store. Cheap to pickle and to fork: each process opens the files for itself at its first read."""
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        """Read the index.
+
+        Raises UserError if there is no such file, or it is no store that this version reads, or one that no run of
+        this program wrote.
+        """
+        self.path = Path(path)
+        if self.path.is_dir():
+            raise UserError(f"{self.path} is a folder, not a store: name the file that preprocess.extract wrote")
+        if not self.path.is_file():
+            raise UserError(
+                f"there is no store {self.path}: make one with python -m preprocess.extract videos/ {self.path}"
+            )
+        try:
+            self._check_seal()
+            with safe_hdf5.open_file(self.path) as file:
+                self.digest = safe_hdf5.sealed_digest(file)
+                _check_version(self.path, file)
+                self._load(file)
+        except safe_hdf5.Hostile as error:
+            raise UserError(f"{self.path} is no store that this program wrote: {error}") from error
+        except (Broken, OSError, RuntimeError, KeyError) as error:  # the latter from within HDF5
+            how = "remove it, and run the extraction that made it again"
+            raise UserError(f"{self.path} is damaged or was cut short ({error}): {how}") from error
+        self._files = OpenFiles()
+
+    def _check_seal(self) -> None:
+        try:
+            read_seal(self.path)
+        except Unsealed:
+            _check_kind(self.path)
+            raise
+
+    def _load(self, file) -> None:
+        self.parameters: dict = read_parameters(file)
+        self.classes: list[str] = list(read_texts(file, "classes"))
+        self.notes: list[str] = list(read_texts(file, "notes"))
+        shards = safe_hdf5.group(file, "shards")
+        names = list(read_texts(shards, "name"))
+        if not all(SHARD_NAME.fullmatch(name) for name in names):
+            raise safe_hdf5.Hostile("a shard has a name that no shard has")
+        self.shards: list[Path] = [shard_folder(self.path) / name for name in names]
+        digests = [digest.decode() for digest in safe_hdf5.read(shards, "digest", CONTENT, rows=len(names))]
+        self.digests = [*digests, self.digest]  # of `files`
+        self.columns: Columns = read_videos(
+            safe_hdf5.group(file, "index"), classes=len(self.classes), shards=len(names)
+        )
+        rejected = safe_hdf5.group(file, "rejected")
+        paths = read_texts(rejected, "path")
+        reasons = read_texts(rejected, "reason", rows=len(paths))
+        self.rejected: list[Rejected] = [Rejected(*row) for row in zip(paths, reasons, strict=True)]
+
+    @property
+    def videos(self) -> Videos:
+        """The videos, sorted by path."""
+        return Videos(self.columns, self.classes)
+
+    @property
+    def fps(self) -> float:
+        return self.parameters["fps"]
+
+    def __len__(self) -> int:
+        return len(self.columns["content"])
+
+    def __getstate__(self) -> tuple[Path, str]:
+        return self.path, self.digest
+
+    def __setstate__(self, state: tuple[Path, str]) -> None:
+        path, digest = state
+        self.__init__(path)
+        if self.digest != digest:
+            raise UserError(f"{path} was replaced while it was in use: start again")
+
+    def files(self) -> list[Path]:
+        """The files that the store consists of, its own last."""
+        return [*self.shards, self.path]
+
+    def group(self, video: Video):
+        """The h5py group of a video, for those who look at more than its frames.
+
+        Raises UserError if the file that holds it is not the one that the index means.
+        """
+        path, digest = self._place(video)
+        try:
+            return safe_hdf5.group(safe_hdf5.group(self._files.hdf5(path, digest), "videos"), video.content)
+        except safe_hdf5.Hostile as error:
+            raise UserError(f"{path}: {error}") from error
+
+    def frames(
+        self,
+        video: Video,
+        stream: str,
+        steps: Sequence[int],
+        *,
+        window: tuple[slice, slice] = EVERYTHING,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Frames of rgb: (T, H, W, 3) uint8; of flow: (T, 2, H, W) uint8, quantised, x before y.
+
+        `steps` are indices, in any order, repeats allowed; what lies between the first and the last is read at one go.
+        `window` cuts rows and columns; `out` is filled, if it is given. HDF5 is not asked: the index knows where the
+        bytes are.
+        Raises UserError where the store does not hold what its index says.
+        """
+        first, last = min(steps), max(steps)
+        if not 0 <= first <= last < frame_number(video, stream):
+            raise IndexError(f"{video.path} has {frame_number(video, stream)} frames of {stream}, not {last + 1}")
+        decode = {"rgb": decode_rgb, "flow": decode_flow}[stream]
+        place = window if stream == "rgb" else (slice(None), *window)
+        size = (video.height * (2 if stream == "flow" else 1), video.width)
+        try:
+            ends = self._read(video, f"{stream}_ends", first, last + 2 - first, np.dtype("i8"))
+            most = video.bytes[stream] - ends.itemsize * (frame_number(video, stream) + 1)
+            if not (ends[0] >= 0 and (np.diff(ends) > 0).all() and ends[-1] <= most):
+                raise ValueError("frames begin and end where they cannot")
+            jpegs = self._read(video, f"{stream}_data", int(ends[0]), int(ends[-1] - ends[0]), np.dtype("u1"))
+            ends = ends - ends[0]
+            check_jpegs(jpegs, ends, size)
+            decoded = {k: decode(jpegs[ends[k - first] : ends[k - first + 1]])[place] for k in {*steps}}
+            return np.stack([decoded[k] for k in steps], out=out)
+        except ValueError as error:
+            raise UserError(f"{self.path}: {stream} of {video.path} is damaged: {error}") from error
+
+    def mel(self, video: Video, start: int, stop: int) -> np.ndarray:
+        """Rows start…stop of the log-mel spectrogram: (stop - start, M) float16."""
+        bands, dtype = self.parameters["mel_bands"], np.dtype("f2")
+        total = video.bytes["audio"] // (bands * dtype.itemsize)
+        start, stop = min(max(start, 0), total), min(stop, total)
+        try:
+            values = self._read(video, "audio_data", start * bands, (stop - start) * bands, dtype)
+        except ValueError as error:
+            raise UserError(f"{self.path}: audio of {video.path} is damaged: {error}") from error
+        return values.reshape(stop - start, bands)
+
+    def _place(self, video: Video) -> tuple[Path, str]:
+        return self.path if video.shard < 0 else self.shards[video.shard], self.digests[video.shard]
+
+    def _read(self, video: Video, dataset: str, first: int, count: int, dtype: np.dtype) -> np.ndarray:
+        """Values first…first + count of one of a video's datasets.
+
+        Raises ValueError if they are not within the file.
+        """
+        handle, size = self._files.handle(*self._place(video))
+        begin = video.at.get(dataset, size) + first * dtype.itemsize
+        if begin + count * dtype.itemsize > size:
+            raise ValueError("it claims bytes that are not in the file")
+        return np.frombuffer(os.pread(handle, count * dtype.itemsize, begin), dtype)
+
+
+def shard_folder(path: Path) -> Path:
+    """Where the shards of a store lie."""
+    return path.with_name(path.name + ".shards")
+
+
+def read_parameters(file) -> dict:
+    """The parameters that a store, a shard or a piece was made with.
+
+    Raises guard.Hostile if they are not in it.
+    """
+    try:
+        parameters = json.loads(safe_hdf5.attribute(file, "parameters"))
+        numbers = [parameters[name] for name in ("fps", "short_side", "mel_bands")]
+        texts = [parameters["flow"][name] for name in ("method", "engine", "preset")]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise safe_hdf5.Hostile("its parameters are not JSON of this program") from error
+    if not all(type(number) in (int, float) and 0 < number < 1e6 for number in numbers):
+        raise safe_hdf5.Hostile("its parameters hold numbers that cannot be")
+    if not all(isinstance(text, str) for text in texts):
+        raise safe_hdf5.Hostile("its parameters do not say what flow it holds")
+    return parameters
+
+
+def frame_number(video: Video, stream: str) -> int:
+    """How many frames of rgb or flow a video has: flow runs from one frame to the next."""
+    return video.frames - (stream == "flow")
+
+
+def frame_datasets(group, video: Video, stream: str):
+    """`ends` and `data` of a video's rgb or flow.
+
+    Raises guard.Hostile if they are not as the index says.
+    """
+    found = safe_hdf5.group(group, stream)
+    ends = safe_hdf5.dataset(found, "ends", np.dtype("i8"), rows=frame_number(video, stream) + 1)
+    return ends, safe_hdf5.dataset(found, "data", np.dtype("u1"))
+
+
+def mel_dataset(group, video: Video, parameters: dict):
+    """The log-mel spectrogram of a video.
+
+    Raises guard.Hostile if it is not as the index says.
+    """
+    rows = frame_count(video.seconds)
+    data = safe_hdf5.dataset(safe_hdf5.group(group, "audio"), "data", np.dtype("f2"), ndim=2, rows=rows)
+    if data.shape[1] != parameters["mel_bands"]:
+        raise safe_hdf5.Hostile(f"{data.name} has {data.shape[1]} bands, not {parameters['mel_bands']}")
+    return data
+
+
+def new_file(path: Path, *, parameters: dict) -> "NewFile":
+    """Make an HDF5 file with room for a seal, that says what it is, for writing.
+
+    Raises OSError when it is closed, if it could not be written.
+    """
+    from preprocess.store.new_file import NewFile
+
+    file = NewFile(path)
+    file.attrs["format"] = np.bytes_(FORMAT)
+    file.attrs["version"] = VERSION
+    file.attrs["written_by"] = np.bytes_(_release())
+    file.attrs["parameters"] = np.bytes_(json.dumps(parameters, sort_keys=True))
+    file.create_group("videos")
+    return file
+
+
+def write_index(
+    file,
+    videos: Sequence[Video],
+    rejected: Sequence[Rejected],
+    *,
+    notes: Sequence[str],
+    shards: Sequence[Path] = (),
+) -> None:
+    """Make an h5py file from `new_file` a store: its index, its rejects and its table of shards."""
+    videos = sorted(videos, key=lambda video: video.path)
+    classes = sorted({video.label for video in videos if video.label is not None})
+    write_columns(file, {"classes": Texts.of(classes), "notes": Texts.of(notes)})
+    write_columns(file.create_group("index"), video_columns(videos, classes))
+    rejects = sorted(rejected, key=lambda reject: reject.path)
+    columns = {name: Texts.of([getattr(reject, name) for reject in rejects]) for name in ("path", "reason")}
+    write_columns(file.create_group("rejected"), columns)
+    seals = [read_seal(shard) for shard in shards]
+    columns = {
+        "name": Texts.of([shard.name for shard in shards]),
+        "digest": np.array([seal.digest for seal in seals], CONTENT),
+        "size": np.array([seal.size for seal in seals], "i8"),
+    }
+    write_columns(file.create_group("shards"), columns)
+
+
+def _check_kind(path: Path) -> None:
+    """Tell what a user may have mistaken for a store."""
+    import h5py
+
+    if not h5py.is_hdf5(path):
+        raise UserError(f"{path} is no HDF5 file, or a damaged one: extract it again")
+    try:
+        with h5py.File(path, "r") as file:
+            _check_version(path, file)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{path} is a damaged HDF5 file: extract it again") from error
+
+
+def _check_version(path: Path, file) -> None:
+    """Raises UserError for a store of another version, or an HDF5 file that is none."""
+    version = release = None
+    with suppress(safe_hdf5.Hostile):
+        if "format" in file.attrs:  # which version 1 wrote in a way that is not read any more
+            version = safe_hdf5.attribute(file, "version")
+        if isinstance(version, int) and version == VERSION and safe_hdf5.attribute(file, "format") == FORMAT:
+            return
+        release = safe_hdf5.attribute(file, "written_by")
+    if isinstance(version, int) and version != VERSION:
+        raise UserError(
+            f"{path} is a store of version {version}, this program reads version {VERSION}: extract it again, or use "
+            f"the release that wrote it{f' ({release})' if release else ''}"
+        )
+    raise UserError(f"{path} is not a store of this program: extract your videos to make one")
+
+
+def _release() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"tristream {version('tristream')}"
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "tristream unreleased"

@@ -1,0 +1,185 @@
+"""Reading HDF5 files that somebody sent: nothing is read through what has not been looked at.
+
+HDF5 can follow links to other files, map datasets onto other files, load filter plug-ins and hold types whose size is
+nowhere bounded; none of it belongs in a store. What is let through is a hard link to a plain, contiguous, unfiltered
+dataset of the one expected type, all of whose bytes lie within the file.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from preprocess.store.seal import BLOCK, Broken, parse_seal, read_seal
+
+LONGEST_ATTRIBUTE = 1 << 16  # bytes
+ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # what h5py makes of a damaged file
+
+
+class Hostile(Exception):
+    """A file that no run of this program wrote. The message says what is wrong, without the file's name."""
+
+
+def open_file(path: str | os.PathLike, *, digest: str | None = None):
+    """Open a sealed HDF5 file for reading; one with that digest in its seal, if one is given.
+
+    Raises Hostile if it is no HDF5 file, has no or another seal, or another length than its seal says.
+    """
+    import h5py
+
+    while True:
+        try:
+            seal = read_seal(Path(path))
+        except Broken as error:
+            raise Hostile(str(error)) from error
+        if digest not in (None, seal.digest):
+            raise Hostile("it is not the file that is meant: another has taken its place")
+        try:
+            file = h5py.File(path, "r")
+        except OSError as error:
+            raise Hostile("it is no HDF5 file, or a damaged one") from error
+        if sealed_digest(file) == seal.digest:
+            return file
+        file.close()  # the name has come to mean another file in between
+
+
+def sealed_digest(file) -> str:
+    """The digest in the seal of an open file, which may have lost its name to another since.
+
+    Raises Hostile if it has no seal.
+    """
+    try:
+        return parse_seal(os.pread(file.id.get_vfd_handle(), BLOCK, 0)).digest
+    except Broken as error:
+        raise Hostile(str(error)) from error
+
+
+def open_handle(path: str | os.PathLike, *, digest: str) -> tuple[int, int]:
+    """A file descriptor of a sealed file with that digest, for reading, and its size.
+
+    Raises Hostile if it has no or another seal, or another length than its seal says.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        seal, size = parse_seal(os.pread(handle, BLOCK, 0)), os.fstat(handle).st_size
+        if seal.digest != digest:
+            raise Hostile("it is not the file that is meant: another has taken its place")
+        if seal.size != size:
+            raise Hostile(f"it has {size} bytes, not {seal.size} as its seal says")
+    except Broken as error:
+        os.close(handle)
+        raise Hostile(str(error)) from error
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle, size
+
+
+def group(parent, name: str | bytes):
+    """A group right below `parent`.
+
+    Raises Hostile if there is none, or it lies behind a link that is not a plain one.
+    """
+    import h5py
+
+    found = _follow(parent, name)
+    if not isinstance(found, h5py.Group):
+        raise Hostile(f"{_shown(parent, name)} is no group")
+    return found
+
+
+def dataset(parent, name: str, dtype: np.dtype, *, ndim: int = 1, rows: int | None = None):
+    """A dataset right below `parent`, of that type and number of axes and rows.
+
+    Raises Hostile for anything but a plain contiguous dataset whose bytes lie within the file.
+    """
+    import h5py
+
+    found = _follow(parent, name)
+    shown = _shown(parent, name)
+    if not isinstance(found, h5py.Dataset):
+        raise Hostile(f"{shown} is no dataset")
+    with _readable(shown):
+        if not found.id.get_type().equal(h5py.h5t.py_create(dtype)):
+            raise Hostile(f"{shown} is not of type {dtype}")
+        plan = found.id.get_create_plist()
+        if plan.get_layout() != h5py.h5d.CONTIGUOUS or plan.get_external_count() or plan.get_nfilters():
+            raise Hostile(f"{shown} is not stored plainly")
+        if found.id.get_space().get_simple_extent_type() != h5py.h5s.SIMPLE or found.ndim != ndim:
+            raise Hostile(f"{shown} has not {ndim} axes")
+        if rows is not None and len(found) != rows:
+            raise Hostile(f"{shown} has {len(found)} rows, not {rows}")
+        size = int(np.prod([int(length) for length in found.shape], dtype=object)) * dtype.itemsize
+        if size:
+            offset = found.id.get_offset()  # from the first byte of the file, the seal included
+            end = None if offset is None else offset + size
+            if end is None or found.id.get_storage_size() != size or end > _size(found.file):
+                raise Hostile(f"{shown} claims bytes that are not in the file")
+    return found
+
+
+def read(parent, name: str, dtype: np.dtype, *, rows: int | None = None) -> np.ndarray:
+    """All of a dataset of one axis; see `dataset`."""
+    found = dataset(parent, name, dtype, rows=rows)
+    with _readable(_shown(parent, name)):
+        return found[:]
+
+
+def attribute(owner, name: str):
+    """A short text, a number, or a few numbers in an array, that is attached to a group.
+
+    Raises Hostile if there is none, or it is anything else.
+    """
+    import h5py
+
+    raw = name.encode("utf-8", "surrogateescape")
+    with _readable(f"the attribute {name}"):
+        if not h5py.h5a.exists(owner.id, raw):
+            raise Hostile(f"the attribute {name} is missing")
+        found = h5py.h5a.open(owner.id, raw)
+        kind = found.get_type()
+        plain = kind.get_class() in (h5py.h5t.INTEGER, h5py.h5t.FLOAT) or (
+            kind.get_class() == h5py.h5t.STRING and not kind.is_variable_str()
+        )
+        count = found.get_space().get_simple_extent_npoints()
+        if not plain or not 1 <= count * kind.get_size() <= LONGEST_ATTRIBUTE:
+            raise Hostile(f"the attribute {name} is no number or short text")
+        value = owner.attrs[name]
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _size(file) -> int:
+    """Bytes of an open file, which may have lost its name to another since."""
+    return os.fstat(file.id.get_vfd_handle()).st_size
+
+
+@contextmanager
+def _readable(what: str) -> Iterator[None]:
+    """Errors of HDF5, which come in many classes, as what they are."""
+    try:
+        yield
+    except ERRORS as error:
+        raise Hostile(f"{what} cannot be read") from error
+
+
+def _follow(parent, name: str | bytes):
+    import h5py
+
+    raw = name.encode("utf-8", "surrogateescape") if isinstance(name, str) else name
+    try:
+        link = parent.id.links.get_info(raw)
+    except (KeyError, RuntimeError) as error:
+        raise Hostile(f"{_shown(parent, name)} is missing") from error
+    if link.type != h5py.h5l.TYPE_HARD:
+        raise Hostile(f"{_shown(parent, name)} is a link to somewhere else")
+    with _readable(_shown(parent, name)):
+        return parent[raw]
+
+
+def _shown(parent, name: str | bytes) -> str:
+    name = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
+    return f"{parent.name}/{name}".lstrip("/")

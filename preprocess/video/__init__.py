@@ -1,0 +1,1 @@
+"""One video: container, clock, pictures, sound."""

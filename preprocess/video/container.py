@@ -1,0 +1,105 @@
+"""Opening a file as a video: regular files of true media formats, and nothing that leads to other files."""
+
+import os
+import re
+import stat
+
+import av
+
+from preprocess.video.limits import Unusable
+
+AV_ERRORS = (av.error.FFmpegError, ValueError)  # PyAV raises ValueError for parameters that cannot be
+
+# FFmpeg looks into the file to tell its format, so a list of other files or addresses (HLS, concat, SDP, an image
+# sequence) that is called .mp4 would be followed. These formats hold their media themselves; audio is among them so
+# that a file with sound alone is named as such
+MEDIA_FORMATS = (
+    *("mov", "matroska", "avi", "mpegts", "mpeg", "flv", "live_flv", "kux", "asf", "asf_o", "ogg", "gif", "apng"),
+    *("mxf", "gxf", "rm", "nut", "nuv", "nsv", "wtv", "pva", "ty", "dhav", "ivf", "obu", "dv", "yuv4mpegpipe"),
+    *("h261", "h263", "h264", "hevc", "vvc", "av1", "mjpeg", "m4v", "mpegvideo", "vc1", "vc1test", "cavsvideo"),
+    *("dirac", "dnxhd", "mp3", "wav", "w64", "flac", "aac", "ac3", "eac3", "dts", "amr", "aiff", "au", "caf"),
+)
+JPEG = b"\xff\xd8\xff"
+OTHER_FILES = {  # the first bytes → what that is
+    b"#EXTM3U": "a playlist",
+    b"ffconcat": "a playlist",
+    b"[playlist]": "a playlist",
+    b"v=0": "a session description",
+    b"\x89PNG": "an image",
+    JPEG: "an image",
+    b"BM": "an image",
+    b"II*\0": "an image",
+    b"MM\0*": "an image",
+    b"PK\x03\x04": "an archive",
+    b"\x1f\x8b": "an archive",
+    b"7z\xbc\xaf": "an archive",
+    b"Rar!": "an archive",
+    b"\xfd7zXZ": "an archive",
+    b"%PDF": "a document",
+    b"\x89HDF": "an HDF5 file",
+}
+ALIGNMENT = 1 << 22  # pixels; FFmpeg counts lines rounded up to 64 pixels, and a frame may have 65,536 lines
+
+
+def open_media(file: str, *, max_pixels: int) -> av.container.InputContainer:
+    """Open `file`; no other file is opened, whatever stands in it.
+
+    A frame of much more than `max_pixels` is not decoded while FFmpeg looks for what the streams are; but FLV and
+    MPEG program streams, whose streams show only then, have no other limit than FFmpeg's 268 million pixels.
+    Raises Unusable; MemoryError where there is not enough memory for it.
+    """
+    try:
+        status = os.stat(file)
+        if not stat.S_ISREG(status.st_mode):  # to open a pipe waits until someone writes to it
+            raise Unusable("unreadable: not a regular file")
+        if not status.st_size:
+            raise Unusable("corrupt: an empty file")
+        with open(file, "rb") as stream:
+            head = stream.read(1024)
+    except FileNotFoundError as error:
+        raise Unusable("unreadable: no such file") from error
+    except PermissionError as error:
+        raise Unusable("unreadable: no permission to read it") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise Unusable(f"unreadable: {_message(error)}") from error
+    options = {
+        "format_whitelist": ",".join(MEDIA_FORMATS),
+        "protocol_whitelist": "file",
+        "max_pixels": str(codec_pixels(max_pixels)),
+    }
+    # a stream of JPEGs begins as one JPEG does; its name tells them apart
+    form = "mjpeg" if head.startswith(JPEG) and file.lower().endswith((".mjpeg", ".mjpg")) else None
+    try:
+        # FFmpeg takes what stands before a colon for a protocol, but not after a slash
+        return av.open(os.path.abspath(file), format=form, options=options, metadata_errors="replace")
+    except MemoryError:  # FFmpeg's is among its errors too
+        raise
+    except (OSError, *AV_ERRORS) as error:
+        other = _other_file(head)
+        reason = f"not media: {other}" if other else f"corrupt: cannot be opened ({_message(error)})"
+        raise Unusable(reason) from error
+
+
+def codec_pixels(max_pixels: int) -> int:
+    """FFmpeg's limit for a decoder whose frames may have `max_pixels`."""
+    return min(max_pixels + ALIGNMENT, 2**31 - 1)
+
+
+def is_encrypted(stream: av.stream.Stream) -> bool:
+    """Whether a stream of Matroska is. MP4's common encryption shows in the packets, as their side data."""
+    return "enc_key_id" in stream.metadata
+
+
+def _other_file(head: bytes) -> str | None:
+    """What a file is that no demuxer takes, if its first bytes tell."""
+    head = head.removeprefix(b"\xef\xbb\xbf")
+    for magic, what in OTHER_FILES.items():
+        if head.startswith(magic):
+            return what
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "an image"
+    return None if re.search(rb"[\x00-\x08\x0e-\x1f\x7f]", head) else "a text"
+
+
+def _message(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

@@ -1,0 +1,349 @@
+"""Jobs on many worker processes, any of which may hang, crash or grow: that costs its own job alone.
+
+A job that costs its worker is done once more, by a fresh worker, and is a Failure if it costs that one too.
+"""
+
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count, islice
+from multiprocessing import resource_tracker
+from multiprocessing.connection import wait
+from typing import Generic, TypeVar
+
+from preprocess.common.errors import UserError
+from preprocess.workers.worker import OUT_OF_MEMORY, PAGE, Pulse, Signs, memory_pages, run_worker
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+LOOK = 0.2  # seconds from one look at the workers to the next
+ABSENCE = 1.0  # seconds: what a longer time without a look counts as
+LOADING = 600.0  # seconds: a worker that is not ready by then hangs; GPU kernels are compiled in them
+DYING = 5.0  # seconds: a killed process that is still there waits for a disk that does not answer
+ATTEMPTS = 2  # workers that one job may cost
+VAIN_DEATHS = 3  # of workers without a job at work, one after the other
+
+
+@dataclass(frozen=True)
+class Containment:
+    """What one video may take before it is given up."""
+
+    stall_seconds: float = 60.0
+    """a video that makes no progress for so long hangs, and is given up"""
+    slowest: float = 30.0
+    """a video may take this many times its own seconds, and --stall-seconds; a slower one is given up"""
+    memory_mb: int = 1500
+    """MB of memory that one video may take beyond what its worker has at rest; a larger one is given up"""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What became of a job that cost its worker."""
+
+    reason: str
+
+
+def supervise(
+    jobs: Iterable[Job],
+    work: Callable[[Job, Pulse], Result],
+    *,
+    workers: int,
+    containment: Containment,
+    warm_up: Callable[[], None] | None = None,
+    limit_address_space: bool = True,
+) -> Iterator[tuple[Job, Result | Failure]]:
+    """Do `work` on every job, in spawned processes of one thread each; give (job, result) as they get done.
+
+    Jobs are taken as they are needed. Jobs and results are pickled, and small. In each worker `warm_up` runs before
+    the memory at rest is measured. CUDA reserves more address space than any limit: turn `limit_address_space` off.
+
+    Raises what `work` or `warm_up` raises, except for MemoryError, which is a Failure (too large); UserError if
+    workers die before they do anything.
+    """
+    crew = _Crew(iter(jobs), pickle.dumps((work, warm_up)), workers, containment, limit_address_space)
+    try:
+        yield from crew.run()
+    finally:  # also when the caller stops: what is at work is given up
+        crew.stop()
+
+
+@dataclass
+class _Task(Generic[Job]):
+    """A job and what it has cost so far."""
+
+    job: Job
+    cost: int = 0  # workers
+    ticket: int = 0  # the worker writes it into its signs when it begins
+
+
+class _Worker:
+    """A process, the tasks that it was given, and what was seen of it."""
+
+    def __init__(self, payload: bytes, memory_mb: int | None, now: float) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.signs = context.RawValue(Signs)
+        self.connection, far_end = context.Pipe()
+        arguments = (far_end, self.signs, payload, memory_mb)
+        self.process = context.Process(target=run_worker, args=arguments, daemon=True)
+        self.process.start()
+        far_end.close()
+        self.tasks: deque[_Task] = deque()  # the first one is at work, or about to be
+        self.ready = False
+        self.gone = False  # it can send nothing any more
+        self.fresh = True  # has been given nothing
+        self.at_rest = 0  # resident pages
+        self.began = self.moved = now  # when it began the task, and when it last gave a sign
+        self.seen = (0, 0)  # ticket and beats
+
+    def give(self, task: _Task, ticket: int, now: float) -> None:
+        if not self.tasks:
+            self.moved = now
+        task.ticket = ticket
+        self.tasks.append(task)
+        self.fresh = False
+        try:
+            self.connection.send((ticket, task.job))
+        except OSError:  # it has died
+            self.gone = True
+
+    def receive(self) -> tuple | None:
+        """The next message, if there is one."""
+        try:
+            message = self.connection.recv_bytes() if self.connection.poll() else None
+        except (EOFError, OSError):
+            self.gone = True
+            return None
+        return None if message is None else pickle.loads(message)
+
+    def verdict(self, now: float, containment: Containment) -> str | None:
+        """Why this worker must be killed, or None."""
+        seconds, ticket, beats = self.signs.seconds, self.signs.ticket, self.signs.beats
+        if (ticket, beats) != self.seen:
+            self.moved = now
+            if ticket != self.seen[0]:
+                self.began = now
+            self.seen = (ticket, beats)
+        if not self.ready:
+            return f"hang: not ready after {LOADING:.0f} s" if now - self.moved > LOADING else None
+        if not self.tasks:
+            return None
+        stall = containment.stall_seconds
+        if now - self.moved > stall:
+            return f"hang: no progress for {stall:.0f} s"
+        if ticket == self.tasks[0].ticket:
+            if now - self.began > stall + containment.slowest * seconds:
+                return f"hang: {seconds:.0f} s of video in {now - self.began:.0f} s"
+            pages = memory_pages(self.process.pid)
+            if pages is not None and (pages[1] - self.at_rest) * PAGE > containment.memory_mb << 20:
+                return _too_large(containment)
+        return None
+
+    def end(self) -> int | None:
+        """Make sure that the process is dead; its exit code, or None if nobody knows."""
+        self.process.kill()  # does nothing to one that has ended
+        self.process.join(DYING)
+        return self.process.exitcode
+
+    def close(self) -> None:
+        self.connection.close()
+        if self.process.exitcode is not None:
+            self.process.close()
+
+
+class _Crew(Generic[Job, Result]):
+    """The workers and the jobs that are not done."""
+
+    def __init__(
+        self, jobs: Iterator[Job], payload: bytes, size: int, containment: Containment, limit_address_space: bool
+    ) -> None:
+        self.jobs = jobs
+        self.payload = payload
+        self.size = size
+        self.containment = containment
+        self.limit_address_space = limit_address_space
+        self.workers: list[_Worker] = []
+        self.waiting: deque[_Task] = deque()  # taken from jobs, and with no worker
+        self.again: deque[_Task] = deque()  # have cost a worker; for fresh ones, so that no leak of others is in it
+        self.tickets = count(1)
+        self.vain = 0  # deaths without a job at work since the last outcome
+        self.clock = _AwakeClock()
+
+    def run(self) -> Iterator[tuple[Job, Result | Failure]]:
+        next_look = 0.0
+        while True:
+            while len(self.workers) < self.size and (self.again or self._fetch(1)):
+                self._start()
+            self._hand_out()
+            if not any(worker.tasks for worker in self.workers) and not self.again and not self._fetch(1):
+                return
+            ends = [end for worker in self.workers for end in (worker.connection, worker.process.sentinel)]
+            events = set(wait(ends, timeout=LOOK))
+            now = self.clock.tick()
+            look = now >= next_look
+            if look:
+                next_look = now + LOOK
+            for worker in list(self.workers):
+                if look or worker.connection in events or worker.process.sentinel in events:
+                    yield from self._attend(worker, dead=worker.process.sentinel in events)
+
+    def stop(self) -> None:
+        with _stop_signals_later():
+            for worker in self.workers:
+                worker.process.kill()
+            for worker in self.workers:
+                worker.end()
+                worker.close()
+            self.workers.clear()
+
+    def _fetch(self, number: int) -> bool:
+        """Whether so many tasks wait; takes more jobs if need be."""
+        missing = max(0, number - len(self.waiting))
+        self.waiting.extend(_Task(job) for job in islice(self.jobs, missing))
+        return len(self.waiting) >= number
+
+    def _start(self) -> None:
+        resource_tracker.ensure_running()  # or the first start() does it, and unblocks the signals behind our back
+        with _stop_signals_later(), _one_thread_each():
+            memory_mb = self.containment.memory_mb if self.limit_address_space else None
+            self.workers.append(_Worker(self.payload, memory_mb, self.clock.now))
+
+    def _hand_out(self) -> None:
+        """One task to every worker that has none, then a second one to each, so that the parent may be busy.
+
+        The last tasks are not given in advance: none of them shall wait for one worker while another has nothing.
+        """
+        ready = [worker for worker in self.workers if worker.ready and not worker.gone]
+        for worker in ready:
+            if not worker.tasks:
+                if worker.fresh and self.again:
+                    worker.give(self.again.popleft(), next(self.tickets), self.clock.now)
+                elif self._fetch(1):
+                    worker.give(self.waiting.popleft(), next(self.tickets), self.clock.now)
+        for worker in ready:
+            if len(worker.tasks) == 1 and self._fetch(self.size + 1):
+                worker.give(self.waiting.popleft(), next(self.tickets), self.clock.now)
+
+    def _attend(self, worker: _Worker, dead: bool) -> Iterator[tuple[Job, Result | Failure]]:
+        """Take what the worker has sent; see whether it must go, or has gone."""
+        yield from self._receive(worker)
+        dead = dead or worker.gone
+        verdict = None if dead else worker.verdict(self.clock.now, self.containment)
+        if dead or verdict:
+            at_work = worker.seen[0]
+            code = worker.end()
+            yield from self._receive(worker)  # what it has sent before it died counts
+            if dead:
+                at_work, verdict = worker.signs.ticket, _cause(code, self.containment)
+            yield from self._bury(worker, at_work, verdict)
+
+    def _receive(self, worker: _Worker) -> Iterator[tuple[Job, Result]]:
+        while (message := worker.receive()) is not None:
+            match message:
+                case ("ready",):
+                    pages = memory_pages(worker.process.pid)
+                    worker.at_rest = pages[1] if pages else 0
+                    worker.ready = True
+                    worker.moved = self.clock.now
+                case ("done", result):
+                    self.vain = 0
+                    yield worker.tasks.popleft().job, result
+                case ("raised", error, trace):
+                    raise error from RuntimeError(f"in a worker:\n{trace}")
+
+    def _bury(self, worker: _Worker, at_work: int, reason: str) -> Iterator[tuple[Job, Failure]]:
+        """Blame the task at work, if there was one; the others go to other workers."""
+        self.workers.remove(worker)
+        worker.close()
+        blamed = worker.tasks.popleft() if worker.tasks and worker.tasks[0].ticket == at_work else None
+        self.waiting.extendleft(reversed(worker.tasks))
+        if blamed is None:
+            self.vain += 1
+            if self.vain == VAIN_DEATHS:
+                raise UserError(
+                    f"the worker processes end before they do any work ({reason}); "
+                    "if the machine is short of memory, use fewer --workers"
+                )
+            return
+        blamed.cost += 1
+        if blamed.cost < ATTEMPTS:
+            self.again.append(blamed)
+        else:
+            self.vain = 0
+            yield blamed.job, Failure(reason)
+
+
+class _AwakeClock:
+    """Seconds in which the supervisor was there to look.
+
+    Ctrl-Z stops it and its workers together, and a busy caller keeps it from looking: neither makes anyone a hang.
+    """
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._last = time.monotonic()
+
+    def tick(self) -> float:
+        moment = time.monotonic()
+        self.now += min(moment - self._last, ABSENCE)
+        self._last = moment
+        return self.now
+
+
+def _cause(code: int | None, containment: Containment) -> str:
+    """The reason that an exit code gives."""
+    if code == OUT_OF_MEMORY:
+        return _too_large(containment)
+    if code is None:
+        return "crashed: decoding it ends the process"
+    names = {member.value: member.name for member in signal.Signals}
+    how = f"status {code}" if code >= 0 else names.get(-code, f"signal {-code}")
+    return f"crashed: decoding it ends the process ({how})"
+
+
+def _too_large(containment: Containment) -> str:
+    return f"too large: needs more than {containment.memory_mb} MB of memory"
+
+
+@contextmanager
+def _stop_signals_later() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back while processes start or end; a process that starts inherits that."""
+    came: list[int] = []
+    stops = (signal.SIGINT, signal.SIGTERM)
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():  # others have no handlers
+        # A blocked signal may reach another thread; Python would still handle it in this one.
+        handlers = {stop: signal.signal(stop, lambda number, _: came.append(number)) for stop in stops}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, stops)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for stop, handler in handlers.items():
+            if handler is not None:  # None when Python is ending
+                signal.signal(stop, handler)
+    for stop in dict.fromkeys(came):
+        signal.raise_signal(stop)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Libraries read these when they are loaded, and a process inherits them when it starts."""
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

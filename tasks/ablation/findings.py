@@ -1,0 +1,99 @@
+"""What an ablation finds, from which videos each model got right."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+
+from streams import subset_name, subsets
+from tasks.ablation.shapley import shapley
+from tasks.bootstrap import paired_bootstrap
+
+METHODS = {
+    "trained": "trained on these",
+    "joint": "model of all, rest taken away",
+    "mean": "mean of separate models",
+    "weighted": "weighted mean, fitted",
+    "stacked": "stacked, fitted",
+}
+
+Rights = dict[str, dict[str, np.ndarray]]  # method → subset → (seeds, N) bool
+
+
+def top1s(rights: Rights) -> dict[str, dict[str, list[float]]]:
+    """Method → subset → the top-1 of each seed."""
+    return {
+        method: {name: right.mean(axis=1).tolist() for name, right in found.items()} for method, found in rights.items()
+    }
+
+
+def best_single(tops: dict[str, list[float]], streams: Sequence[str]) -> str | None:
+    """The stream of these that does best alone, on average over the seeds; None where none was trained alone."""
+    known = [name for name in streams if name in tops]
+    return max(known, key=lambda name: sum(tops[name]), default=None)
+
+
+def values_of_streams(
+    tops: dict[str, dict[str, list[float]]], streams: Sequence[str], empty: float
+) -> dict[str, dict[str, list[float]]]:
+    """Method → stream → its Shapley value for each seed, for the methods that have every subset.
+
+    `empty` is the top-1 of who sees and hears nothing.
+    """
+    names = [*map(subset_name, subsets(streams))]
+    found: dict[str, dict[str, list[float]]] = {}
+    for method in ("trained", "joint"):
+        if not all(name in tops[method] for name in names):
+            continue
+        found[method] = {stream: [] for stream in streams}
+        for seed in range(len(tops[method][names[0]])):
+            worth = {frozenset(subset): tops[method][subset_name(subset)][seed] for subset in subsets(streams)}
+            for stream, value in shapley(worth | {frozenset(): empty}, streams).items():
+                found[method][stream].append(value)
+    return found
+
+
+def differences(
+    rights: Rights, singles: dict[str, list[float]], streams: Sequence[str], units: Sequence[int]
+) -> list[dict]:
+    """The largest subsets that were trained, less each of their controls, with an interval.
+
+    `singles` are the top-1 by which the best single stream is chosen. The interval is for these trained models, all
+    seeds together, on other videos: the same units are drawn for all of them. What other seeds would change the
+    standard deviation tells.
+    """
+    trained = [subset for subset in subsets(streams) if subset_name(subset) in rights["trained"]]
+    largest = [a for a in trained if len(a) > 1 and not any({*a} < {*b} for b in trained)]
+    rows = []
+    for subset in largest:
+        fused = subset_name(subset)
+        best = best_single(singles, subset)
+        controls = [(f"best single stream ({best})", "trained", best)]
+        controls += [(METHODS[method], method, fused) for method in ("mean", "weighted", "stacked")]
+        fewer = [subset_name(other) for other in trained if 1 < len(other) == len(subset) - 1 and {*other} < {*subset}]
+        controls += [(f"model trained on {name}", "trained", name) for name in fewer]
+        for control, method, name in controls:
+            if name not in rights[method]:
+                continue
+            points = rights["trained"][fused].astype(float) - rights[method][name]
+            interval = paired_bootstrap(points.mean(axis=0), units)
+            row = {"fused": fused, "control": control, "points": points.mean(axis=1).tolist()}
+            rows.append(row | asdict(interval))
+    return rows
+
+
+def when_missing(tops: dict[str, dict[str, list[float]]], streams: Sequence[str]) -> list[dict]:
+    """What the model of all streams loses where one of them is missing; for each stream the top-1 of each seed.
+
+    Missing in half of the videos, drawn at random, it has the mean of what it has with it and without it: that is what
+    many draws come to. `trained` is the model that was trained on the others alone, where there is one.
+    """
+    whole = tops["joint"].get(subset_name(streams))
+    rows = []
+    for stream in streams if whole and len(streams) > 1 else ():
+        others = subset_name([name for name in streams if name != stream])
+        without = tops["joint"][others]
+        half = [(one + other) / 2 for one, other in zip(whole, without, strict=True)]
+        trained = tops["trained"].get(others)
+        rows.append({"missing": stream, "none": whole, "half": half, "all": without, "trained": trained})
+    return rows

@@ -1,0 +1,96 @@
+"""The runs of an ablation: one folder for everything that decides what a run learns, so that none is trained twice."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from hashlib import blake2b
+from pathlib import Path
+
+from fusion.training.checkpoint import Checkpoints
+from fusion.training.settings import Machine, Recipe, TrainSettings
+from fusion.training.weights import KINETICS, Source, encoders_in, parse_init, read_weights
+from preprocess.store import Store
+from streams import STREAMS, subset_name
+from streams.split import Split
+from train import train
+
+
+def run_folder(folder: Path, store: Store, split: Split, settings: TrainSettings) -> Path:
+    """Where the run of these settings lies: streams and seed to be read, and a digest of all that decides its result.
+
+    That is the recipe, the streams, the seed, what the store holds and which of its videos train and validate, and what
+    the files hold that encoders start from; neither the machine nor where the store and the files lie.
+    """
+    streams = settings.streams.split(",")
+    decides = {
+        "recipe": asdict(settings.recipe),
+        "streams": streams,
+        "seed": settings.seed,
+        "store": store.digest,
+        "split": [split.train, split.val],
+    }
+    if settings.init:
+        decides["init"] = _starts(settings.init, streams)
+    text = json.dumps(decides, sort_keys=True, default=str)
+    digest = blake2b(text.encode(), digest_size=6).hexdigest()
+    return folder / f"{subset_name(streams)}-seed{settings.seed}-{digest}"
+
+
+def trained_run(
+    folder: Path,
+    store: Store,
+    split: Split,
+    *,
+    streams: tuple[str, ...],
+    seed: int,
+    init: tuple[str, ...],
+    recipe: Recipe,
+    machine: Machine,
+) -> Path:
+    """The folder of the run, which is trained as far as it was not; of `init` it takes what is for its streams."""
+    settings = TrainSettings(
+        streams=",".join(streams),
+        data=store.path.absolute(),  # from wherever the ablation goes on
+        seed=seed,
+        init=_own_init(init, streams),
+        recipe=_own_recipe(recipe, streams),
+        machine=machine,
+    )
+    run = run_folder(folder, store, split, settings)
+    begun = any(Checkpoints(run, keep=machine.keep).files())
+    # a run that goes on has what it started from, which may be called otherwise by now
+    return train(replace(settings, run=run, resume=begun, init=() if begun else settings.init))
+
+
+def _own_init(init: tuple[str, ...], streams: Sequence[str]) -> tuple[str, ...]:
+    """What of --init is for any of these streams."""
+    sources = parse_init(init, tuple(STREAMS))
+    return tuple(str(source) for source in sources if _started(source, sources, streams))
+
+
+def _starts(init: tuple[str, ...], streams: Sequence[str]) -> dict[str, str]:
+    """Stream → a digest of the file that its encoder starts from; by what it holds, wherever it lies."""
+    sources = parse_init(init, tuple(STREAMS))
+    return {stream: _digest(source) for source in sources for stream in _started(source, sources, streams)}
+
+
+def _started(source: Source, sources: list[Source], streams: Sequence[str]) -> list[str]:
+    """Those of the streams whose encoders start from this source."""
+    if source.stream:
+        return [stream for stream in streams if stream == source.stream]
+    there = encoders_in(read_weights(source.text)[1]) - {other.stream for other in sources}
+    return [stream for stream in streams if stream in there]
+
+
+def _digest(source: Source) -> str:
+    if source.text == KINETICS:
+        return KINETICS
+    path, _ = read_weights(source.text)
+    return blake2b(path.read_bytes(), digest_size=16).hexdigest()
+
+
+def _own_recipe(recipe: Recipe, streams: tuple[str, ...]) -> Recipe:
+    """The recipe without the towers of other known streams, which neither can be built nor decide anything."""
+    others = STREAMS.keys() - {*streams}
+    towers = tuple(text for text in recipe.model.towers if text.partition("=")[0] not in others)
+    return replace(recipe, model=replace(recipe.model, towers=towers))

@@ -1,0 +1,1 @@
+"""A search for good settings: what python -m tasks.tune stands on."""

@@ -1,0 +1,138 @@
+"""What a search is: its settings, checked; what its folder says of that; and the run that a trial of it is."""
+
+import json
+import os
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from fusion.model import ModelSettings
+from fusion.training.checkpoint import write_json
+from fusion.training.settings import Machine, Recipe, TrainSettings, check, options
+from preprocess.common.errors import UserError, at_least
+from preprocess.lock import only_one
+from preprocess.store import Store
+from streams import parse_streams
+from streams.split import split_videos
+from tasks.search.space import KNOWN, USUAL, Space, parse_space
+
+
+@dataclass(frozen=True)
+class TuneSettings:
+    """The command line of tasks.tune. Options of train.py hold for all trials, or, if searched, for the first one."""
+
+    data: Path = Path("out.h5")
+    """store to train on"""
+    streams: str = "rgb,flow,audio"
+    """which streams to train, separated by commas"""
+    trials: int = 30
+    """trials in all, those of earlier commands among them"""
+    out: Path = Path("tuning")
+    """folder for the trials, trials.csv, best.json and tuning.png"""
+    search: tuple[str, ...] = USUAL
+    """what is searched; also batch, width, feature. Other values: lr=1e-4:1e-3 (from:to), batch=16,32 (one of these)"""
+    parallel: int = 1
+    """trials at once, each in its own process; with several GPUs they take turns"""
+    full: bool = False
+    """let every trial come to its end, also one that is behind"""
+    seed: int = 0
+    """of the search and of each trial's weights and clips"""
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
+    machine: Annotated[Machine, tyro.conf.arg(name="")] = field(default_factory=Machine)
+
+
+def prepare(settings: TuneSettings) -> Space:
+    """Check everything, and that the folder's search, if it holds one, is this one; return what is searched.
+
+    Raises UserError for anything that is wrong.
+    """
+    at_least(1, trials=settings.trials, parallel=settings.parallel)
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise UserError("tasks.tune is not for torchrun: start it with python, and --parallel N for N trials at once")
+    streams, store = parse_streams(settings.streams), Store(settings.data)
+    split_videos(store.videos, seed=settings.recipe.split_seed, name=str(store.path))
+    space = parse_space(settings.search)
+    if len(streams) == 1:
+        space.pop("stream_dropout", None)  # the last stream is never hidden
+    if not space:
+        raise UserError(f"--search names nothing to search: choose from {', '.join(KNOWN)}")
+    start = recipe_options(settings.recipe)
+    for name, known in space.items():
+        option = name.replace("_", "-")
+        if start[name] not in known:
+            raise UserError(
+                f"--{option} {start[name]}, where the search starts, is not in {name}={known}: give another "
+                f"--{option}, or another --search {name}=…"
+            )
+        for value in known.ends:
+            check(trial_settings(settings, {name: value}, run=None))
+    search = {
+        "streams": ",".join(streams),
+        "seed": settings.seed,
+        **json.loads(json.dumps(start)),
+        "search": " ".join(f"{name}={known}" for name, known in space.items()),
+    }
+    settings.out.mkdir(parents=True, exist_ok=True)
+    with only_one(settings.out / "lock"):
+        _same_search(settings.out / "search.json", search, store)
+    return space
+
+
+def _same_search(file: Path, search: dict, store: Store) -> None:
+    if not file.exists():
+        if (file.parent / "journal.log").exists():
+            raise UserError(f"{file} is gone, which says what {file.parent} searches: name another folder with --out")
+        write_json(file, {"data": str(store.path), "digest": store.digest, "options": search})
+        return
+    try:
+        there = json.loads(file.read_text())
+        data, digest, was = (there[name] for name in ("data", "digest", "options"))
+        other = {name: value for name, value in was.items() if value != search.get(name)}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file} is not what this version of tasks.tune writes ({error})") from error
+    advice = "repeat that, or name another folder with --out"
+    if digest != store.digest:
+        raise UserError(f"{file.parent} is a search on {data}, and {store.path} holds other data: {advice}")
+    if other or {*search} != {*was}:
+        text = ", ".join(f"--{name.replace('_', '-')} {value}, not {search.get(name)}" for name, value in other.items())
+        raise UserError(f"{file.parent} is a search with {text or 'options of another version'}: {advice}")
+
+
+def recipe_options(recipe: Recipe) -> dict[str, object]:
+    """All options of a recipe, by name."""
+    return options(recipe, recipe.clip, recipe.model)
+
+
+def trial_settings(settings: TuneSettings, values: dict[str, object], *, run: Path | None) -> TrainSettings:
+    """The settings of a run with these values."""
+    shape = {f.name for f in fields(ModelSettings)} & {*values}
+    model = replace(settings.recipe.model, **{name: values[name] for name in shape})
+    rest = {name: value for name, value in values.items() if name not in shape}
+    return TrainSettings(
+        streams=",".join(parse_streams(settings.streams)),
+        data=settings.data,
+        run=run,
+        seed=settings.seed,
+        recipe=replace(settings.recipe, model=model, **rest),
+        machine=settings.machine,
+    )
+
+
+def command_line(settings: TrainSettings) -> list[str]:
+    """What to type for a run with these settings: the options that are not the default."""
+    given, usual = (
+        options(one, one.recipe, one.machine, one.recipe.clip, one.recipe.model) for one in (settings, TrainSettings())
+    )
+    words = ["python", "train.py"]
+    for name, value in given.items():
+        if value != usual[name] or name in ("streams", "data"):
+            values = value if isinstance(value, tuple) else (value,)
+            words += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return words
+
+
+def folder_of(out: Path, number: int) -> Path:
+    """The run of a trial."""
+    return out / "trials" / f"{number:03d}"

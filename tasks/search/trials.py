@@ -1,0 +1,197 @@
+"""The trials of a search, which processes on one machine or several share through its folder."""
+
+import gc
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from fusion.training.checkpoint import Checkpoints
+from fusion.training.settings import TrainSettings
+from preprocess.common.errors import UserError
+from preprocess.lock import only_one
+from tasks.search.settings import TuneSettings, folder_of, recipe_options, trial_settings
+from tasks.search.space import Space
+from train import train
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+
+STARTS = 3  # how often a trial is begun whose process dies: it may be the trial that kills it
+STARTUP = 5  # trials that are done before any is given up
+ENDED = ("COMPLETE", "PRUNED")  # states of the trials that count; the others failed, or run
+NOT_FINITE = "no finite loss"  # what fusion.training.step says of a run that diverged
+
+
+def load_optuna() -> ModuleType:
+    """Optuna, which tells of errors only. Raises UserError where it is not installed."""
+    try:
+        import optuna
+    except ImportError as error:
+        raise UserError("tasks.tune needs Optuna: pip install 'tristream[tune]'") from error
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna
+
+
+def open_study(settings: TuneSettings) -> "Study":
+    """The study in the folder, made if it is not there: a file to which every process adds what it finds."""
+    optuna = load_optuna()
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+    file = settings.out.resolve() / "journal.log"
+    lock = JournalFileOpenLock(str(file))  # a machine that dies with it blocks the others for 30 seconds
+    with only_one(settings.out / "lock"):
+        lock.acquire()
+        try:
+            _mend(file)
+        finally:
+            lock.release()
+        return optuna.create_study(
+            study_name="tune",
+            storage=optuna.storages.JournalStorage(JournalFileBackend(str(file), lock_obj=lock)),
+            direction="maximize",
+            load_if_exists=True,
+            pruner=optuna.pruners.MedianPruner(STARTUP, max(1, settings.recipe.epochs // 4)),
+        )
+
+
+def _mend(file: Path) -> None:
+    """Remove half a line at the end, which a full disk or a power failure leaves: behind it nothing could be read."""
+    content = file.read_bytes() if file.exists() else b""
+    if content and not content.endswith(b"\n"):
+        os.truncate(file, content.rfind(b"\n") + 1)
+
+
+def work(settings: TuneSettings, space: Space, study: "Study", tell: Callable[..., None]) -> None:
+    """Do trials, one after the other, while there are any that nobody else does."""
+    while claimed := claim(settings, space, study):
+        trial, held = claimed
+        with held:
+            do_trial(settings, study, trial, tell)
+        tell()
+        if torch.cuda.is_available():  # other processes may need the memory
+            gc.collect()
+            torch.cuda.empty_cache()
+
+
+def claim(settings: TuneSettings, space: Space, study: "Study") -> tuple["Trial", ExitStack] | None:
+    """A trial to do, which is held for this process, or None if there is none left: one whose process has died, or a
+    new one.
+
+    A process holds the lock of its trial, which the system takes from it when it ends, however it ends. All this is
+    done by one process at a time: two never do the same trial, there are never too many, and each is chosen with
+    knowledge of those that run.
+    """
+    import optuna
+
+    with only_one(settings.out / "lock"):
+        trials = study.get_trials(deepcopy=False)
+        count = sum(trial.state.name in ENDED for trial in trials)
+        abandoned = []
+        for one in (one for one in trials if one.state.name == "RUNNING"):
+            if not is_free(settings.out, one.number):
+                count += 1
+            elif one.user_attrs.get("starts", 0) >= STARTS:
+                _end(study, optuna.trial.Trial(study, one._trial_id), "FAIL", "its process died each time")
+            else:
+                abandoned.append(one)
+        if count >= settings.trials:
+            return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about options that may change in a later version
+            # by trial, not by process: a search that goes on draws what it would have drawn
+            seed = int(np.random.SeedSequence([settings.seed, len(trials)]).generate_state(1)[0])
+            study.sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+            if abandoned:
+                trial = optuna.trial.Trial(study, abandoned[0]._trial_id)
+            else:
+                if all(one.state.name == "FAIL" for one in trials):
+                    start = recipe_options(settings.recipe)
+                    study.enqueue_trial({name: start[name] for name in space})
+                trial = study.ask()
+            for name, known in space.items():
+                known.suggest(trial, name)  # what was suggested before its process died stays
+        trial.set_user_attr("starts", trial.user_attrs.get("starts", 0) + 1)
+        held = ExitStack()
+        held.enter_context(_lock(settings.out, trial.number))
+        return trial, held
+
+
+def _lock(out: Path, number: int):
+    folder = folder_of(out, number)
+    folder.mkdir(parents=True, exist_ok=True)
+    return only_one(folder / "trial.lock", busy=f"{folder} is being trained by another process")
+
+
+def is_free(out: Path, number: int) -> bool:
+    """Whether no process does this trial; only asked by who holds the lock of the search."""
+    try:
+        with _lock(out, number):
+            return True
+    except UserError:
+        return False
+
+
+def do_trial(settings: TuneSettings, study: "Study", trial: "Trial", tell: Callable[..., None]) -> None:
+    """Train one run, or go on with it, and enter what came of it.
+
+    Interrupted, the trial stays open. Raises UserError, or whatever else, where the fault is not the trial's.
+    """
+    path, epochs = folder_of(settings.out, trial.number), settings.recipe.epochs
+    wanted = trial_settings(settings, trial.params, run=path)
+    if any(Checkpoints(path, keep=1).files()):
+        wanted = TrainSettings(data=settings.data, run=path, resume=True, machine=settings.machine)
+    told = {one.number: one.intermediate_values for one in study.get_trials(deepcopy=False)}[trial.number]
+    behind, why, stop = False, None, None
+
+    def on_epoch(row: dict) -> bool:
+        nonlocal behind
+        if row["epoch"] not in told:
+            trial.report(row["val_top1"], row["epoch"])
+        tell(f"trial {path.name}, epoch {row['epoch']} of {epochs}")
+        behind = not settings.full and row["epoch"] < epochs and trial.should_prune()
+        return behind
+
+    log = open(path / "log.txt", "a", buffering=1, errors="backslashreplace")
+    with log, redirect_stdout(log), redirect_stderr(log):
+        try:
+            train(wanted, on_epoch)
+        except KeyboardInterrupt as error:
+            stop = error
+        except torch.OutOfMemoryError:
+            why = "out of memory"
+        except Exception as error:
+            if not (isinstance(error, UserError) and NOT_FINITE in str(error)):
+                _end(study, trial, "FAIL", str(error))
+                raise
+            why = NOT_FINITE
+    metrics = path / "metrics.jsonl"
+    rows = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
+    if rows:
+        best = max(rows, key=lambda row: (row["val_top1"], -row["val_loss"]))
+        for name in ("val_top1", "val_loss", "epoch"):
+            trial.set_user_attr(name, best[name])
+    if behind or why:
+        _end(study, trial, "PRUNED", why or f"behind after epoch {rows[-1]['epoch']}")
+        shutil.rmtree(path / "checkpoints", ignore_errors=True)
+    elif len(rows) == epochs:
+        study.tell(trial, best["val_top1"])
+    else:
+        trial.set_user_attr("starts", trial.user_attrs["starts"] - 1)  # its process did not die
+    if stop:
+        raise stop
+
+
+def _end(study: "Study", trial: "Trial", state: str, why: str) -> None:
+    from optuna.trial import TrialState
+
+    trial.set_user_attr("why", why)
+    study.tell(trial, state=TrialState[state])

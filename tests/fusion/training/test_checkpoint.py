@@ -1,0 +1,150 @@
+"""A run's files."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from fusion.training.checkpoint import Checkpoints, load_weights, save_weights, write_json
+from preprocess.common.errors import UserError
+from preprocess.common.files import write_aside
+
+
+def model(width: int = 4) -> nn.Module:
+    return nn.Sequential(nn.Linear(3, width), nn.BatchNorm1d(width))
+
+
+def test_weights_come_back_bit_for_bit_buffers_included(tmp_path):
+    one, other = model(), model()
+    one(torch.randn(8, 3))  # moves batch norm's statistics
+    save_weights(tmp_path / "w.safetensors", one)
+    load_weights(tmp_path / "w.safetensors", other)
+    stored = load_file(tmp_path / "w.safetensors")
+    assert stored.keys() == one.state_dict().keys()
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]) and torch.equal(value, stored[name])
+
+
+def test_weights_that_are_not_there_are_one_clear_line(tmp_path):
+    with pytest.raises(UserError, match=r"best\.safetensors is not there"):
+        load_weights(tmp_path / "best.safetensors", model())
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "rubbish"])
+def test_damaged_weights_are_one_clear_line(tmp_path, damage):
+    path = tmp_path / "w.safetensors"
+    save_weights(path, model())
+    path.write_bytes({"empty": b"", "cut": path.read_bytes()[:-20], "rubbish": b"rubbish " * 50}[damage])
+    with pytest.raises(UserError, match=r"w\.safetensors is damaged") as caught:
+        load_weights(path, model())
+    assert "\n" not in str(caught.value)
+
+
+def test_another_models_weights_are_one_clear_line(tmp_path):
+    save_weights(tmp_path / "w.safetensors", model(4))
+    with pytest.raises(UserError, match="holds the weights of another model") as caught:
+        load_weights(tmp_path / "w.safetensors", model(5))
+    assert "\n" not in str(caught.value)
+
+
+def state(step: int) -> dict:
+    torch.manual_seed(step)
+    weights = model().state_dict()
+    return {"epoch": step, "loss": step / 3, "best": (0.5, -1.0), "model": weights, "clips": 7 * step}
+
+
+def assert_state(found: dict, step: int) -> None:
+    expected = state(step)
+    weights, wanted = found.pop("model"), expected.pop("model")
+    assert found == expected
+    assert weights.keys() == wanted.keys() and all(torch.equal(weights[name], wanted[name]) for name in wanted)
+
+
+def test_the_newest_state_comes_back_and_the_last_few_are_kept(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    assert checkpoints.files() == []
+    for step in (1, 5, 30, 1000):
+        checkpoints.save(step, state(step))
+        assert_state(Checkpoints(tmp_path, keep=2).load(), step)
+    assert [path.name for path in checkpoints.files()] == ["step-000001000.pt", "step-000000030.pt"]
+    assert len(list(checkpoints.folder.iterdir())) == 2
+
+
+def test_what_a_killed_process_left_half_written_is_passed_over_and_removed(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=3)
+    checkpoints.save(1, state(1))
+    (checkpoints.folder / "step-000000002.pt.part").write_bytes(b"half a")
+    assert_state(checkpoints.load(), 1)
+    checkpoints.save(3, state(3))
+    assert [path.name for path in sorted(checkpoints.folder.iterdir())] == ["step-000000001.pt", "step-000000003.pt"]
+
+
+def flip(path, where: float) -> None:
+    data = bytearray(path.read_bytes())
+    data[int(where * (len(data) - 1))] ^= 0x40
+    path.write_bytes(data)
+
+
+DAMAGES = {
+    "empty": lambda path: path.write_bytes(b""),
+    "cut by a byte": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "cut in half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "rubbish": lambda path: path.write_bytes(b"rubbish " * 50),
+    "another file": lambda path: torch.save({"model": print}, path),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(tmp_path, capsys, damage):
+    checkpoints = Checkpoints(tmp_path, keep=3)
+    for step in (1, 2, 3):
+        checkpoints.save(step, state(step))
+    newest, middle, oldest = checkpoints.files()
+    DAMAGES[damage](newest)
+    assert_state(checkpoints.load(), 2)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert str(newest) in line and "damaged" in line
+    DAMAGES[damage](middle)
+    assert_state(checkpoints.load(), 1)
+    DAMAGES[damage](oldest)
+    with pytest.raises(UserError, match=r"no checkpoint in .*checkpoints can be read.*another name") as caught:
+        checkpoints.load()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_flipped_bit_anywhere_is_noticed_or_changes_nothing(tmp_path, capsys):
+    """PyTorch itself does not look at the sums that it writes."""
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    checkpoints.save(1, state(1))
+    checkpoints.save(2, state(2))
+    newest = checkpoints.files()[0]
+    whole, noticed = newest.read_bytes(), 0
+    for place in range(0, 400):
+        flip(newest, place / 399)
+        found = checkpoints.load()
+        noticed += found["epoch"] == 1
+        assert_state(found, found["epoch"])
+        newest.write_bytes(whole)
+    assert noticed > 100
+
+
+def test_a_run_without_a_checkpoint_is_one_clear_line(tmp_path):
+    with pytest.raises(UserError, match=r"no checkpoint yet: .*without --resume"):
+        Checkpoints(tmp_path, keep=2).load()
+
+
+def test_a_write_that_fails_leaves_the_file_as_it_was_and_nothing_beside_it(tmp_path):
+    path = tmp_path / "report.json"
+    write_json(path, {"top1": 0.5})
+
+    def fail(part):
+        part.write_text("half a rep")
+        raise RuntimeError("the disk is full")
+
+    with pytest.raises(RuntimeError, match="disk"):
+        write_aside(path, fail)
+    assert json.loads(path.read_text()) == {"top1": 0.5}
+    assert [item.name for item in tmp_path.iterdir()] == ["report.json"]

@@ -1,0 +1,78 @@
+"""What a command line says and returns when something goes wrong."""
+
+import subprocess
+import sys
+
+import pytest
+
+from preprocess.common.command import run_command
+from preprocess.common.errors import UserError
+from tests.support.commands import command, environment
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "says"),
+    [
+        (UserError("labels.csv line 3: no label"), 2, "error: labels.csv line 3: no label"),
+        (UserError("there is no video a\nb.mp4"), 2, None),
+        (
+            FileNotFoundError(2, "No such file or directory", "gone.csv"),
+            2,
+            "error: No such file or directory: gone.csv",
+        ),
+        (OSError("unable to open file"), 2, "error: unable to open file"),
+        (KeyboardInterrupt(), 130, "stopped"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line(capsys, error, status, says):
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        run_command(main)
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert ended.value.code == status
+    assert len(lines) == 1
+    if says:
+        assert lines[0].startswith(says)
+
+
+def test_a_bug_of_ours_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        run_command(lambda: 1 // 0)
+
+
+@pytest.mark.parametrize(("returned", "status"), [(None, 0), (0, 0), (1, 1)])
+def test_the_status_is_what_main_returns(returned, status):
+    with pytest.raises(SystemExit) as ended:
+        run_command(lambda: returned)
+    assert ended.value.code == status
+
+
+def test_names_that_a_terminal_cannot_show_are_escaped():
+    code = "from preprocess.common.command import run_command; run_command(lambda: print('caf\\udce9 \\u7535'))"
+    environ = environment() | {"PYTHONIOENCODING": "ascii"}
+    result = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == r"caf\udce9 \u7535"
+
+
+def test_a_reader_that_has_enough_is_no_error(extracted):
+    process = subprocess.Popen(
+        command("preprocess.info", extracted.store, "--json"),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 0
+
+
+@pytest.mark.parametrize("module", ["extract", "info", "show", "synth"])
+def test_every_command_explains_itself(module):
+    result = subprocess.run(
+        command(f"preprocess.{module}", "--help"), env=environment(), capture_output=True, text=True
+    )
+    assert result.returncode == 0
+    assert f"python -m preprocess.{module}" in result.stdout

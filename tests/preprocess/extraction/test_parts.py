@@ -1,0 +1,91 @@
+"""Runs that share a job, and runs that only say what they would do."""
+
+import pytest
+
+from preprocess import extract
+from preprocess.extraction import estimate
+from preprocess.merge import merge
+from preprocess.store import Store
+from tests.support.runs import (
+    SHARD_SIZE,
+    TEN,
+    copy_store,
+    extract_here,
+    files,
+    interrupt,
+    leftovers,
+    report,
+    settings_for,
+    snapshot,
+    start,
+)
+
+
+def test_parts_one_after_the_other_make_the_store_of_one_machine(engine, videos, out, undisturbed, capsys):
+    assert extract_here(videos, out, part="1/3") is None
+    assert extract_here(videos, out, part="3/3") is None
+    assert not out.exists()
+    said = capsys.readouterr().out
+    assert "part 1/3 is done" in said and "videos are left to others" in said
+    assert len(extract_here(videos, out, part="2/3")) == 10
+    assert sorted(engine.decoded) == sorted(TEN)
+    assert files(out) == files(undisturbed)
+    assert leftovers(out) == []
+    assert [row["path"] for row in report(out)["videos"]] == [video.path for video in Store(out).videos]
+
+
+def test_a_part_that_was_interrupted_goes_on_where_it_was(engine, videos, out, undisturbed):
+    interrupt(engine, 2, videos, out, part="1/2")
+    assert extract_here(videos, out, part="2/2") is None
+    extract_here(videos, out, part="1/2")
+    assert sorted(engine.decoded) == sorted(TEN)
+    assert files(out) == files(undisturbed)
+
+
+def test_an_empty_part_harms_nobody(engine, videos, out, undisturbed):
+    for number in range(1, 25):
+        store = extract_here(videos, out, part=f"{number}/24")
+    assert engine.decoded and len(store) == 10
+    assert files(out) == files(undisturbed)
+
+
+@pytest.mark.slow
+def test_parts_at_the_same_time_make_the_store_of_one_machine(videos, out, undisturbed):
+    parts = [start(videos, out, "--workers", 1, "--part", f"{number}/3") for number in (1, 2, 3)]
+    assert [part.wait(timeout=170) for part in parts] == [0, 0, 0], (out.parent.parent / "log").read_text()
+    assert files(out) == files(undisturbed)
+    assert leftovers(out) == []
+
+
+def test_separate_parts_merged_are_the_store_of_one_machine(engine, videos, out, undisturbed, tmp_path):
+    stores = []
+    for number in (1, 2, 3):
+        (tmp_path / f"machine {number}").mkdir()
+        stores.append(tmp_path / f"machine {number}" / "part.h5")
+        extract_here(videos, stores[-1], part=f"{number}/3", separate=True)
+    assert sorted(engine.decoded) == sorted(TEN)
+    merge(stores, out, shard_bytes=SHARD_SIZE * 1e9)
+    assert files(out) == files(undisturbed)
+    extract_here(videos, out)  # the merged store is gone on with like any other
+    assert sorted(engine.decoded) == sorted(TEN)
+
+
+@pytest.mark.parametrize("state", ["fresh", "interrupted", "finished"])
+def test_a_dry_run_tells_the_plan_and_writes_nothing(engine, videos, out, undisturbed, state, tmp_path, capsys):
+    if state == "finished":
+        copy_store(undisturbed, out.parent)
+        extract_here(videos, out)
+    elif state == "interrupted":
+        interrupt(engine, 4, videos, out)
+    before = snapshot(tmp_path)
+    extraction = extract.plan(settings_for(videos, out, dry_run=True))
+    extraction.look()
+    estimate.print_plan(extraction)
+    said = capsys.readouterr().out
+    done = {"fresh": 0, "interrupted": 4, "finished": 10}[state]
+    assert f"10 videos; {done} are done" in said
+    assert ("nothing to do" in said) == (state == "finished")
+    if state != "finished":
+        assert f"to do: {10 - done} videos" in said
+        assert "in the store" in said
+    assert snapshot(tmp_path) == before

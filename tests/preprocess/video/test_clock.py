@@ -1,0 +1,189 @@
+"""Frames and samples at any timestamps come out at constant rates."""
+
+import random
+
+import numpy as np
+import pytest
+
+from preprocess.video.clock import LONGEST_GAP, LONGEST_LAST_FRAME, REORDER, BrokenTimestamps, FrameClock, SampleClock
+
+
+def run(times, *, fps=25.0, step=0.04):
+    """Push frames named by their number; the names at every slot."""
+    clock = FrameClock(fps=fps)
+    shown = []
+    for number, time in enumerate(times):
+        for image, count in clock.push(time, number, step=step):
+            shown += [image] * count
+    for image, count in clock.finish(step=step):
+        shown += [image] * count
+    return shown, clock
+
+
+def chunks(clock: SampleClock, count: int) -> np.ndarray:
+    return np.concatenate([np.zeros(0, np.float32), *clock.take(count)])
+
+
+@pytest.mark.parametrize(
+    ("source", "frames", "expected"),
+    [
+        (10, 50, 125),
+        (25, 50, 50),
+        (30, 300, 250),
+        (50, 100, 50),
+        (30000 / 1001, 2997, 2500),
+        (24, 240, 250),
+        (1, 4, 100),
+    ],
+)
+def test_a_constant_rate_keeps_its_length_at_25_frames_a_second(source, frames, expected):
+    shown, _ = run([k / source for k in range(frames)])
+    assert len(shown) == expected
+    assert shown == sorted(shown)
+
+
+@pytest.mark.parametrize("source", [10, 24, 30000 / 1001, 30])
+def test_every_slot_shows_a_frame_whose_time_is_within_half_a_slot_of_being_on_display(source):
+    shown, _ = run([k / source for k in range(100)])
+    for slot, number in enumerate(shown):
+        begin, end = number / source, (number + 1) / source
+        assert begin - 0.5 / 25 - 1e-9 <= slot / 25 <= end + 0.5 / 25 + 1e-9
+
+
+def test_ten_frames_a_second_are_repeated_two_or_three_times_each():
+    shown, _ = run([k / 10 for k in range(10)])
+    assert {shown.count(number) for number in range(10)} == {2, 3}
+
+
+def test_of_frames_in_one_slot_the_last_wins():
+    assert run([0.0, 0.04, 0.05, 0.055, 0.08])[0] == [0, 3, 4]
+
+
+def test_irregular_times_show_every_frame_at_its_own_time():
+    times = [0.0, 0.04, 0.28, 0.32, 0.72, 0.76]
+    shown, _ = run(times)
+    assert [shown.index(number) for number in range(6)] == [0, 1, 7, 8, 18, 19]
+
+
+def test_zero_of_the_clock_is_the_first_frame_wherever_it_lies():
+    expected, _ = run([0.0, 0.09, 0.21])
+    for start in (-3.0, 0.5, 95443.7):
+        shown, clock = run([start, start + 0.09, start + 0.21])
+        assert shown == expected
+        assert clock.start == start
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_frames_a_few_places_out_of_order_are_put_in_order(seed):
+    order = list(range(40))
+    rng = random.Random(seed)
+    for begin in range(0, 40, REORDER):  # shuffled within stretches as long as what is held back
+        part = order[begin : begin + REORDER]
+        rng.shuffle(part)
+        order[begin : begin + REORDER] = part
+    shown, clock = run([k / 25 for k in order])
+    assert [order[number] for number in shown] == list(range(40))
+    assert clock.dropped == 0
+
+
+def test_a_frame_that_comes_much_too_late_is_dropped_and_counted():
+    shown, clock = run([k / 25 for k in range(20)] + [0.02] + [k / 25 for k in range(20, 30)])
+    assert 20 not in shown
+    assert len(shown) == 30
+    assert (clock.dropped, clock.placed) == (1, 30)
+
+
+def test_equal_times_keep_one_frame():
+    shown, clock = run([0.0, 0.04, 0.04, 0.08])
+    assert len(shown) == 3
+    assert clock.placed + clock.dropped == 4
+
+
+@pytest.mark.parametrize("missing", [[1], [0], [1, 2, 3], range(10)])
+def test_a_frame_without_a_time_follows_its_predecessor(missing):
+    times = [None if k in missing else k / 25 for k in range(10)]
+    assert run(times)[0] == list(range(10))
+
+
+def test_a_lone_frame_stays_for_the_step_that_the_header_gives():
+    assert run([7.0], step=0.2)[0] == [0] * 5
+    assert run([7.0], step=0.0001)[0] == [0]
+
+
+def test_the_last_frame_stays_for_the_mean_step_but_not_for_long():
+    assert len(run([0.0, 0.2, 0.4])[0]) == 15
+    shown, _ = run([0.0, 30.0])
+    assert shown.count(1) == round(LONGEST_LAST_FRAME * 25)
+
+
+def test_a_still_is_held_for_minutes_and_a_longer_jump_is_an_error_that_says_where():
+    assert len(run([0.0, 0.04, LONGEST_GAP - 1])[0]) > 14_000
+    with pytest.raises(BrokenTimestamps, match=r"jump by 86400 s after 0.04 s"):
+        run([0.0, 0.04, 0.04 + 86400])
+
+
+def test_no_frames_give_nothing():
+    shown, clock = run([])
+    assert shown == []
+    assert clock.start is None
+
+
+@pytest.mark.parametrize("start", [-0.5, -0.00003, 0.0, 0.25])
+def test_samples_are_cut_and_padded_so_that_each_keeps_its_time(start):
+    rate = 1000
+    clock = SampleClock(rate=rate)
+    signal = np.arange(1, 2001, dtype=np.float32)
+    clock.begin(start)
+    for begin in range(0, 2000, 300):
+        clock.push(signal[begin : begin + 300])
+    out = chunks(clock, 1000)
+    at = np.arange(1000) - round(start * rate)
+    expected = np.where(at >= 0, signal[np.maximum(at, 0)], 0)
+    np.testing.assert_array_equal(out, expected)
+    assert clock.covered == (max(0.0, start), 1.0)
+
+
+def test_samples_taken_bit_by_bit_are_those_taken_at_once():
+    signal = np.random.default_rng(0).normal(size=5000).astype(np.float32)
+    rng = np.random.default_rng(1)
+    clock = SampleClock(rate=1000)
+    clock.begin(-0.123)
+    out, pushed = [], 0
+    while pushed < 5000:
+        size = int(rng.integers(1, 400))
+        clock.push(signal[pushed : pushed + size])
+        pushed += size
+        out.append(chunks(clock, int(rng.integers(0, 4500))))
+    out.append(chunks(clock, 4500))
+    np.testing.assert_array_equal(np.concatenate(out), signal[123 : 123 + 4500])
+    assert clock.peak == np.abs(signal[123:4623]).max()
+
+
+def test_samples_wait_until_their_start_is_known():
+    clock = SampleClock(rate=1000)
+    clock.push(np.ones(10, np.float32))
+    assert not clock.begun
+    assert len(chunks(clock, 10)) == 0
+    clock.begin(0.0)
+    assert chunks(clock, 5).tolist() == [1.0] * 5
+
+
+def test_sound_wholly_before_zero_covers_nothing():
+    clock = SampleClock(rate=1000)
+    clock.begin(-1.0)
+    clock.push(np.ones(900, np.float32))
+    assert len(chunks(clock, 500)) == 0
+    assert clock.covered is None
+    assert clock.peak == 0.0
+
+
+def test_padding_is_silence_in_small_blocks_and_is_not_counted_as_sound():
+    clock = SampleClock(rate=16_000)
+    clock.begin(0.0)
+    clock.push(np.ones(16_000, np.float32))
+    assert len(chunks(clock, 10**6)) == 16_000
+    blocks = list(clock.pad(10**6))
+    assert sum(map(len, blocks)) == 10**6 - 16_000
+    assert max(map(len, blocks)) <= 1 << 18
+    assert not any(block.any() for block in blocks)
+    assert clock.covered == (0.0, 1.0)

@@ -1,0 +1,112 @@
+"""What one of several processes does in test_ranks.py: tests.support.joining FOLDER, which says in cases.json what."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from fusion.answers import answer
+from fusion.model import ModelSettings, build_model
+from fusion.training import norms
+from fusion.training import step as stepping
+from fusion.training.balance import BALANCES, opm
+from fusion.training.fitting import fit_head
+from fusion.training.norms import estimate_norms
+from fusion.training.ranks import Ranks
+from fusion.training.settings import Recipe
+from fusion.training.step import Step
+from preprocess.store import Store
+from streams import STREAMS, subsets
+from streams.batch import ClipDataset, EpochBatches, ViewBatches, make_loader
+from streams.clip import ClipSettings
+
+CLIP = ClipSettings(frames=4, stride=2, size=32, audio_seconds=0.32)
+MODEL = ModelSettings(width=4, feature=8, dropout=0.0, towers=("flow=r2plus1d",))
+RECIPE = Recipe(clip=CLIP, model=MODEL, stream_dropout=0.0, batch=7)
+ALL = subsets(tuple(STREAMS))
+
+
+def train(
+    store: Store,
+    ranks: Ranks,
+    *,
+    head: str = "concat",
+    balance: str = "auxiliary",
+    towers: tuple[str, ...] = MODEL.towers,
+    steps: int | None = None,
+) -> dict:
+    """Two epochs without chance, or so many steps: losses, clips, gradients after each, buffers, weights; after an
+    epoch batch norm's statistics are taken anew, and all videos are answered.
+
+    What OPM may hide it hides.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        real = stepping.prepare
+        for module in (stepping, norms):
+            patch.setattr(module, "prepare", lambda batch, training: real(batch, training=False))
+        patch.setattr(opm, "MOST", 1e9)
+        return _train(store, ranks, replace(MODEL, head=head, towers=tuple(towers)), balance, steps)
+
+
+def _train(store: Store, ranks: Ranks, settings: ModelSettings, balance: str, steps: int | None) -> dict:
+    torch.manual_seed(0)
+    streams = tuple(STREAMS)
+    model = build_model(settings, streams=streams, classes=len(store.classes), parameters=store.parameters).train()
+    # at a small rate: AdamW makes large steps of what rounding makes of gradients near zero
+    rates = {"lr": 1e-4, "weight_decay": 0.05, "steps": 20}
+    method = BALANCES[balance](streams=streams, auxiliary=RECIPE.auxiliary, epochs=2)
+    step = Step(model, balance=method, **rates, device=torch.device("cpu"), ranks=ranks, average=0.5)
+    shared = {"streams": streams, "classes": store.classes, "clip": CLIP}
+    dataset = ClipDataset(store, store.videos, seed=0, **shared)
+    share = {"rank": ranks.rank, "ranks": ranks.size}
+    batches = EpochBatches(dataset, batch=RECIPE.batch, parts=1, seed=0, **share)
+    loader = make_loader(dataset, batches, workers=0, pin=False)
+    judged = ClipDataset(store, store.videos, **shared)
+    views = ViewBatches(judged, batch=3, **share)
+    sizes = {"videos": len(store), "classes": len(store.classes), "device": torch.device("cpu")}
+    asking = make_loader(judged, views, workers=0, pin=False), ALL
+    found: dict = {"losses": [], "clips": [], "gradients": [], "none": []}
+    number = 0
+    for batches.epoch in range(2):
+        for batch in loader:
+            loss, clips = step([batch], number, recipe=RECIPE, seed=0)
+            number += 1
+            found["losses"].append(float(loss))
+            found["clips"].append(clips)
+            gradients = {name: p.grad for name, p in model.named_parameters()}
+            found["none"].append(sorted(name for name, gradient in gradients.items() if gradient is None))
+            found["gradients"].append({name: g.clone() for name, g in gradients.items() if g is not None})
+            if number == steps:
+                return found
+        estimate_norms(model, loader, device=torch.device("cpu"), seed=0)
+        labels = torch.tensor([judged.rows[video.label] for video in judged.videos])
+        fitting = {"subsets": ALL, "device": torch.device("cpu"), "add_up": ranks.add_up}
+        found["honest"] = fit_head(model, asking[0], labels, range(len(store)), **fitting)
+        answers = answer(model, *asking, **sizes, watch=step.balance.watch)
+        step.balance.end_epoch(ranks)
+        model.train()
+    assert step.look() == []
+    found["buffers"] = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    found["weights"] = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    found["balance"] = step.balance.state_dict()
+    found["average"] = step.average.state_dict()
+    asked = [0] * len(store)
+    for keys in views:
+        for row, _ in keys:
+            asked[row] += 1
+    found["asked"] = asked
+    answers.join(ranks.add_up)
+    found["answers"] = {"+".join(subset): answers.probabilities("+".join(subset)) for subset in ALL}
+    return found
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    out = Path(sys.argv[1])
+    with Ranks() as ranks:
+        for case, store, settings in json.loads((out / "cases.json").read_text()):
+            print(case, flush=True)
+            torch.save(train(Store(store), ranks, **settings), out / f"{case}-{ranks.rank}.pt")

@@ -1,0 +1,71 @@
+"""What a search is refused for before it begins."""
+
+import sys
+from dataclasses import replace
+
+import pytest
+import tyro
+
+from fusion.training.settings import TrainSettings
+from preprocess.common.errors import UserError
+from tasks.search.settings import TuneSettings, command_line, recipe_options, trial_settings
+from tasks.search.space import KNOWN
+from tasks.tune import tune
+from tests.tasks.conftest import CPU, TINY
+
+pytest.importorskip("optuna")
+
+
+@pytest.fixture
+def settings(toy):
+    return TuneSettings(data=toy.path, streams="rgb,audio", trials=3, recipe=TINY, machine=CPU)
+
+
+@pytest.mark.parametrize(
+    ("search", "says"),
+    [
+        ("colour", "known are lr, weight_decay"),
+        ("dropout=0:1.5", "--dropout must be"),
+        ("lr=1e-5:1e-4", "--lr 0.001, where the search starts, is not in lr=1e-05:0.0001"),
+        ("batch=16,32", "--batch 8, where the search starts"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_in_words(settings, tmp_path, search, says):
+    with pytest.raises(UserError, match=says):
+        tune(replace(settings, out=tmp_path / "t", search=(search,)))
+    assert not (tmp_path / "t").exists()
+
+
+def test_without_optuna_one_line_says_what_to_install(settings, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(UserError, match=r"pip install 'tristream\[tune\]'"):
+        tune(replace(settings, out=tmp_path / "t"))
+
+
+def test_torchrun_is_refused(settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="--parallel N"):
+        tune(replace(settings, out=tmp_path / "t"))
+
+
+def test_every_number_of_a_recipe_can_be_typed_as_the_command_of_a_run_says():
+    """Those of clip and model, which lie within it, too."""
+
+    def changed(part):
+        numbers = {name: value for name, value in vars(part).items() if isinstance(value, (int, float))}
+        return replace(part, **{name: value * 2 + type(value)(1) for name, value in numbers.items()})
+
+    recipe = replace(changed(TINY), clip=changed(TINY.clip), model=changed(TINY.model))
+    settings, usual = TrainSettings(recipe=recipe), recipe_options(TrainSettings().recipe)
+    _, _, *words = command_line(settings)
+    typed = {word for word in words if word.startswith("--")} - {"--streams", "--data"}
+    numbers = {name for name, value in usual.items() if isinstance(value, (int, float))}
+    assert typed == {f"--{name.replace('_', '-')}" for name in numbers}
+    assert tyro.cli(TrainSettings, args=words, config=(tyro.conf.FlagCreatePairsOff,)) == settings
+
+
+def test_what_may_be_searched_is_an_option_of_a_run(settings):
+    assert KNOWN.keys() <= recipe_options(TINY).keys()
+    for name, values in KNOWN.items():
+        trial = trial_settings(settings, {name: values.ends[-1]}, run=None)
+        assert recipe_options(trial.recipe) == recipe_options(TINY) | {name: values.ends[-1]}

@@ -1,0 +1,29 @@
+"""Which parameters may be searched, and how that is said."""
+
+import pytest
+
+from preprocess.common.errors import UserError
+from tasks.search.space import KNOWN, parse_space
+
+
+def test_what_is_searched_can_be_said():
+    space = parse_space(("weight-decay", "lr=1e-5:1e-3", "batch=8,128", "head"))
+    assert list(space) == ["lr", "weight_decay", "head", "batch"]
+    assert (space["lr"].ends, space["lr"].log, space["batch"].ends) == ((1e-5, 1e-3), True, (8, 128))
+    assert space["head"] == KNOWN["head"]
+
+
+@pytest.mark.parametrize(
+    ("search", "says"),
+    [
+        ("colour", "known are lr, weight_decay"),
+        ("lr=1", "give it like lr=0.0001:0.01"),
+        ("lr=0:1", "give it like"),
+        ("lr=2:1", "give it like"),
+        ("batch=8,many", "give it like batch=16,32,64"),
+        ("head=tail", "give it like head=concat"),
+    ],
+)
+def test_what_is_said_wrongly_is_refused_with_an_example(search, says):
+    with pytest.raises(UserError, match=says):
+        parse_space((search,))
