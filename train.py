@@ -21,37 +21,38 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import shlex
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from fusion.answers import answer, prepare
+from fusion.answers import predict_videos
 from fusion.device import choose_device, device_name
 from fusion.model import build_model
 from fusion.training.balance import BALANCES
-from fusion.training.checkpoint import Checkpoints, save_weights, write_json
+from fusion.training.checkpoint import Checkpoints
 from fusion.training.compiling import compile_encoders
+from fusion.training.datasets import make_datasets, middle_clips
 from fusion.training.fitting import fit_head
 from fusion.training.log import Log
 from fusion.training.meter import Meter, peak_flops, training_flops
 from fusion.training.norms import estimate_norms
 from fusion.training.ranks import Ranks
-from fusion.training.settings import TrainSettings, check, default_run, read_settings, read_split, resume_settings
+from fusion.training.run import claim, read_split, save_weights, write_json
+from fusion.training.settings import TrainSettings
 from fusion.training.step import Step
 from fusion.training.stopping import Stopping
 from fusion.training.transfer import initialise
 from preprocess.common.command import available_cores, parse_command, run_command
 from preprocess.common.errors import UserError
-from preprocess.lock import only_one
 from preprocess.store import Store
 from streams import parse_streams, subset_name
-from streams.batch import ClipDataset, EpochBatches, ViewBatches, make_loader
-from streams.split import Split, group_numbers, split_videos
+from streams.batch import ClipDataset
+from streams.loader import EpochBatches, ViewBatches, make_loader
+from streams.split import group_numbers, split_videos
 
 
 def train(settings: TrainSettings, on_epoch: Callable[[dict], bool] = lambda row: False) -> Path:
@@ -157,39 +158,6 @@ class State:
     best: tuple[float, float] = (-1.0, 0.0)  # validation top-1, and the negative loss, of the best weights
 
 
-def claim(settings: TrainSettings, ranks: Ranks, held: ExitStack) -> tuple[Path, TrainSettings]:
-    """The run's folder, which `held` holds for this process, and the run's settings.
-
-    Raises UserError for a run that is there already, or is to be resumed and is not, or is at work.
-    """
-    run = settings.run or default_run(parse_streams(settings.streams), resume=settings.resume)
-    run = Path(ranks.same_text(str(run)))
-    again = settings.run is None and not settings.resume and run.name != subset_name(parse_streams(settings.streams))
-    if again and ranks.first:
-        print(f"note: there are earlier runs of these streams; this one is {run}")
-    if settings.resume:
-        settings = resume_settings(run, settings)
-    elif ranks.first and any(Checkpoints(run, keep=1).files()):  # without one nothing is lost
-        raise UserError(f"{run} holds a run: go on with it with --resume, name another, or delete it")
-    check(settings)
-    if ranks.first:
-        new = not run.exists()
-        run.mkdir(parents=True, exist_ok=True)
-        busy = f"{run} is being trained by another process: wait for it, or name another run"
-        held.enter_context(only_one(run / "lock", busy=busy))
-        if new:
-            held.callback(give_up_name, run)
-    return run, settings
-
-
-def give_up_name(run: Path) -> None:
-    """Remove a run's folder if nothing came of it: its name stays free for the next try."""
-    if not (run / "settings.json").exists():
-        (run / "lock").unlink(missing_ok=True)
-        with suppress(OSError):  # there is something else in it
-            run.rmdir()
-
-
 class Saving:
     """Checkpoints every few minutes, and when they are asked for."""
 
@@ -245,14 +213,14 @@ def train_one_epoch(
         number = state.epoch * batches.total + state.done
         if peak and not flops:
             first = parts[0].to(step.device)
-            flops = training_flops(step.model, prepare(first, training=False), first.present)
+            flops = training_flops(step.model, first.inputs(training=False), first.present)
         one, clips = step(parts, number, recipe=recipe, seed=settings.seed, stop=stopping.asked)
         loss += one.double() * clips
         state.done, state.clips, meter.clips = state.done + 1, state.clips + clips, meter.clips + clips
         bar.update()
         stop = step.stop_asked
         if step.due or stop or state.done == batches.total:
-            for bad, videos in step.look():
+            for bad, videos in step.report_skipped():
                 paths = ", ".join(loader.dataset.videos[row].path for row in videos)
                 here = "its videos" if ranks.size == 1 else f"its videos in rank {ranks.rank}"
                 print(f"note: step {bad + 1} has no finite loss and is skipped; {here}: {paths or 'none'}")
@@ -283,7 +251,7 @@ def validate(step: Step, loader: DataLoader, dataset: ClipDataset) -> dict:
     units = group_numbers(dataset.videos)
     honest = fit_head(step.judged, loader, labels, units, subsets=subsets, device=device, add_up=add_up)
     sizes = {"videos": len(labels), "classes": len(dataset.rows), "device": device}
-    answers = answer(step.judged, loader, subsets, watch=step.balance.watch, **sizes)
+    answers = predict_videos(step.judged, loader, subsets, watch=step.balance.watch, **sizes)
     answers.join(add_up)
     row = {}
     for subset in subsets:
@@ -295,43 +263,6 @@ def validate(step: Step, loader: DataLoader, dataset: ClipDataset) -> dict:
             chosen = probabilities.gather(1, labels[:, None]).clamp(min=1e-12)
             row["val_loss"] = -chosen.log().mean().item()
     return row | step.balance.end_epoch(step.ranks)
-
-
-def make_datasets(
-    store: Store, split: Split, streams: tuple[str, ...], settings: TrainSettings
-) -> tuple[ClipDataset, ClipDataset]:
-    """Training and validation videos. Those that have none of the streams are left out of training, with a note.
-
-    Raises UserError if a stream is in no training video.
-    """
-    if settings.resume:
-        _, saved = read_settings(settings.run)
-        if saved["classes"] != store.classes:
-            raise UserError(f"{store.path} has other classes than {settings.run} was started with: start a new run")
-    by_path = {video.path: video for video in store.videos}
-    gone = [path for path in split.train + split.val if path not in by_path]
-    if gone:
-        raise UserError(f"{store.path} lacks videos that this run trains on, for instance {gone[0]}")
-    train_videos, val_videos = ([by_path[path] for path in part] for part in (split.train, split.val))
-    for name in streams:
-        if not any(video.streams[name] for video in train_videos):
-            why = next(iter(video.why[name] for video in train_videos))
-            others = ",".join(other for other in streams if other != name) or "another stream"
-            raise UserError(f"no training video of {store.path} has {name} ({why}): train with --streams {others}")
-    usable = [video for video in train_videos if any(video.streams[name] for name in streams)]
-    if len(usable) < len(train_videos):
-        print(f"note: {len(train_videos) - len(usable)} training videos have none of {', '.join(streams)}; left out")
-    shared = {"streams": streams, "classes": store.classes, "clip": settings.recipe.clip}
-    return ClipDataset(store, usable, seed=settings.seed, **shared), ClipDataset(store, val_videos, **shared)
-
-
-def middle_clips(dataset: ClipDataset, count: int, *, seed: int) -> ClipDataset:
-    """The middle clips, not augmented, of `count` of a data set's videos, or of all that there are."""
-    chosen = np.random.default_rng(seed).permutation(len(dataset))[:count]
-    videos = [dataset.videos[row] for row in sorted(chosen)]
-    return ClipDataset(
-        dataset.store, videos, streams=tuple(dataset.streams), classes=list(dataset.rows), clip=dataset.clip
-    )
 
 
 def main() -> None:

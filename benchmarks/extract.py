@@ -20,10 +20,11 @@ from pathlib import Path
 import av
 import numpy as np
 
+from preprocess.common.processes import family, own_memory
+
 FPS = 25
 SIZE = (240, 320)  # H, W, as UCF101's
 SOUND = 16_000  # Hz
-PAGE = 4096  # bytes
 
 
 def make_video(path: Path, seconds: int, *, seed: int) -> Path:
@@ -81,25 +82,8 @@ def extract(videos: Path, out: Path, *, workers: int) -> tuple[float, int, dict]
 
 def _watch(process: subprocess.Popen, peak: list[int]) -> None:
     while process.poll() is None:
-        peak[0] = max(peak[0], sum(map(_resident, _family(process.pid))))
+        peak[0] = max(peak[0], sum(map(own_memory, family(process.pid))))
         time.sleep(0.1)
-
-
-def _family(pid: int) -> list[int]:
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return [pid]
-    return [pid, *(member for child in children for member in _family(int(child)))]
-
-
-def _resident(pid: int) -> int:
-    """Bytes in memory that are this process's own, and not shared with others."""
-    try:
-        _, resident, shared, *_ = map(int, Path(f"/proc/{pid}/statm").read_text().split())
-    except (OSError, ValueError):
-        return 0
-    return (resident - shared) * PAGE
 
 
 def measure_workers(folder: Path, *, count: int, turns: int) -> dict:

@@ -26,8 +26,9 @@ from time import perf_counter
 from preprocess.common.console import human_bytes, print_table
 from preprocess.common.files import make_folder
 from preprocess.store import Store
+from preprocess.store.format import shard_folder
 from preprocess.store.index import STREAMS, Rejected, Video
-from preprocess.store.reader import new_file, shard_folder, write_index
+from preprocess.store.new_file import new_file, write_index
 from preprocess.store.seal import write_seal
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -28,12 +28,12 @@ import numpy as np
 import torch
 
 from benchmarks.apart import Apart
-from fusion.answers import prepare
 from preprocess.store import Store
 from preprocess.store.index import Texts, Videos
 from streams import STREAMS
-from streams.batch import ClipDataset, make_loader
+from streams.batch import ClipDataset
 from streams.clip import ClipSettings
+from streams.loader import make_loader
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT.parent / "shared" / "data" / "ucf7"
@@ -209,10 +209,10 @@ def measure(store: Store, files: list[Path], *, clip: ClipSettings, turns: int, 
     results = race(sides | peers, turns=turns, clips=dict.fromkeys(sides, clips) | dict.fromkeys(peers, few))
     ours = Ours(store, videos, clip)
     ours(BATCH)
-    prepare(ours.last, training=True)
+    ours.last.inputs(training=True)
     begun = process_time()
     for _ in range(turns):
-        prepare(ours.last, training=True)
+        ours.last.inputs(training=True)
     prepared = (process_time() - begun) / turns / len(ours.last.labels)
     mine = results["ours"]["clips_per_s"]
     report = {

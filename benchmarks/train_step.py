@@ -25,7 +25,7 @@ from torch.nn.functional import cross_entropy
 
 from fusion.model import FusionModel, ModelSettings, build_model
 from fusion.training.loss import count_rows, each_loss, joint_loss
-from preprocess.store.codec import MEL_RATE
+from preprocess.store.format import MEL_RATE
 from streams import STREAMS
 from streams.clip import ClipSettings
 

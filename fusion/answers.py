@@ -6,7 +6,7 @@ import torch
 
 from fusion.device import mixed_precision
 from fusion.model import FusionModel, Output
-from streams import STREAMS, subset_name
+from streams import subset_name
 from streams.batch import Batch
 
 
@@ -39,7 +39,7 @@ class Answers:
         return self._sum[subset] / self._clips[subset].clamp(min=1)[:, None]
 
 
-def answer(
+def predict_videos(
     model: FusionModel,
     batches: Iterable[Batch],
     subsets: Sequence[tuple[str, ...]],
@@ -58,7 +58,7 @@ def answer(
     with torch.inference_mode():
         for batch in batches:
             batch = batch.to(device)
-            clips = prepare(batch, training=False)
+            clips = batch.inputs(training=False)
             with mixed_precision(device):
                 streams = model.encode(clips, batch.present, rows=batch.rows)
                 if watch is not None:
@@ -69,11 +69,3 @@ def answer(
                     logits = model.fuse(streams, use)
                     answers.add(subset_name(subset), batch.videos, logits.float(), there)
     return answers
-
-
-def prepare(batch: Batch, *, training: bool) -> dict[str, torch.Tensor]:
-    """The towers' inputs of a batch that is on the device.
-
-    To be called outside of mixed precision: eight bits do not tell one place in a picture from the next.
-    """
-    return {name: STREAMS[name].prepare(clips, batch.clip, training=training) for name, clips in batch.clips.items()}

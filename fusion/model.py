@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from fusion.heads import HEADS
-from fusion.heads.encoding import Encoding, Mask
+from fusion.heads.encoding import Mask, StreamOutputs
 from preprocess.common.errors import UserError
 from streams import STREAMS
-from streams.encoder import Encoded, Encoder
+from streams.encoder import Encoder, EncoderOutput
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Output(NamedTuple):
     """What the model makes of a batch."""
 
     logits: Tensor  # (B, K), fused
-    streams: Encoding  # what each stream says; rows of absent ones hold zeros
+    streams: StreamOutputs  # what each stream says; rows of absent ones hold zeros
 
 
 class FusionModel(nn.Module):
@@ -66,7 +66,9 @@ class FusionModel(nn.Module):
         streams = self.encode(clips, present, rows=rows)
         return Output(self.fuse(streams, present if use is None else use), streams)
 
-    def encode(self, clips: dict[str, Tensor], present: Mask, *, rows: dict[str, Tensor] | None = None) -> Encoding:
+    def encode(
+        self, clips: dict[str, Tensor], present: Mask, *, rows: dict[str, Tensor] | None = None
+    ) -> StreamOutputs:
         """What each stream says by itself, as in forward: the costly part."""
         logits, features, sequences, towers = {}, {}, {}, {}
         rows = {name: mask.nonzero()[:, 0] for name, mask in present.items()} if rows is None else rows
@@ -74,9 +76,9 @@ class FusionModel(nn.Module):
             encoded = _encode_present(encoder, clips[name], rows[name], self.training)
             towers[name], sequences[name], features[name] = encoded.tower, encoded.sequence, encoded.feature
             logits[name] = self.auxiliary[name](encoded.feature).masked_fill(~present[name][:, None], 0.0)
-        return Encoding(logits, features, sequences, towers)
+        return StreamOutputs(logits, features, sequences, towers)
 
-    def fuse(self, streams: Encoding, use: Mask) -> Tensor:
+    def fuse(self, streams: StreamOutputs, use: Mask) -> Tensor:
         """The answer from the streams that `use` names, row by row: → (B, K)"""
         return self.head(streams, use)
 
@@ -116,7 +118,7 @@ def drop_streams(present: Mask, share: float) -> Mask:
     return dict(zip(present, kept, strict=True))
 
 
-def _encode_present(encoder: Encoder, clips: Tensor, rows: Tensor, training: bool) -> Encoded:
+def _encode_present(encoder: Encoder, clips: Tensor, rows: Tensor, training: bool) -> EncoderOutput:
     """Encode the rows that are present; the others neither cost anything nor touch batch norm's statistics.
 
     Among several processes that train, one without rows takes part with nothing: the others wait for it.
@@ -126,13 +128,13 @@ def _encode_present(encoder: Encoder, clips: Tensor, rows: Tensor, training: boo
     if not len(rows) and not (training and torch.distributed.is_initialized()):
         tower, size = encoder.tower.features, encoder.lstm.hidden_size
         shapes = (1, tower), (1, size), (size,)  # one time step, of nothing
-        return Encoded(*(clips.new_zeros(len(clips), *shape) for shape in shapes), state=None)
+        return EncoderOutput(*(clips.new_zeros(len(clips), *shape) for shape in shapes), state=None)
     encoded = encoder(clips[rows])
 
     def put_back(part: Tensor) -> Tensor:
         return part.new_zeros(len(clips), *part.shape[1:]).index_copy(0, rows, part)
 
-    return Encoded(put_back(encoded.tower), put_back(encoded.sequence), put_back(encoded.feature), state=None)
+    return EncoderOutput(put_back(encoded.tower), put_back(encoded.sequence), put_back(encoded.feature), state=None)
 
 
 def _parse_towers(texts: tuple[str, ...], streams: tuple[str, ...]) -> dict[str, str]:

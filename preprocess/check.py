@@ -21,22 +21,20 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from preprocess.checksum import COPY_BLOCK, new_hasher
 from preprocess.common.command import available_cores, parse_command, run_command
-from preprocess.common.console import human_bytes, plural
+from preprocess.common.console import human_bytes, plural, progress
 from preprocess.common.errors import UserError, at_least, one_line
 from preprocess.info import total_bytes
-from preprocess.progress import progress
 from preprocess.store import Store, safe_hdf5
 from preprocess.store.codec import check_jpegs, decode_flow, decode_rgb
 from preprocess.store.index import STREAMS, Video
 from preprocess.store.reader import frame_datasets, mel_dataset
-from preprocess.store.seal import Broken, verify
-from preprocess.workers.pool import Containment, Failure, supervise
-from preprocess.workers.worker import Pulse
+from preprocess.store.seal import COPY_BLOCK, Broken, new_hasher, verify
+from preprocess.workers.pool import Failure, WorkerLimits, supervise
+from preprocess.workers.worker import Heartbeat
 
 BATCH = 64  # videos that are looked at together
-CONTAINMENT = Containment(stall_seconds=120.0, memory_mb=16_000)  # reading is slow where a disk is
+CONTAINMENT = WorkerLimits(stall_seconds=120.0, memory_mb=16_000)  # reading is slow where a disk is
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ def check_members(store: Store, number: int) -> list[str]:
     try:
         with safe_hdf5.open_file(path) as file:
             there = set(safe_hdf5.group(file, "videos"))
-    except (safe_hdf5.Hostile, *safe_hdf5.ERRORS) as error:
+    except (safe_hdf5.UnsafeFile, *safe_hdf5.ERRORS) as error:
         return [f"{path}: {error}"]
     if there == known:
         return []
@@ -127,10 +125,10 @@ def check_video(store: Store, video: Video, *, decode: bool) -> Iterator[str]:
     for stream in STREAMS:
         try:
             if video.streams[stream] != (stream in there):
-                raise safe_hdf5.Hostile("it is there and should not be" if stream in there else "it is not there")
+                raise safe_hdf5.UnsafeFile("it is there and should not be" if stream in there else "it is not there")
             if video.streams[stream]:
                 _check_stream(group, store, video, stream, decode=decode)
-        except (safe_hdf5.Hostile, *safe_hdf5.ERRORS) as error:
+        except (safe_hdf5.UnsafeFile, *safe_hdf5.ERRORS) as error:
             yield f"{stream} of {one_line(video.path)}: {error}"
 
 
@@ -144,16 +142,16 @@ def _check_stream(group, store: Store, video: Video, stream: str, *, decode: boo
         datasets = {"data": data, "ends": ends}
         _check_frames(data, ends[:], hasher, video, stream, decode=decode)
     if any(video.at.get(f"{stream}_{name}") != data.id.get_offset() for name, data in datasets.items()):
-        raise safe_hdf5.Hostile("it lies elsewhere than the index says")
+        raise safe_hdf5.UnsafeFile("it lies elsewhere than the index says")
     if hasher.hexdigest() != safe_hdf5.attribute(found, "checksum"):
-        raise safe_hdf5.Hostile("its bytes are not those that were written")
+        raise safe_hdf5.UnsafeFile("its bytes are not those that were written")
     if set(found) != set(datasets) or sum(data.nbytes for data in datasets.values()) != video.bytes[stream]:
-        raise safe_hdf5.Hostile("it holds more or less than the index says")
+        raise safe_hdf5.UnsafeFile("it holds more or less than the index says")
 
 
 def _check_frames(data, ends: np.ndarray, hasher, video: Video, stream: str, *, decode: bool) -> None:
     if ends[0] != 0 or ends[-1] != len(data) or (np.diff(ends) < 4).any():
-        raise safe_hdf5.Hostile("frames begin and end where they cannot")
+        raise safe_hdf5.UnsafeFile("frames begin and end where they cannot")
     begin = 0
     while begin < len(ends) - 1:  # a few frames at a time: a video may be long
         end = max(begin + 1, int(np.searchsorted(ends, ends[begin] + COPY_BLOCK, side="right")) - 1)
@@ -168,7 +166,7 @@ def _check_jpegs(jpegs: np.ndarray, ends: np.ndarray, video: Video, stream: str,
     check_jpegs(jpegs, ends, (video.height * (2 if stream == "flow" else 1), video.width))
     lasts = ends[1:] - 2
     if (jpegs[lasts] != 0xFF).any() or (jpegs[lasts + 1] != 0xD9).any():
-        raise safe_hdf5.Hostile("a frame does not end")
+        raise safe_hdf5.UnsafeFile("a frame does not end")
     for begin, end in pairwise(ends) if decode else ():
         {"rgb": decode_rgb, "flow": decode_flow}[stream](jpegs[begin:end])
 
@@ -179,7 +177,7 @@ def _check_audio(data, hasher) -> None:
         block = np.ascontiguousarray(data[begin : begin + step])
         hasher.update(block)
         if not np.isfinite(block).all():
-            raise safe_hdf5.Hostile("it holds what is no number")
+            raise safe_hdf5.UnsafeFile("it holds what is no number")
 
 
 def _check_file(path: Path, digest: str | None = None) -> list[str]:
@@ -193,14 +191,14 @@ def _check_file(path: Path, digest: str | None = None) -> list[str]:
 
 
 def _contained(
-    jobs: Iterable[Job], work: Callable[[Job, Pulse], list[str]], *, workers: int, show: Callable[[Job], str]
+    jobs: Iterable[Job], work: Callable[[Job, Heartbeat], list[str]], *, workers: int, show: Callable[[Job], str]
 ) -> Iterator[str]:
     """Problems that jobs find in processes of their own; what costs such a process is a problem itself.
 
     Of a batch that does, every video is looked at alone, to tell which one it is. `show` says what a job looks at.
     """
     alone: list[Job] = []
-    for job, found in supervise(jobs, work, workers=workers, containment=CONTAINMENT, limit_address_space=False):
+    for job, found in supervise(jobs, work, workers=workers, worker_limits=CONTAINMENT, limit_address_space=False):
         if not isinstance(found, Failure):
             yield from found
         elif isinstance(job, Rows) and len(job.rows) > 1:
@@ -218,7 +216,7 @@ def _show(store: Store, job: Job) -> str:
     return str(store.files()[job.number] if isinstance(job, Members) else store.path)
 
 
-def _work(path: Path, decode: bool, job: Job, pulse: Pulse) -> list[str]:
+def _work(path: Path, decode: bool, job: Job, heartbeat: Heartbeat) -> list[str]:
     """Do a job, in a worker process."""
     try:
         store = _store(path)
@@ -231,7 +229,7 @@ def _work(path: Path, decode: bool, job: Job, pulse: Pulse) -> list[str]:
         video = store.videos[row]
         problems += check_video(store, video, decode=decode)
         seconds += video.seconds
-        pulse.beat(seconds)
+        heartbeat.beat(seconds)
     return problems
 
 

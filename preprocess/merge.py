@@ -13,13 +13,13 @@ from typing import Annotated
 import tyro
 
 from preprocess.common.command import parse_command, run_command
+from preprocess.common.console import progress
 from preprocess.common.errors import UserError, at_least, one_line
-from preprocess.extraction.partial import Ledger, differences
+from preprocess.extraction.partial import PartialStore, differences
 from preprocess.info import print_summary
-from preprocess.progress import progress
 from preprocess.store import Store
 from preprocess.store.index import Rejected, Video
-from preprocess.store.locations import Archive
+from preprocess.store.locations import Locations
 from preprocess.store.writer import StoreWriter
 
 
@@ -40,9 +40,9 @@ def merge(paths: list[Path], out: Path, *, overwrite: bool = False, shard_bytes:
 
     Raises UserError if they do not fit together, or `out` is there already.
     """
-    ledger = Ledger(out)
+    partial_store = PartialStore(out)
     if out.exists() and (not overwrite or out.resolve() in [path.resolve() for path in paths]):
-        ledger.tidy()  # a merge that was killed at its very end has made the store and left its folder
+        partial_store.tidy()  # a merge that was killed at its very end has made the store and left its folder
         raise UserError(f"{out} exists: give another name for the result, last, or --overwrite to replace it")
     if not out.parent.is_dir():
         raise UserError(f"cannot write {out}: its folder does not exist")
@@ -53,23 +53,23 @@ def merge(paths: list[Path], out: Path, *, overwrite: bool = False, shard_bytes:
             what = differences(parameters, store.parameters)
             raise UserError(f"{stores[0].path} and {store.path} were extracted with different settings: {what}")
     videos = join_videos(stores)
-    ledger.check(parameters, overwrite=overwrite)
-    archive = Archive(parameters)
-    with ledger.begin("merge", parameters=parameters, overwrite=overwrite), ledger.joining():
-        archive.add_store(out, newer_than=ledger.job_time())  # what a killed merge has done
+    partial_store.check(parameters, overwrite=overwrite)
+    locations = Locations(parameters)
+    with partial_store.begin("merge", parameters=parameters, overwrite=overwrite), partial_store.joining():
+        locations.add_store(out, newer_than=partial_store.job_time())  # what a killed merge has done
         for store in stores:
-            archive.add_store(store.path)
-            if missing := sorted(set(store.shards).difference(archive.files())):
+            locations.add_store(store.path)
+            if missing := sorted(set(store.shards).difference(locations.files())):
                 raise UserError(
                     f"{missing[0]} is missing or damaged: see what python -m preprocess.check {store.path} says"
                 )
-        scratch = ledger.scratch("merge")
-        with StoreWriter(out, archive=archive, scratch=scratch, shard_bytes=shard_bytes) as writer:
+        scratch = partial_store.scratch("merge")
+        with StoreWriter(out, locations=locations, scratch=scratch, shard_bytes=shard_bytes) as writer:
             for video in progress(videos, unit="video", name="merge"):
                 writer.place(video.content)
             notes = list(dict.fromkeys(note for store in stores for note in store.notes))
             writer.publish(videos, join_rejected(stores, videos), notes=notes)
-        ledger.discard()
+        partial_store.discard()
     return Store(out)
 
 

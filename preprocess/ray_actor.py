@@ -7,17 +7,17 @@ from pathlib import Path
 from preprocess.common.errors import UserError
 from preprocess.extraction.local import work_here
 from preprocess.extraction.sources import Source
-from preprocess.extraction.task import Manifest, Unit
-from preprocess.workers.pool import Containment
+from preprocess.extraction.task import Outcome, VideoTask
+from preprocess.workers.pool import WorkerLimits
 
 
-class Outpost:
+class Actor:
     """The actor: it lives on a node, has one worker process there, and does one source at a time."""
 
-    def __init__(self, unit: Unit, containment: Containment, landmarks: list[Path]) -> None:
+    def __init__(self, unit: VideoTask, worker_limits: WorkerLimits, landmarks: list[Path]) -> None:
         self._landmarks = landmarks
         self._feed = _Feed()
-        self._manifests = work_here(self._feed, unit, workers=1, containment=containment)
+        self._manifests = work_here(self._feed, unit, workers=1, worker_limits=worker_limits)
 
     def look(self) -> None:
         """Raises UserError for a file or folder that exists, but not as this node sees it."""
@@ -25,16 +25,16 @@ class Outpost:
             if not path.exists():
                 raise UserError(f"node {platform.node()} does not see {path}: mount its folder there, at the same path")
 
-    def work(self, source: Source) -> Manifest:
+    def work(self, source: Source) -> Outcome:
         """Make the piece of a source. The worker stays for the next: its imports take seconds."""
         self._feed.sources.append(source)
         try:
-            manifest = next(self._manifests)
+            outcome = next(self._manifests)
         except UserError as error:
             raise UserError(f"node {platform.node()}: {error}") from error
-        if manifest.signature is None:  # a node that lost its mounts would go through all videos in no time
+        if outcome.signature is None:  # a node that lost its mounts would go through all videos in no time
             self.look()
-        return manifest
+        return outcome
 
 
 class _Feed:

@@ -16,7 +16,8 @@ import tyro
 from preprocess.common.command import parse_command, run_command
 from preprocess.common.errors import UserError
 from preprocess.store import Store
-from preprocess.store.codec import MEL_RATE, SILENCE, dequantise_flow
+from preprocess.store.codec import dequantise_flow
+from preprocess.store.format import MEL_RATE, SILENCE
 from preprocess.store.index import Video
 
 COLUMNS = 8  # frames and flow fields that are drawn

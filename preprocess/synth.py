@@ -21,8 +21,8 @@ import numpy as np
 import tyro
 
 from preprocess.common.command import parse_command, run_command
+from preprocess.common.console import progress
 from preprocess.common.errors import UserError
-from preprocess.progress import progress
 
 SIZE = 64  # pixels of a side
 FPS = 25
@@ -120,7 +120,7 @@ def picture_sequence(hue: str, direction: str, frames: int, rng: np.random.Gener
     return np.clip(np.rint(np.concatenate([luma, colour], axis=1)), 16, 235).astype(np.uint8)
 
 
-def voice(vowel: str, seconds: float, rng: np.random.Generator) -> np.ndarray:
+def mono(vowel: str, seconds: float, rng: np.random.Generator) -> np.ndarray:
     """A sung vowel, (N,) float32: harmonics of a random pitch under the vowel's formants, at a random loudness.
 
     Both vowels have the same power; pitch, phases and the slow swell of loudness are random.
@@ -145,7 +145,7 @@ def _write_video(job: tuple) -> None:
     rng = np.random.default_rng(seed)
     frames = round(rng.uniform(shortest, longest) * FPS)
     pictures = picture_sequence(hue, direction, frames, rng)
-    sound = voice(vowel, frames / FPS, rng)
+    sound = mono(vowel, frames / FPS, rng)
     with av.open(str(path), "w") as container:
         # a low quantiser: coding artefacts must not tell a picture which way its neighbours move
         # without mbtree, which makes x264 give other bytes from run to run for pictures as small as these

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from preprocess.store import Store
-from preprocess.store.codec import MEL_RATE, SILENCE
+from preprocess.store.format import MEL_RATE, SILENCE
 from preprocess.store.index import Video
 from streams.clip import ClipSettings
 from streams.spec import Shapes

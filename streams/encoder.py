@@ -9,7 +9,7 @@ from streams.towers import create_tower
 State = tuple[Tensor, Tensor]
 
 
-class Encoded(NamedTuple):
+class EncoderOutput(NamedTuple):
     """What an encoder makes of a clip."""
 
     tower: Tensor  # (B, T', C): what goes into the LSTM
@@ -31,11 +31,11 @@ class Encoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.lstm = nn.LSTM(self.tower.features, feature, batch_first=True)
 
-    def forward(self, clip: Tensor, state: State | None = None) -> Encoded:
-        """(B, C, T, H, W) or (B, M, T) → Encoded"""
+    def forward(self, clip: Tensor, state: State | None = None) -> EncoderOutput:
+        """(B, C, T, H, W) or (B, M, T) → EncoderOutput"""
         tower = self.tower(clip)
         if not len(clip):  # one of several processes has no rows; the sum of nothing keeps it in the backward pass
             nothing = tower.new_zeros(0, tower.shape[1], self.lstm.hidden_size) + tower.sum()
-            return Encoded(tower, nothing, nothing.sum(dim=1), state)
+            return EncoderOutput(tower, nothing, nothing.sum(dim=1), state)
         sequence, state = self.lstm(self.dropout(tower), state)
-        return Encoded(tower, sequence, sequence.mean(dim=1), state)
+        return EncoderOutput(tower, sequence, sequence.mean(dim=1), state)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from preprocess.store import Store
-from preprocess.store.codec import FLOW_BOUND, FLOW_STEPS, FLOW_ZERO
+from preprocess.store.format import FLOW_BOUND, FLOW_STEPS, FLOW_ZERO
 from preprocess.store.index import Video
 from streams.clip import ClipSettings, steps
 from streams.geometry import clip_crop, turn_vectors, warp_clip

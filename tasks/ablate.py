@@ -23,7 +23,7 @@ import torch
 import tyro
 
 from fusion.model import build_model
-from fusion.training.checkpoint import write_json
+from fusion.training.run import write_json
 from fusion.training.settings import Machine, Recipe
 from fusion.training.transfer import initialise
 from preprocess.common.command import parse_command, run_command
@@ -34,7 +34,14 @@ from preprocess.store import Store
 from preprocess.store.index import Video
 from streams import parse_streams, subset_name, subsets
 from streams.split import Split, split_videos
-from tasks.ablation.controls import FITTERS, Opinion, cross_fitted_opinion, fitted_opinion, mean_opinion, opinion
+from tasks.ablation.controls import (
+    FITTERS,
+    Probabilities,
+    cross_fitted_probabilities,
+    fitted_probabilities,
+    mean_probabilities,
+    opinion,
+)
 from tasks.ablation.figures import plot_ablation
 from tasks.ablation.findings import METHODS, best_single, differences, top1s, values_of_streams, when_missing
 from tasks.ablation.runs import trained_run
@@ -78,7 +85,7 @@ class AblateSettings:
 
 
 @dataclass(frozen=True)
-class Judging:
+class TestVideos:
     """The videos that all models are judged on, and those on which what a control needs is chosen and fitted."""
 
     videos: list[Video]
@@ -93,7 +100,7 @@ class Judging:
 class Judged:
     """What one seed's models make of the videos."""
 
-    judging: Judging
+    judging: TestVideos
     rights: dict[str, dict[str, np.ndarray]]  # method → subset → (N,) bool
     singles: dict[str, float]  # stream → the top-1 by which the best single stream is chosen
 
@@ -159,8 +166,8 @@ def _one_seed(settings: AblateSettings, store: Store, split: Split, chosen: list
     """Train and judge a model for each of the chosen subsets, then what separate models say together."""
     streams = parse_streams(settings.streams)
     rights: dict[str, dict[str, np.ndarray]] = {method: {} for method in METHODS}
-    alone: dict[str, Opinion] = {}  # stream → what the model of that stream alone says of the judged videos
-    held: dict[str, Opinion] = {}  # and of those held for fitting
+    alone: dict[str, Probabilities] = {}  # stream → what the model of that stream alone says of the judged videos
+    held: dict[str, Probabilities] = {}  # and of those held for fitting
     for subset in chosen:
         name = subset_name(subset)
         print(f"\n── {name}, seed {seed}")
@@ -198,27 +205,27 @@ def _any_test(store: Store) -> bool:
     return any(video.split == "test" and video.label is not None for video in store.videos)
 
 
-def _judging(run: Run, store: Store, by: str) -> Judging:
+def _judging(run: Run, store: Store, by: str) -> TestVideos:
     test = _any_test(store)
     videos, which = choose_videos(run, store, "test" if test else "val")
     held = choose_videos(run, store, "val")[0] if test else []
     labels, held_labels = (
         torch.tensor([run.classes.index(video.label) for video in part], dtype=torch.int64) for part in (videos, held)
     )
-    return Judging(videos, which, labels, units_of(videos, by=by), held, held_labels)
+    return TestVideos(videos, which, labels, units_of(videos, by=by), held, held_labels)
 
 
 def _joined(
-    alone: dict[str, Opinion], held: dict[str, Opinion], subset: tuple[str, ...], judging: Judging
-) -> dict[str, Opinion]:
+    alone: dict[str, Probabilities], held: dict[str, Probabilities], subset: tuple[str, ...], judging: TestVideos
+) -> dict[str, Probabilities]:
     """The models of single streams put together in each way."""
     alone = {name: alone[name] for name in subset}
-    joined = {"mean": mean_opinion(alone)}
+    joined = {"mean": mean_probabilities(alone)}
     units = units_of(judging.videos)
     for how in FITTERS:
         if judging.held:
-            joined[how] = fitted_opinion(how, alone, {name: held[name] for name in subset}, judging.held_labels)
-        elif fitted := cross_fitted_opinion(how, alone, judging.labels, units):
+            joined[how] = fitted_probabilities(how, alone, {name: held[name] for name in subset}, judging.held_labels)
+        elif fitted := cross_fitted_probabilities(how, alone, judging.labels, units):
             joined[how] = fitted
     return joined
 

@@ -14,8 +14,8 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from fusion.answers import Answers, answer
-from fusion.training.checkpoint import write_json
+from fusion.answers import Answers, predict_videos
+from fusion.training.run import write_json
 from preprocess.common.command import parse_command, run_command
 from preprocess.common.console import print_table
 from preprocess.common.errors import UserError, at_least
@@ -23,7 +23,8 @@ from preprocess.common.files import write_aside
 from preprocess.store import Store
 from preprocess.store.index import Video
 from streams import parse_streams, subset_name, subsets
-from streams.batch import ClipDataset, ViewBatches, make_loader
+from streams.batch import ClipDataset
+from streams.loader import ViewBatches, make_loader
 from tasks.audit import audit_run, print_audit
 from tasks.metrics import confusion, score
 from tasks.run import Run, check_store, choose_videos, load_run
@@ -105,7 +106,7 @@ def ask(
     workers = READERS if len(views) > 1 else 0
     loader = make_loader(dataset, views, workers=workers, pin=run.device.type == "cuda")
     bar = tqdm(loader, desc="evaluate", unit="batch", leave=False, disable=None)
-    return answer(run.model, bar, names, videos=len(videos), classes=len(run.classes), device=run.device)
+    return predict_videos(run.model, bar, names, videos=len(videos), classes=len(run.classes), device=run.device)
 
 
 def plot_confusion(counts: torch.Tensor, classes: list[str], path: Path, *, title: str) -> None:

@@ -82,7 +82,7 @@ def _extract(run: Run, file: Path, folder: Path) -> Store:
     """A store of this one file, with the parameters of the run's own."""
     from preprocess.common.stopwatch import Stopwatch
     from preprocess.store.index import Video
-    from preprocess.store.locations import Archive
+    from preprocess.store.locations import Locations
     from preprocess.store.seal import digest
     from preprocess.store.writer import StoreWriter
     from preprocess.video.decoder import Unusable
@@ -98,7 +98,7 @@ def _extract(run: Run, file: Path, folder: Path) -> Store:
         facts = extract_piece(str(file), piece, content=content, settings=settings, watch=Stopwatch())
     except Unusable as error:
         raise UserError(f"{file} cannot be used: {error}") from error
-    archive = Archive(settings.parameters())
+    archive = Locations(settings.parameters())
     archive.add_file(piece)
     with StoreWriter(out, archive=archive, scratch=folder, shard_bytes=float("inf")) as writer:
         writer.place(content)

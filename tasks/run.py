@@ -7,8 +7,8 @@ import torch
 
 from fusion.device import choose_device
 from fusion.model import FusionModel, build_model
-from fusion.training.checkpoint import load_weights
-from fusion.training.settings import TrainSettings, read_settings, read_split
+from fusion.training.run import load_weights, read_settings, read_split
+from fusion.training.settings import TrainSettings
 from preprocess.common.errors import UserError
 from preprocess.store import Store
 from preprocess.store.index import Video

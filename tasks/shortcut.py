@@ -117,7 +117,7 @@ def _source_facts(store: Store, video: Video) -> Facts:
             continue
         try:
             value = safe_hdf5.attribute(group, f"source_{name}")
-        except safe_hdf5.Hostile as error:
+        except safe_hdf5.UnsafeFile as error:
             raise UserError(f"{store.path}: {video.path}: {error}") from error
         if isinstance(value, str) or (isinstance(value, int | float) and np.isfinite(value)):
             facts[f"source_{name}"] = value

@@ -16,18 +16,16 @@ The same command may work in several terminals, or on several machines that shar
 
 import multiprocessing
 import multiprocessing.connection
-import os
 import signal
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 
 from preprocess.common.command import available_cores, parse_command, run_command
-from preprocess.common.console import print_table
+from preprocess.common.console import print_table, progress
 from preprocess.common.errors import UserError
-from preprocess.progress import progress
+from preprocess.common.processes import end_with_parent
 from tasks.search.report import Watch, best_trials, report, table
 from tasks.search.settings import TuneSettings, prepare
 from tasks.search.space import Space
@@ -96,7 +94,7 @@ def work_in_parallel(settings: TuneSettings, space: Space, watch: Callable[[], N
 def _worker(settings: TuneSettings, space: Space, number: int, errors: multiprocessing.SimpleQueue) -> None:
     """One process of several."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent(signal.SIGTERM)  # between two steps, with a checkpoint
     torch.set_num_threads(max(1, available_cores() // settings.parallel))
     if settings.machine.device in ("auto", "cuda") and torch.cuda.is_available():
         device = f"cuda:{number % torch.cuda.device_count()}"
@@ -107,11 +105,6 @@ def _worker(settings: TuneSettings, space: Space, number: int, errors: multiproc
         errors.put(str(error))
     except KeyboardInterrupt:
         pass
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main() -> None:

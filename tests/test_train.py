@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 import train as training
 from fusion.model import ModelSettings
 from fusion.training.checkpoint import Checkpoints
-from fusion.training.settings import Machine, Recipe, TrainSettings, default_run, read_settings, read_split
+from fusion.training.run import default_run, read_settings, read_split
+from fusion.training.settings import Machine, Recipe, TrainSettings
 from fusion.training.step import Step
 from preprocess.common.errors import UserError
 from streams import STREAMS, subset_name, subsets

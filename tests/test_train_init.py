@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 import train as training
 from fusion.model import ModelSettings
 from fusion.training.checkpoint import Checkpoints
-from fusion.training.settings import Machine, Recipe, TrainSettings, read_settings
+from fusion.training.run import read_settings
+from fusion.training.settings import Machine, Recipe, TrainSettings
 from preprocess.common.errors import UserError
 from streams.clip import ClipSettings
 from tasks.run import load_run

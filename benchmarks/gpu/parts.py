@@ -39,7 +39,7 @@ def measure_flow(height: int, width: int, preset: str, size: Size, device: torch
 
 def measure_reading(dataset, size: Size, workers: int, device: torch.device) -> dict:
     """Clips a second from the store to the device, through pinned memory; the towers' inputs are not made."""
-    from streams.batch import make_loader
+    from streams.loader import make_loader
 
     batch = 4 if size.tiny else 64
     reads = iter(make_loader(dataset, Endless(dataset, batch), workers=workers, pin=device.type == "cuda"))
@@ -103,18 +103,17 @@ def new_step(model, device: torch.device):
         step([batch], number, recipe=recipe, seed=0)
         number += 1
         if step.due:
-            step.look()
+            step.report_skipped()
 
     return run
 
 
 def clip_flops(model, batch, device: torch.device) -> float:
     """Operations that training takes for a clip."""
-    from fusion.answers import prepare
     from fusion.training.meter import training_flops
 
     batch = batch.to(device)
-    return training_flops(model, prepare(batch, training=False), batch.present)
+    return training_flops(model, batch.inputs(training=False), batch.present)
 
 
 def measure_training(
@@ -149,7 +148,7 @@ def measure_loop(dataset, batch: int, compiled: bool, workers: int, size: Size, 
     """Steps on what a loader reads, as train.py takes them: how long they wait for it."""
     from fusion.training.compiling import compile_encoders
     from fusion.training.meter import Meter
-    from streams.batch import make_loader
+    from streams.loader import make_loader
 
     model = new_model(SUBSETS[0], size, device).train()
     flops = clip_flops(model, new_batch(SUBSETS[0], 2, size, device), device)
@@ -173,7 +172,6 @@ def measure_loop(dataset, batch: int, compiled: bool, workers: int, size: Size, 
 
 def measure_asking(batch: int, compiled: bool, size: Size, device: torch.device) -> dict:
     """Answers from all streams, from clips on the device: latency, and clips a second."""
-    from fusion.answers import prepare
     from fusion.device import mixed_precision
     from fusion.training.compiling import compile_encoders
 
@@ -183,7 +181,7 @@ def measure_asking(batch: int, compiled: bool, size: Size, device: torch.device)
 
     def ask() -> torch.Tensor:
         with torch.inference_mode():
-            clips = prepare(given, training=False)
+            clips = given.inputs(training=False)
             with mixed_precision(device):
                 return model(clips, given.present, rows=given.rows).logits
 

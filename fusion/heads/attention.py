@@ -6,7 +6,7 @@ import torch
 from einops import einsum, rearrange
 from torch import Tensor, nn
 
-from fusion.heads.encoding import Encoding, Mask, perceptron, visible
+from fusion.heads.encoding import Mask, StreamOutputs, perceptron, visible
 
 PARTS = 4  # heads of the attention, where the feature can be split into so many
 WAVES = 4  # sines and cosines that tell a moment of the clip
@@ -32,11 +32,11 @@ class Attention(nn.Module):
         self.value = _linear(feature)
         self.layers = perceptron(feature, feature=feature, classes=classes, dropout=dropout)
 
-    def forward(self, encoding: Encoding, present: Mask) -> Tensor:
+    def forward(self, encoding: StreamOutputs, present: Mask) -> Tensor:
         """sequences {(B, T', D)}, present {(B,)} → (B, K)"""
         return self.layers(self.attend(*self.tokens(encoding, present)))
 
-    def tokens(self, encoding: Encoding, present: Mask) -> tuple[Tensor, Tensor, Tensor]:
+    def tokens(self, encoding: StreamOutputs, present: Mask) -> tuple[Tensor, Tensor, Tensor]:
         """→ (B, N, D) tokens of all streams, one stream after the other; (N,) their weight; (B, N) which are there"""
         tokens, weight, there = [], [], []
         for name, sequence in zip(self.streams, visible(encoding.sequences, present, self.streams), strict=True):

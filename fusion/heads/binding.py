@@ -5,7 +5,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool1d
 
-from fusion.heads.encoding import Encoding, Mask, visible
+from fusion.heads.encoding import Mask, StreamOutputs, visible
 
 WINDOWS = 8  # of time, that a clip is divided into
 
@@ -27,11 +27,11 @@ class Binding(nn.Module):
         self.lstm = nn.LSTM(sum(channels.values()) + len(channels), feature, batch_first=True)
         self.classify = nn.Sequential(nn.Dropout(dropout), nn.Linear(feature, classes))
 
-    def forward(self, encoding: Encoding, present: Mask) -> Tensor:
+    def forward(self, encoding: StreamOutputs, present: Mask) -> Tensor:
         """towers {(B, T', C)}, present {(B,)} → (B, K)"""
         return self.classify(self.join(encoding, present).mean(dim=1))
 
-    def join(self, encoding: Encoding, present: Mask) -> Tensor:
+    def join(self, encoding: StreamOutputs, present: Mask) -> Tensor:
         """→ (B, WINDOWS, D), the LSTM's sequence"""
         shown = visible(encoding.towers, present, self.streams)
         windows = torch.cat([_windows(part) for part in shown], dim=2)

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from fusion.heads.encoding import Encoding, Mask, joined, perceptron
+from fusion.heads.encoding import Mask, StreamOutputs, joined, perceptron
 
 
 class Concat(nn.Module):
@@ -16,6 +16,6 @@ class Concat(nn.Module):
         self.streams = tuple(channels)
         self.layers = perceptron(len(channels) * (feature + 1), feature=feature, classes=classes, dropout=dropout)
 
-    def forward(self, encoding: Encoding, present: Mask) -> Tensor:
+    def forward(self, encoding: StreamOutputs, present: Mask) -> Tensor:
         """features {(B, D)}, present {(B,)} → (B, K)"""
         return self.layers(joined(encoding.features, present, self.streams))

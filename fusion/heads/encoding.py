@@ -10,7 +10,7 @@ Parts = dict[str, Tensor]  # stream → what it says
 Mask = dict[str, Tensor]  # stream → (B,) bool
 
 
-class Encoding(NamedTuple):
+class StreamOutputs(NamedTuple):
     """What the encoders make of a batch. T' and C differ from stream to stream."""
 
     logits: Parts  # (B, K), each stream's own opinion

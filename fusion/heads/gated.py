@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from fusion.heads.encoding import Encoding, Mask, joined, visible
+from fusion.heads.encoding import Mask, StreamOutputs, joined, visible
 
 
 class Gated(nn.Module):
@@ -21,12 +21,12 @@ class Gated(nn.Module):
         self.context = nn.Linear(feature, feature)
         self.classify = nn.Sequential(nn.Dropout(dropout), nn.Linear(feature, classes))
 
-    def forward(self, encoding: Encoding, present: Mask) -> Tensor:
+    def forward(self, encoding: StreamOutputs, present: Mask) -> Tensor:
         """features {(B, D)}, present {(B,)} → (B, K)"""
         fused = self.join(encoding, present)
         return self.classify(torch.sigmoid(self.context(fused)) * fused)
 
-    def join(self, encoding: Encoding, present: Mask) -> Tensor:
+    def join(self, encoding: StreamOutputs, present: Mask) -> Tensor:
         """→ (B, D), before context gating; zeros where no stream is present"""
         everything = joined(encoding.features, present, self.streams)
         shown = dict(zip(self.streams, visible(encoding.features, present, self.streams), strict=True))

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from fusion.heads.encoding import Encoding, Mask, visible
+from fusion.heads.encoding import Mask, StreamOutputs, visible
 
 RANK = 8  # products that are averaged
 
@@ -25,11 +25,11 @@ class LowRank(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.classify = nn.Sequential(nn.Dropout(dropout), nn.Linear(feature, classes))
 
-    def forward(self, encoding: Encoding, present: Mask) -> Tensor:
+    def forward(self, encoding: StreamOutputs, present: Mask) -> Tensor:
         """features {(B, D)}, present {(B,)} → (B, K)"""
         return self.classify(self.join(encoding, present))
 
-    def join(self, encoding: Encoding, present: Mask) -> Tensor:
+    def join(self, encoding: StreamOutputs, present: Mask) -> Tensor:
         """→ (B, D); ones where no stream is present"""
         product = 1.0
         for name, shown in zip(self.streams, visible(encoding.features, present, self.streams), strict=True):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from fusion.heads.encoding import Encoding, Mask, Parts, visible
+from fusion.heads.encoding import Mask, Parts, StreamOutputs, visible
 
 
 def weighted_mean(logits: Parts, present: Mask, weights: dict[str, Tensor]) -> Tensor:
@@ -24,7 +24,7 @@ class Mean(nn.Module):
         super().__init__()
         self.streams = tuple(channels)
 
-    def forward(self, encoding: Encoding, present: Mask) -> Tensor:
+    def forward(self, encoding: StreamOutputs, present: Mask) -> Tensor:
         """logits {(B, K)}, present {(B,)} → (B, K); zeros where no stream is present"""
         one = encoding.logits[self.streams[0]].new_ones(())
         return weighted_mean(encoding.logits, present, dict.fromkeys(self.streams, one))

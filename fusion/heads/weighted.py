@@ -1,11 +1,101 @@
 """Late fusion by a weighted mean of the streams' own logits."""
 
+import math
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
-from fusion.heads.encoding import Encoding, Mask
+from fusion.heads.encoding import Mask, Parts, StreamOutputs
 from fusion.heads.mean import Mean, weighted_mean
-from fusion.heads.weighting import Weightings, fit_weightings
+from streams import subsets
+
+PRIOR = 1e-4  # keeps weights and temperature finite where the opinions are all right, or a stream is of no use at all
+STEPS = 200  # of L-BFGS, at the most
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """A logarithmic opinion pool (Genest and Zidek 1986) with a temperature (Guo et al. 2017, section 4.2)."""
+
+    weights: dict[str, float]  # stream → its share; they sum to one
+    temperature: float  # the mean is divided by it
+
+    def __call__(self, logits: Parts, present: Mask) -> Tensor:
+        """{(N, K)}, {(N,)} → (N, K) log-probabilities: the pool over the streams that a row has.
+
+        A row that has none says the same of every class.
+        """
+        weights = {name: torch.tensor(self.weights[name], dtype=torch.float64) for name in logits}
+        logits = {name: part.double() for name, part in logits.items()}
+        return (weighted_mean(logits, present, weights) / self.temperature).log_softmax(dim=1)
+
+
+def fit_weighting(logits: Parts, present: Mask, labels: Tensor) -> Weighting:
+    """The weights and the temperature under which the labels are likeliest: {(N, K)}, {(N,)}, (N,) → Weighting
+
+    Logits and log-probabilities do the same. Rows without any stream do not count. The plain mean is where it begins,
+    and where it stays without rows and with opinions that are not finite; on these rows its result is no worse.
+    """
+    names = list(logits)
+    there = torch.stack([present[name] for name in names]).any(dim=0)
+    logits = {name: part[there].double() for name, part in logits.items()}
+    present, labels = {name: present[name][there] for name in names}, labels[there]
+    start = torch.full((len(names),), 1 / len(names), dtype=torch.float64).log()
+    logarithms = start.clone().requires_grad_()  # of weight / temperature: both are positive
+
+    def loss(at: Tensor) -> Tensor:
+        strengths = at.exp()
+        mean = weighted_mean(logits, present, dict(zip(names, strengths, strict=True)))
+        return cross_entropy(mean * strengths.sum(), labels) + PRIOR * (at - start).square().sum()
+
+    def closure() -> Tensor:
+        search.zero_grad()
+        value = loss(logarithms)
+        value.backward()
+        return value
+
+    search = torch.optim.LBFGS([logarithms], max_iter=STEPS, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
+    if len(labels):
+        search.step(closure)
+    with torch.no_grad():
+        if not len(labels) or not loss(logarithms) <= loss(start):  # nor where it has become NaN
+            return Weighting(dict.fromkeys(names, 1 / len(names)), 1.0)
+        strengths = logarithms.exp()
+    shares = (strengths / strengths.sum()).tolist()
+    return Weighting(dict(zip(names, shares, strict=True)), 1 / strengths.sum().item())
+
+
+@dataclass(frozen=True)
+class Weightings:
+    """A weighting for each combination of streams that a row may have: who is left alone is asked as such."""
+
+    of: dict[tuple[str, ...], Weighting]
+
+    def __call__(self, logits: Parts, present: Mask) -> Tensor:
+        """{(N, K)}, {(N,)} → (N, K) log-probabilities, as from a Weighting."""
+        rows, classes = next(iter(logits.values())).shape
+        answers = torch.full((rows, classes), -math.log(classes), dtype=torch.float64)
+        for subset, weighting in self.of.items():
+            exactly = torch.stack([mask == (name in subset) for name, mask in present.items()]).all(dim=0)
+            here = {name: logits[name][exactly] for name in subset}
+            answers[exactly] = weighting(here, {name: present[name][exactly] for name in subset})
+        return answers
+
+
+def fit_weightings(logits: Parts, present: Mask, labels: Tensor) -> Weightings:
+    """fit_weighting for each combination, nothing else of the rows being shown: {(N, K)}, {(N,)}, (N,) → Weightings"""
+
+    def fitted(subset: tuple[str, ...]) -> Weighting:
+        return fit_weighting({name: logits[name] for name in subset}, {name: present[name] for name in subset}, labels)
+
+    return Weightings({subset: fitted(subset) for subset in subsets(tuple(logits))})
+
+
+def log_probabilities(probabilities: Tensor) -> Tensor:
+    """(N, K) → (N, K): logits of these probabilities, finite also where a class was given no chance at all."""
+    return probabilities.double().clamp(min=torch.finfo(torch.float64).tiny).log()
 
 
 class Weighted(Mean):
@@ -23,7 +113,7 @@ class Weighted(Mean):
         self.register_buffer("weights", torch.ones(combinations, len(channels)))
         self.register_buffer("temperatures", torch.ones(combinations))
 
-    def forward(self, encoding: Encoding, present: Mask) -> Tensor:
+    def forward(self, encoding: StreamOutputs, present: Mask) -> Tensor:
         """logits {(B, K)}, present {(B,)} → (B, K); zeros where no stream is present"""
         if self.training:
             return super().forward(encoding, present)

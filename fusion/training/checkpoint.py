@@ -1,38 +1,12 @@
 """A run's files: written aside and renamed, so that each is whole or is not there."""
 
-import json
 import zipfile
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import nn
 
 from preprocess.common.errors import UserError
 from preprocess.common.files import make_folder, write_aside
-
-
-def write_json(path: Path, value: dict) -> None:
-    write_aside(path, lambda part: part.write_text(json.dumps(value, indent=1, default=str) + "\n"))
-
-
-def save_weights(path: Path, model: nn.Module) -> None:
-    """All parameters and buffers, as safetensors: loading them runs no code."""
-    tensors = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
-    write_aside(path, lambda part: save_file(tensors, part))
-
-
-def load_weights(path: Path, model: nn.Module) -> None:
-    """Raises UserError if the file is not there, is damaged, or holds another model's weights."""
-    try:
-        model.load_state_dict(load_file(path))
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is not there: the run has not finished its first epoch") from error
-    except SafetensorError as error:
-        raise UserError(f"{path} is damaged ({error}): try the run's other weights") from error
-    except RuntimeError as error:
-        raise UserError(f"{path} holds the weights of another model: {str(error).splitlines()[0]}") from error
 
 
 class Checkpoints:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from fusion.answers import answer
+from fusion.answers import predict_videos
 from fusion.heads.crossfit import cross_fit
-from fusion.heads.weighting import log_probabilities
+from fusion.heads.weighted import log_probabilities
 from fusion.model import FusionModel
 from streams import subset_name
 from streams.batch import Batch
@@ -35,7 +35,7 @@ def fit_head(
         return {}
     head.forget()
     alone = [(name,) for name in head.streams]
-    answers = answer(model, batches, alone, videos=len(labels), classes=model.classes, device=device)
+    answers = predict_videos(model, batches, alone, videos=len(labels), classes=model.classes, device=device)
     answers.join(add_up)
     logits = {name: log_probabilities(answers.probabilities(subset_name((name,)))) for name in head.streams}
     present = {name: answers.answered(subset_name((name,))) for name in head.streams}

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from fusion.answers import prepare
 from fusion.device import mixed_precision
 from fusion.model import FusionModel
 from streams.batch import Batch
@@ -30,7 +29,7 @@ def estimate_norms(model: FusionModel, batches: Iterable[Batch], *, device: torc
         norm.num_batches_tracked.zero_()
     with torch.no_grad():
         for batch in (batch.to(device) for batch in batches):
-            clips = prepare(batch, training=True)
+            clips = batch.inputs(training=True)
             with mixed_precision(device):
                 model.encode(clips, batch.present, rows=batch.rows)
     model.eval()

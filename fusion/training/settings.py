@@ -1,8 +1,7 @@
 """What a run is: how to train, where, on what; and what its folder says of that."""
 
-import json
 import math
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +10,7 @@ import tyro
 from fusion.model import ModelSettings
 from fusion.training.balance import BALANCES
 from preprocess.common.errors import UserError, at_least
-from streams import subset_name
 from streams.clip import ClipSettings
-from streams.split import Split
 
 NESTED = ("recipe", "machine", "clip", "model")  # settings within settings
 SEEDS = 1 << 31  # so that a seed, a step and a rank fit into the 64 bits of a generator's
@@ -136,29 +133,6 @@ def check(settings: TrainSettings) -> None:
             raise UserError(f"--{name} must be at least 0 and below 1, not {share}")
 
 
-def default_run(streams: tuple[str, ...], *, resume: bool) -> Path:
-    """A new folder runs/STREAMS, runs/STREAMS-2, …; to resume, the newest that there is."""
-    base = Path("runs", subset_name(streams))
-    taken = [base] if base.exists() else []
-    while taken and (following := base.with_name(f"{base.name}-{len(taken) + 1}")).exists():
-        taken.append(following)
-    if resume:
-        return taken[-1] if taken else base
-    return base.with_name(f"{base.name}-{len(taken) + 1}") if taken else base
-
-
-def resume_settings(run: Path, given: TrainSettings) -> TrainSettings:
-    """The settings that `run` was started with; only the machine, and where the data lie, may have changed."""
-    saved, _ = read_settings(run)
-    for name, value in differences(given, TrainSettings()).items():
-        if name in differences(given, saved) and name not in ("data", "run", "resume"):
-            raise UserError(
-                f"--resume goes on with the settings of {run}; leave out --{name.replace('_', '-')} {value}"
-            )
-    data = saved.data if given.data == TrainSettings.data else given.data
-    return replace(saved, resume=True, data=data, machine=given.machine)
-
-
 def differences(given: TrainSettings, other: TrainSettings) -> dict[str, object]:
     """The options, but for the machine's, in which `given` is not like `other`, with its values."""
 
@@ -169,31 +143,3 @@ def differences(given: TrainSettings, other: TrainSettings) -> dict[str, object]
 def options(*parts: object) -> dict[str, object]:
     """The options that these settings hold themselves, by name."""
     return {f.name: getattr(part, f.name) for part in parts for f in fields(part) if f.name not in NESTED}
-
-
-def read_settings(run: Path) -> tuple[TrainSettings, dict]:
-    """A run's settings, and what it knew of its store: classes and parameters."""
-    try:
-        saved = json.loads((run / "settings.json").read_text())
-        values, _, _ = (saved[name] for name in ("settings", "classes", "parameters"))
-        recipe = values["recipe"]
-        model = ModelSettings(**recipe["model"] | {"towers": tuple(recipe["model"]["towers"])})
-        nested = {
-            "data": Path(values["data"]),
-            "run": run,
-            "init": tuple(values.get("init", ())),
-            "recipe": Recipe(**recipe | {"clip": ClipSettings(**recipe["clip"]), "model": model}),
-            "machine": Machine(**values["machine"]),
-        }
-        return TrainSettings(**values | nested), saved
-    except FileNotFoundError as error:
-        raise UserError(f"{run} is no run of train.py: it has no settings.json") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{run}/settings.json is not what this version of train.py writes ({error})") from error
-
-
-def read_split(run: Path) -> Split:
-    try:
-        return Split(**json.loads((run / "split.json").read_text()))
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{run}/split.json is not what this version of train.py writes ({error})") from error

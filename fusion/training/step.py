@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn import Module
 from torch.optim import Optimizer
 
-from fusion.answers import prepare
 from fusion.device import mixed_precision
 from fusion.model import FusionModel, drop_streams
 from fusion.training.average import Average
@@ -84,7 +83,7 @@ class Step:
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
         for batch in (batch.to(self.device) for batch in batches):
-            clips = prepare(batch, training=True)
+            clips = batch.inputs(training=True)
             use = self.balance.choose(drop_streams(batch.present, recipe.stream_dropout))
             mixed = {"classes": self.model.classes, "mixup": recipe.mixup, "cutmix": recipe.cutmix}
             clips, targets = mix(clips, batch.present, batch.labels, **mixed)
@@ -105,7 +104,7 @@ class Step:
         self._seen.append((number, finite, torch.cat([batch.videos for batch in batches])))
         return torch.where(finite, total, 0.0), rows
 
-    def look(self) -> list[tuple[int, list[int]]]:
+    def report_skipped(self) -> list[tuple[int, list[int]]]:
         """The steps since the last look that had no finite loss and were skipped, with the rows of their videos.
 
         Raises UserError where too many came in a row.

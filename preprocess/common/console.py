@@ -1,6 +1,9 @@
 """Small tables and numbers for people."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
+
+from tqdm import tqdm
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -39,3 +42,11 @@ def human_seconds(seconds: float) -> str:
 def plural(count: int, noun: str) -> str:
     """1 → '1 class'; 3 → '3 classes'."""
     return f"{count} {noun}{'' if count == 1 else 'es' if noun.endswith('s') else 's'}"
+
+
+def progress(
+    items: Iterable | None = None, *, total: int | None = None, done: int = 0, unit: str, name: str = ""
+) -> tqdm:
+    """A bar over `items`, or one that is moved by hand with `update`; `done` of `total` were done before."""
+    pause = 0.1 if sys.stderr.isatty() else 10
+    return tqdm(items, total=total, initial=done, unit=unit, desc=name or None, mininterval=pause, smoothing=0.05)

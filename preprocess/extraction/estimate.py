@@ -10,7 +10,7 @@ from preprocess.common.errors import one_line
 from preprocess.common.files import make_folder
 from preprocess.extraction.local import work_here
 from preprocess.extraction.sources import Source
-from preprocess.extraction.task import Manifest, Unit, looked_at, piece_path
+from preprocess.extraction.task import Outcome, VideoTask, looked_at, piece_path
 from preprocess.store.index import category
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def print_plan(extraction: "Extraction") -> None:
         pieces, scratch = Path(folder) / "pieces", Path(folder) / "scratch"
         make_folder(pieces)
         make_folder(scratch)
-        unit = Unit(pieces, scratch, settings.store)
-        done = list(work_here(sample, unit, workers=1, containment=settings.containment))
+        unit = VideoTask(pieces, scratch, settings.store)
+        done = list(work_here(sample, unit, workers=1, worker_limits=settings.worker_limits))
         stored = sum(piece_path(pieces, m.content).stat().st_size for m in done if m.content and not m.reason)
     _print_estimate(todo, done, stored=stored, workers=settings.workers)
 
@@ -51,15 +51,15 @@ def size(file: str) -> int:
     return looks[0] if looks else 0
 
 
-def _print_estimate(todo: Sequence[Source], done: Sequence[Manifest], *, stored: int, workers: int) -> None:
+def _print_estimate(todo: Sequence[Source], done: Sequence[Outcome], *, stored: int, workers: int) -> None:
     bytes_of = {source.path: size(source.file) for source in todo}
-    total, sampled = sum(bytes_of.values()), sum(bytes_of[manifest.path] for manifest in done)
+    total, sampled = sum(bytes_of.values()), sum(bytes_of[outcome.path] for outcome in done)
     share = total / max(1, sampled)
-    seconds = sum(manifest.took for manifest in done) * share / max(1, min(workers, len(todo)))
+    seconds = sum(outcome.took for outcome in done) * share / max(1, min(workers, len(todo)))
     print(
         f"to do: {plural(len(todo), 'video')}, {human_bytes(total)}; from {plural(len(done), 'video')} of them: about "
         f"{human_seconds(seconds)} with {plural(workers, 'worker')}, about {human_bytes(stored * share)} in the store"
     )
-    for manifest in done:
-        if manifest.reason:
-            print(f"of these, {one_line(manifest.path)} would be rejected ({category(manifest.reason)})")
+    for outcome in done:
+        if outcome.reason:
+            print(f"of these, {one_line(outcome.path)} would be rejected ({category(outcome.reason)})")

@@ -6,13 +6,15 @@ from functools import partial
 import numpy as np
 
 from preprocess.extraction.sources import Source
-from preprocess.extraction.task import Manifest, Unit, looked_at
+from preprocess.extraction.task import Outcome, VideoTask, looked_at
 from preprocess.video.piece import PieceSettings
-from preprocess.workers.pool import Containment, Failure, supervise
-from preprocess.workers.worker import Pulse
+from preprocess.workers.pool import Failure, WorkerLimits, supervise
+from preprocess.workers.worker import Heartbeat
 
 
-def work_here(sources: Iterable[Source], unit: Unit, *, workers: int, containment: Containment) -> Iterator[Manifest]:
+def work_here(
+    sources: Iterable[Source], unit: VideoTask, *, workers: int, worker_limits: WorkerLimits
+) -> Iterator[Outcome]:
     """Make the pieces of all sources; give out what became of each as they get done.
 
     Raises OSError for what is not a video's fault: the disk is full, the folder is gone.
@@ -23,7 +25,7 @@ def work_here(sources: Iterable[Source], unit: Unit, *, workers: int, containmen
         sources,
         partial(_work, unit),
         workers=workers,
-        containment=containment,
+        worker_limits=worker_limits,
         warm_up=partial(warm_up, settings),
         limit_address_space=engine != "cuda",  # which reserves more of it than any limit
     )
@@ -33,9 +35,9 @@ def work_here(sources: Iterable[Source], unit: Unit, *, workers: int, containmen
         yield outcome
 
 
-def failed(source: Source, reason: str) -> Manifest:
+def failed(source: Source, reason: str) -> Outcome:
     """What is said of a video that cost its worker."""
-    return Manifest(source.path, looked_at(source.file), None, reason)
+    return Outcome(source.path, looked_at(source.file), None, reason)
 
 
 def warm_up(settings: PieceSettings) -> None:
@@ -52,5 +54,5 @@ def warm_up(settings: PieceSettings) -> None:
     tvl1(frames, engine=settings.flow_engine, preset=settings.flow_preset)
 
 
-def _work(unit: Unit, source: Source, pulse: Pulse) -> Manifest:
-    return unit(source, pulse.beat)
+def _work(unit: VideoTask, source: Source, heartbeat: Heartbeat) -> Outcome:
+    return unit(source, heartbeat.beat)

@@ -18,10 +18,10 @@ from uuid import uuid4
 from preprocess.common.errors import UserError
 from preprocess.extraction.local import failed
 from preprocess.extraction.sources import Source
-from preprocess.extraction.task import Manifest, Unit
-from preprocess.ray_actor import Outpost
+from preprocess.extraction.task import Outcome, VideoTask
+from preprocess.ray_actor import Actor
 from preprocess.ray_cluster import cluster, first_line
-from preprocess.workers.pool import Containment
+from preprocess.workers.pool import WorkerLimits
 
 LOOK = 1.0  # seconds from one look at the cluster's nodes to the next
 PATIENCE = 300.0  # seconds without any CPU, while others use the cluster
@@ -32,12 +32,12 @@ VAIN_DEATHS = 3  # of actors that did nothing, one after the other, for each CPU
 
 def work_on_ray(
     sources: Iterable[Source],
-    unit: Unit,
+    unit: VideoTask,
     *,
-    containment: Containment,
+    worker_limits: WorkerLimits,
     address: str | None = None,
     workers: int | None = None,
-) -> Generator[Manifest, None, None]:
+) -> Generator[Outcome, None, None]:
     """Make the pieces of all sources, as `preprocess.extraction.local.work_here` does, on the Ray cluster at `address`.
 
     Without an address one of `workers` CPUs is started here, and stopped in the end. With one, `workers` are at most
@@ -55,8 +55,8 @@ def work_on_ray(
     with cluster(address, cpus=workers) as ray:
         landmarks[0].touch()
         try:
-            arguments = [ray.put(unit), containment, landmarks]
-            yield from _Crew(tasks, arguments, ray, most=workers, gpu=engine == "cuda").run()
+            arguments = [ray.put(unit), worker_limits, landmarks]
+            yield from _Pool(tasks, arguments, ray, most=workers, gpu=engine == "cuda").run()
         except ray.exceptions.RayError as error:
             raise UserError(f"the Ray cluster fails ({first_line(error)}); {GO_ON}") from error
         finally:
@@ -70,7 +70,7 @@ class _Task:
 
 
 @dataclass(eq=False)
-class _Post:
+class ActorState:
     """What the driver knows of an actor."""
 
     actor: object
@@ -78,13 +78,13 @@ class _Post:
     calls: deque[tuple[object, _Task]] = field(default_factory=deque)  # the first is at work, or about to be
 
 
-class _Crew:
+class _Pool:
     """The actors and the tasks that are not done."""
 
     def __init__(self, tasks: list[_Task], arguments: list, ray, *, most: int | None, gpu: bool) -> None:
         self.waiting = deque(tasks)
         self.again: deque[_Task] = deque()  # were at work in an actor that died; they come last, and alone
-        self.posts: list[_Post] = []
+        self.posts: list[ActorState] = []
         self.arguments = arguments
         self.ray = ray
         self.most = most
@@ -94,7 +94,7 @@ class _Crew:
         self.looked = float("-inf")  # when the nodes were counted
         self.worked = time.monotonic()  # when an actor was there last
 
-    def run(self) -> Iterator[Manifest]:
+    def run(self) -> Iterator[Outcome]:
         while True:
             self._enlist()
             yield from self._hand_out()
@@ -128,12 +128,12 @@ class _Crew:
             raise UserError(f"the actors on the Ray cluster end before they do any work: {''.join(self.why)}")
         left = len(self.waiting) + len(self.again) + sum(len(post.calls) for post in self.posts)
         needs = {"num_cpus": 1, "num_gpus": min(1.0, 10_000 * gpus // cpus / 10_000) if self.gpu else 0}
-        outpost = self.ray.remote(Outpost).options(**needs)
+        outpost = self.ray.remote(Actor).options(**needs)
         for _ in range(min(cpus, left, self.most or cpus) - len(self.posts)):
             actor = outpost.remote(*self.arguments)
-            self.posts.append(_Post(actor, actor.look.remote()))
+            self.posts.append(ActorState(actor, actor.look.remote()))
 
-    def _hand_out(self) -> Iterator[Manifest]:
+    def _hand_out(self) -> Iterator[Outcome]:
         """One task to every actor that has none, then a second one, so that none waits for its driver."""
         ready = [post for post in self.posts if post.greeting is None]
         for length in (0, 1):
@@ -148,10 +148,10 @@ class _Crew:
                 else:
                     yield failed(task.source, f"crashed: {DEATHS} Ray actors died while they decoded it")
 
-    def _give(self, post: _Post, task: _Task) -> None:
+    def _give(self, post: ActorState, task: _Task) -> None:
         post.calls.append((post.actor.work.remote(task.source), task))
 
-    def _attend(self, post: _Post, ready: set) -> Iterator[Manifest]:
+    def _attend(self, post: ActorState, ready: set) -> Iterator[Outcome]:
         """Take what the actor has sent; see whether it has died."""
         try:
             if post.greeting in ready:
@@ -159,15 +159,15 @@ class _Crew:
                 post.greeting = None
                 self.vain = 0
             while post.calls and post.calls[0][0] in ready:
-                manifest = self.ray.get(post.calls[0][0])
+                outcome = self.ray.get(post.calls[0][0])
                 post.calls.popleft()
-                yield manifest
+                yield outcome
         except self.ray.exceptions.RayTaskError as error:
             raise error.cause from error
         except self.ray.exceptions.RayError as error:
             self._lose(post, error)
 
-    def _lose(self, post: _Post, error: Exception) -> None:
+    def _lose(self, post: ActorState, error: Exception) -> None:
         """Its tasks go to other actors; the first was at work in it."""
         self.posts.remove(post)
         with suppress(self.ray.exceptions.RayError):

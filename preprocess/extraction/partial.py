@@ -17,14 +17,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from preprocess.common.errors import UserError
-from preprocess.common.files import make_folder, remove_folder, replace, sync
-from preprocess.extraction.task import Manifest, Manifests, piece_path
-from preprocess.lock import only_one
+from preprocess.common.files import make_folder, only_one, remove_folder, replace, sync
+from preprocess.extraction.task import Outcome, Outcomes, piece_path
 from preprocess.store import Store
-from preprocess.store.reader import VERSION
+from preprocess.store.format import VERSION
 
 
-class Ledger:
+class PartialStore:
     """The folder beside a store that is being made."""
 
     def __init__(self, out: Path) -> None:
@@ -122,13 +121,13 @@ class Ledger:
                 handle.write(b"\n")  # ends a line that a killed run left half-written
             yield Journal(handle)
 
-    def manifests(self) -> "Manifests":
+    def outcomes(self) -> "Outcomes":
         """What all parts say so far."""
-        found = Manifests()
+        found = Outcomes()
         for file in sorted(self._journal.glob("*.jsonl")) if self._journal.is_dir() else []:
             for line in file.read_bytes().split(b"\n"):
                 try:
-                    found.add(Manifest.from_json(json.loads(line)))
+                    found.add(Outcome.from_json(json.loads(line)))
                 except (ValueError, TypeError, KeyError):  # a line that was being written when the power failed
                     continue
         return found
@@ -176,7 +175,7 @@ class Journal:
     def __init__(self, handle) -> None:
         self._handle = handle
 
-    def add(self, manifest: Manifest) -> None:
+    def add(self, outcome: Outcome) -> None:
         """Keep a manifest, also if the power fails now."""
-        self._handle.write(json.dumps(asdict(manifest)).encode() + b"\n")
+        self._handle.write(json.dumps(asdict(outcome)).encode() + b"\n")
         os.fsync(self._handle.fileno())

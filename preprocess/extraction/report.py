@@ -14,7 +14,7 @@ from time import monotonic
 from preprocess.common.console import human_seconds, plural, print_table
 from preprocess.common.files import write_aside
 from preprocess.extraction.sources import Source
-from preprocess.extraction.task import Manifest, Manifests
+from preprocess.extraction.task import Outcome, Outcomes
 from preprocess.store.index import Facts, category
 
 POINTS = 200  # of the curve of throughput, at most
@@ -34,10 +34,10 @@ class Progress:
     def took(self) -> float:
         return monotonic() - self._start
 
-    def add(self, manifest: Manifest) -> None:
+    def add(self, outcome: Outcome) -> None:
         """Count a video."""
         self.done += 1
-        self.cpu.update(manifest.cpu)
+        self.cpu.update(outcome.cpu)
         self.curve.append((round(self.took, 2), self.done))
         if len(self.curve) > 2 * POINTS:
             del self.curve[-2::-2]  # every second, but not the last
@@ -48,13 +48,13 @@ def report_path(out: Path) -> Path:
     return out.with_name(out.stem + ".report.json")
 
 
-def row(manifest: Manifest, facts: Facts | None) -> dict:
+def row(outcome: Outcome, facts: Facts | None) -> dict:
     """What the report says of one video; `facts` if it is in the store."""
     status = "rejected" if facts is None else "truncated" if facts.truncated else "used"
-    row = {"path": manifest.path, "status": status, "reason": manifest.reason}
+    row = {"path": outcome.path, "status": status, "reason": outcome.reason}
     if facts is not None:
         row |= {"seconds": facts.seconds, "expected": facts.expected, "missing": facts.why}
-    return row | {name: value for name, value in asdict(manifest).items() if name not in row}
+    return row | {name: value for name, value in asdict(outcome).items() if name not in row}
 
 
 def write_report(out: Path, rows: Iterable[dict], *, progress: Progress, duplicates: list, **facts: object) -> None:
@@ -82,24 +82,24 @@ def write_report(out: Path, rows: Iterable[dict], *, progress: Progress, duplica
     write_aside(report_path(out), lambda part: part.write_text(text))
 
 
-def remembered(out: Path) -> Manifests:
+def remembered(out: Path) -> Outcomes:
     """What the report of an earlier run knows of the files; nothing if there is none that can be read."""
-    found = Manifests()
+    found = Outcomes()
     try:
         for row in json.loads(report_path(out).read_text())["videos"]:
-            found.add(Manifest.from_json({name: row[name] for name in Manifest.__dataclass_fields__}))
+            found.add(Outcome.from_json({name: row[name] for name in Outcome.__dataclass_fields__}))
     except (OSError, ValueError, TypeError, KeyError):
-        return Manifests()
+        return Outcomes()
     return found
 
 
-def find_duplicates(sources: Sequence[Source], outcomes: dict[str, Manifest]) -> list[list[Source]]:
+def find_duplicates(sources: Sequence[Source], outcomes: dict[str, Outcome]) -> list[list[Source]]:
     """Groups of sources whose files are equal and can be used."""
     same: dict[str, list[Source]] = defaultdict(list)
     for source in sources:
-        manifest = outcomes[source.path]
-        if manifest.content is not None and manifest.reason is None:
-            same[manifest.content].append(source)
+        outcome = outcomes[source.path]
+        if outcome.content is not None and outcome.reason is None:
+            same[outcome.content].append(source)
     return [group for group in same.values() if len(group) > 1]
 
 

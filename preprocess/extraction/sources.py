@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from hashlib import blake2b
 from pathlib import Path
 
 from preprocess.common.errors import UserError
@@ -218,3 +219,25 @@ def _refusal(root: Path, path: str) -> str | None:
     if not Path(os.path.normpath(file)).is_relative_to(top):
         top = os.path.dirname(file)
     return None if Path(os.path.realpath(file)).is_relative_to(os.path.realpath(top)) else LEADS_OUT
+
+
+def part_of(path: str, part: str) -> bool:
+    """Whether a video belongs to a part like "3/64". Adding videos moves none to another part."""
+    number, count = map(int, part.split("/"))
+    digest = blake2b(path.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % count == number - 1
+
+
+VIDEO_SUFFIXES = {
+    *(".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".gif", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4"),
+    *(".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
+}
+
+
+SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+LEADS_OUT = "link: leads out of the videos' folder (--follow-links takes it)"
+
+
+UCF_NAME = re.compile(r"(v_.+_g\d+)_c\d+$")  # v_Archery_g08_c01: clips of one group are cut from one video

@@ -22,7 +22,7 @@ Signature = tuple[int, int, int]  # bytes, times of the last change of content a
 
 
 @dataclass(frozen=True)
-class Manifest:
+class Outcome:
     """What became of one video: all that crosses between processes and machines."""
 
     path: str
@@ -33,27 +33,27 @@ class Manifest:
     cpu: dict[str, float] = field(default_factory=dict)  # stage → CPU seconds
 
     @classmethod
-    def from_json(cls, row: dict) -> "Manifest":
+    def from_json(cls, row: dict) -> "Outcome":
         """Raises KeyError or TypeError for what is no manifest."""
         return cls(**row | {"signature": row["signature"] and tuple(row["signature"])})
 
 
-class Manifests:
+class Outcomes:
     """What is known of files, by path and by what they looked like then."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str, Signature | None], Manifest] = {}
+        self._found: dict[tuple[str, Signature | None], Outcome] = {}
 
-    def add(self, manifest: Manifest) -> None:
-        self._found[manifest.path, manifest.signature] = manifest
+    def add(self, outcome: Outcome) -> None:
+        self._found[outcome.path, outcome.signature] = outcome
 
-    def of(self, source: Source) -> Manifest | None:
+    def of(self, source: Source) -> Outcome | None:
         """What is known of the file as it is now, or else of a file that could not be looked at."""
         return self._found.get((source.path, looked_at(source.file))) or self._found.get((source.path, None))
 
 
 @dataclass(frozen=True)
-class Unit:
+class VideoTask:
     """Where and how pieces are made; called for a source in any process of any machine that sees the folder."""
 
     pieces: Path  # where the pieces appear
@@ -61,7 +61,7 @@ class Unit:
     settings: PieceSettings
     known: frozenset[str] = frozenset()  # contents that are in the store already, maybe under another path
 
-    def __call__(self, source: Source, pulse: Callable[[float], None] | None = None) -> Manifest:
+    def __call__(self, source: Source, heartbeat: Callable[[float], None] | None = None) -> Outcome:
         """Make the piece of a source if it is not there.
 
         Raises OSError for what is not the video's fault: the disk is full, the folder is gone.
@@ -72,26 +72,26 @@ class Unit:
         try:
             if source.refused:
                 raise Unusable(source.refused)
-            looks, content = self._look(source.file, watch, pulse)
-            self._make(source.file, content, watch, pulse)
+            looks, content = self._look(source.file, watch, heartbeat)
+            self._make(source.file, content, watch, heartbeat)
             if signature(source.file) != looks:
                 looks = content = None
                 raise Unusable("unreadable: it changed while it was read")
         except Unusable as error:
             reason = str(error)
-        return Manifest(source.path, looks, content, reason, monotonic() - begun, dict(watch.seconds))
+        return Outcome(source.path, looks, content, reason, monotonic() - begun, dict(watch.seconds))
 
-    def _look(self, file: str, watch: Stopwatch, pulse: Callable[[float], None] | None) -> tuple[Signature, str]:
+    def _look(self, file: str, watch: Stopwatch, heartbeat: Callable[[float], None] | None) -> tuple[Signature, str]:
         try:
             if not stat.S_ISREG(os.stat(file).st_mode):  # opening a pipe would wait for ever
                 raise Unusable("unreadable: it is no regular file")
             looks = signature(file)
             with watch.stage("digest"):
-                return looks, digest(file, each=pulse and (lambda: pulse(0.0)))
+                return looks, digest(file, each=heartbeat and (lambda: heartbeat(0.0)))
         except OSError as error:
             raise Unusable(f"unreadable: {error.strerror or error}") from error
 
-    def _make(self, file: str, content: str, watch: Stopwatch, pulse: Callable[[float], None] | None) -> None:
+    def _make(self, file: str, content: str, watch: Stopwatch, heartbeat: Callable[[float], None] | None) -> None:
         piece = piece_path(self.pieces, content)
         if content in self.known or is_whole(piece):
             return
@@ -99,7 +99,7 @@ class Unit:
         with tempfile.NamedTemporaryFile(dir=self.scratch, prefix=f"{content}-", delete=False) as aside:
             written = Path(aside.name)
         try:
-            extract_piece(file, written, content=content, settings=self.settings, watch=watch, pulse=pulse)
+            extract_piece(file, written, content=content, settings=self.settings, watch=watch, heartbeat=heartbeat)
             with watch.stage("write"):
                 if piece.exists():  # not whole, or another has just made the same
                     replace(written, piece)

@@ -2,14 +2,10 @@
 
 import numpy as np
 
+from preprocess.store.format import FLOW_BOUND, FLOW_STEPS, FLOW_ZERO
+
 RGB_QUALITY = 90
 FLOW_QUALITY = 97
-FLOW_BOUND = 20.0  # pixels a frame; faster motion is clipped
-FLOW_ZERO = 128  # the byte that means no motion
-FLOW_STEPS = 127  # bytes from no motion to the bound
-MEL_RATE = 100  # log-mel rows a second: a 10 ms hop, four rows a frame at 25 fps
-MEL_FLOOR = 1e-6  # power added before the logarithm
-SILENCE = float(np.log(MEL_FLOOR))
 FRAME_HEADERS = (0xC0, 0xC1, 0xC2)  # JPEG markers that are followed by a picture's size
 BEFORE_FRAME = (0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0))  # that may come before: tables, comments, applications'
 
@@ -82,11 +78,6 @@ def _header_places(jpeg: np.ndarray) -> np.ndarray | None:
             return None
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return None
-
-
-def frame_count(seconds: float) -> int:
-    """How many mel frames a video of this length has."""
-    return round(seconds * MEL_RATE)
 
 
 def _jpeg(image: np.ndarray, quality: int) -> np.ndarray:

@@ -220,7 +220,7 @@ def write_columns(group, columns: Mapping[str, "np.ndarray | Texts"]) -> None:
 def read_facts(group) -> Columns:
     """The columns of a piece or a shard.
 
-    Raises guard.Hostile for columns that cannot be.
+    Raises safe_hdf5.Hostile for columns that cannot be.
     """
     columns: Columns = {"content": safe_hdf5.read(group, "content", CONTENT)}
     rows = len(columns["content"])
@@ -235,7 +235,7 @@ def read_facts(group) -> Columns:
 def read_videos(group, *, classes: int, shards: int) -> Columns:
     """The columns of a store of so many classes and shards.
 
-    Raises guard.Hostile for columns that cannot be.
+    Raises safe_hdf5.Hostile for columns that cannot be.
     """
     columns = read_facts(group)
     rows = len(columns["content"])
@@ -245,21 +245,21 @@ def read_videos(group, *, classes: int, shards: int) -> Columns:
         columns[name] = safe_hdf5.read(group, name, dtype, rows=rows)
     for name, count in (("label", classes), ("shard", shards)):
         if rows and not -1 <= columns[name].min() <= columns[name].max() < count:
-            raise safe_hdf5.Hostile(f"index/{name} points beyond its table")
+            raise safe_hdf5.UnsafeFile(f"index/{name} points beyond its table")
     return columns
 
 
 def read_texts(group, name: str, *, rows: int | None = None) -> Texts:
     """A column of text.
 
-    Raises guard.Hostile if it is none, or of another number of rows.
+    Raises safe_hdf5.Hostile if it is none, or of another number of rows.
     """
     try:
         texts = Texts(safe_hdf5.read(group, name, np.dtype("u1")))
     except ValueError as error:
-        raise safe_hdf5.Hostile(f"{name}: {error}") from error
+        raise safe_hdf5.UnsafeFile(f"{name}: {error}") from error
     if rows is not None and len(texts) != rows:
-        raise safe_hdf5.Hostile(f"{name} has {len(texts)} rows, not {rows}")
+        raise safe_hdf5.UnsafeFile(f"{name} has {len(texts)} rows, not {rows}")
     return texts
 
 
@@ -267,14 +267,14 @@ def _check_facts(columns: Columns) -> None:
     is_digit = np.zeros(256, bool)
     is_digit[np.frombuffer(b"0123456789abcdef", np.uint8)] = True
     if not is_digit[columns["content"].view(np.uint8)].all():
-        raise safe_hdf5.Hostile("index/content holds what is no digest")
+        raise safe_hdf5.UnsafeFile("index/content holds what is no digest")
     for name in ("frames", "height", "width"):
         if (columns[name] < 1).any():
-            raise safe_hdf5.Hostile(f"index/{name} holds numbers below one")
+            raise safe_hdf5.UnsafeFile(f"index/{name} holds numbers below one")
     if not (np.isfinite(columns["seconds"]).all() and (columns["seconds"] > 0).all()):
-        raise safe_hdf5.Hostile("index/seconds holds what is no length")
+        raise safe_hdf5.UnsafeFile("index/seconds holds what is no length")
     counts = ("damaged", *(f"bytes_{stream}" for stream in STREAMS), *(f"at_{name}" for name in PLACED))
     if any((columns[name] < 0).any() for name in counts):
-        raise safe_hdf5.Hostile("the index holds counts below zero")
+        raise safe_hdf5.UnsafeFile("the index holds counts below zero")
     if any((columns[name] > 1).any() for name in FLAGS):
-        raise safe_hdf5.Hostile("the index holds flags that are neither 0 nor 1")
+        raise safe_hdf5.UnsafeFile("the index holds flags that are neither 0 nor 1")

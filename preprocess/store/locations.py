@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from preprocess.store import Store, safe_hdf5
+from preprocess.store.format import read_parameters, shard_folder
 from preprocess.store.index import HERE, Columns, Facts, facts_at, read_facts
-from preprocess.store.reader import read_parameters, shard_folder
 
 
-class Archive:
+class Locations:
     """Finds the streams of a video by its content, in files that were made with the same parameters."""
 
     def __init__(self, parameters: dict) -> None:
@@ -38,7 +38,7 @@ class Archive:
                 if read_parameters(file) != self.parameters:
                     return False
                 columns = read_facts(safe_hdf5.group(file, "index"))
-        except (FileNotFoundError, safe_hdf5.Hostile):
+        except (FileNotFoundError, safe_hdf5.UnsafeFile):
             return False
         self._add(path, columns, range(len(columns["content"])))
         return True

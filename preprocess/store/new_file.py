@@ -5,12 +5,24 @@ any kind, and sometimes that ends the process. So HDF5 never hears of it: from t
 more, and that error is raised when the file is closed.
 """
 
+import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
+import numpy as np
 
-from preprocess.store.seal import BLOCK
+from preprocess.store.format import FORMAT, VERSION
+from preprocess.store.index import (
+    CONTENT,
+    Rejected,
+    Texts,
+    Video,
+    video_columns,
+    write_columns,
+)
+from preprocess.store.seal import BLOCK, read_seal
 
 
 class NewFile(h5py.File):
@@ -75,3 +87,52 @@ class _Sink:
 
     def _keep(self, error: OSError) -> None:
         self.error = OSError(error.errno, error.strerror, str(self.path))
+
+
+def new_file(path: Path, *, parameters: dict) -> "NewFile":
+    """Make an HDF5 file with room for a seal, that says what it is, for writing.
+
+    Raises OSError when it is closed, if it could not be written.
+    """
+
+    file = NewFile(path)
+    file.attrs["format"] = np.bytes_(FORMAT)
+    file.attrs["version"] = VERSION
+    file.attrs["written_by"] = np.bytes_(_release())
+    file.attrs["parameters"] = np.bytes_(json.dumps(parameters, sort_keys=True))
+    file.create_group("videos")
+    return file
+
+
+def write_index(
+    file,
+    videos: Sequence[Video],
+    rejected: Sequence[Rejected],
+    *,
+    notes: Sequence[str],
+    shards: Sequence[Path] = (),
+) -> None:
+    """Make an h5py file from `new_file` a store: its index, its rejects and its table of shards."""
+    videos = sorted(videos, key=lambda video: video.path)
+    classes = sorted({video.label for video in videos if video.label is not None})
+    write_columns(file, {"classes": Texts.of(classes), "notes": Texts.of(notes)})
+    write_columns(file.create_group("index"), video_columns(videos, classes))
+    rejects = sorted(rejected, key=lambda reject: reject.path)
+    columns = {name: Texts.of([getattr(reject, name) for reject in rejects]) for name in ("path", "reason")}
+    write_columns(file.create_group("rejected"), columns)
+    seals = [read_seal(shard) for shard in shards]
+    columns = {
+        "name": Texts.of([shard.name for shard in shards]),
+        "digest": np.array([seal.digest for seal in seals], CONTENT),
+        "size": np.array([seal.size for seal in seals], "i8"),
+    }
+    write_columns(file.create_group("shards"), columns)
+
+
+def _release() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"tristream {version('tristream')}"
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "tristream unreleased"

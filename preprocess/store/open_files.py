@@ -55,5 +55,5 @@ def _checked(path: Path, look: Callable[[], Found]) -> Found:
         raise UserError(f"{path} is missing: a store's shards lie beside it and move with it")
     try:
         return look()
-    except safe_hdf5.Hostile as error:
+    except safe_hdf5.UnsafeFile as error:
         raise UserError(f"{path} is damaged, or was replaced while the store was in use: {error}") from error

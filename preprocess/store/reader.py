@@ -18,7 +18,6 @@ Every stream has an attribute `checksum`; a stream that a video lacks has no gro
 begins with a seal (preprocess.store.seal). No file changes after it got its name: another store replaces it whole.
 """
 
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -30,27 +29,23 @@ import numpy as np
 
 from preprocess.common.errors import UserError
 from preprocess.store import safe_hdf5
-from preprocess.store.codec import check_jpegs, decode_flow, decode_rgb, frame_count
+from preprocess.store.codec import check_jpegs, decode_flow, decode_rgb
+from preprocess.store.format import FORMAT, VERSION, frame_count, read_parameters, shard_folder
 from preprocess.store.index import (
     CONTENT,
     Columns,
     Rejected,
-    Texts,
     Video,
     Videos,
     read_texts,
     read_videos,
-    video_columns,
-    write_columns,
 )
 from preprocess.store.open_files import OpenFiles
 from preprocess.store.seal import Broken, Unsealed, read_seal
 
 if TYPE_CHECKING:
-    from preprocess.store.new_file import NewFile
+    pass
 
-FORMAT = "tristream"
-VERSION = 3
 SHARD_NAME = re.compile(r"[0-9a-f]{32}\.h5")
 EVERYTHING = (slice(None), slice(None))
 
@@ -77,7 +72,7 @@ class Store:
                 self.digest = safe_hdf5.sealed_digest(file)
                 _check_version(self.path, file)
                 self._load(file)
-        except safe_hdf5.Hostile as error:
+        except safe_hdf5.UnsafeFile as error:
             raise UserError(f"{self.path} is no store that this program wrote: {error}") from error
         except (Broken, OSError, RuntimeError, KeyError) as error:  # the latter from within HDF5
             how = "remove it, and run the extraction that made it again"
@@ -98,7 +93,7 @@ class Store:
         shards = safe_hdf5.group(file, "shards")
         names = list(read_texts(shards, "name"))
         if not all(SHARD_NAME.fullmatch(name) for name in names):
-            raise safe_hdf5.Hostile("a shard has a name that no shard has")
+            raise safe_hdf5.UnsafeFile("a shard has a name that no shard has")
         self.shards: list[Path] = [shard_folder(self.path) / name for name in names]
         digests = [digest.decode() for digest in safe_hdf5.read(shards, "digest", CONTENT, rows=len(names))]
         self.digests = [*digests, self.digest]  # of `files`
@@ -143,7 +138,7 @@ class Store:
         path, digest = self._place(video)
         try:
             return safe_hdf5.group(safe_hdf5.group(self._files.hdf5(path, digest), "videos"), video.content)
-        except safe_hdf5.Hostile as error:
+        except safe_hdf5.UnsafeFile as error:
             raise UserError(f"{path}: {error}") from error
 
     def frames(
@@ -207,29 +202,6 @@ class Store:
         return np.frombuffer(os.pread(handle, count * dtype.itemsize, begin), dtype)
 
 
-def shard_folder(path: Path) -> Path:
-    """Where the shards of a store lie."""
-    return path.with_name(path.name + ".shards")
-
-
-def read_parameters(file) -> dict:
-    """The parameters that a store, a shard or a piece was made with.
-
-    Raises guard.Hostile if they are not in it.
-    """
-    try:
-        parameters = json.loads(safe_hdf5.attribute(file, "parameters"))
-        numbers = [parameters[name] for name in ("fps", "short_side", "mel_bands")]
-        texts = [parameters["flow"][name] for name in ("method", "engine", "preset")]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise safe_hdf5.Hostile("its parameters are not JSON of this program") from error
-    if not all(type(number) in (int, float) and 0 < number < 1e6 for number in numbers):
-        raise safe_hdf5.Hostile("its parameters hold numbers that cannot be")
-    if not all(isinstance(text, str) for text in texts):
-        raise safe_hdf5.Hostile("its parameters do not say what flow it holds")
-    return parameters
-
-
 def frame_number(video: Video, stream: str) -> int:
     """How many frames of rgb or flow a video has: flow runs from one frame to the next."""
     return video.frames - (stream == "flow")
@@ -238,7 +210,7 @@ def frame_number(video: Video, stream: str) -> int:
 def frame_datasets(group, video: Video, stream: str):
     """`ends` and `data` of a video's rgb or flow.
 
-    Raises guard.Hostile if they are not as the index says.
+    Raises safe_hdf5.Hostile if they are not as the index says.
     """
     found = safe_hdf5.group(group, stream)
     ends = safe_hdf5.dataset(found, "ends", np.dtype("i8"), rows=frame_number(video, stream) + 1)
@@ -248,54 +220,13 @@ def frame_datasets(group, video: Video, stream: str):
 def mel_dataset(group, video: Video, parameters: dict):
     """The log-mel spectrogram of a video.
 
-    Raises guard.Hostile if it is not as the index says.
+    Raises safe_hdf5.Hostile if it is not as the index says.
     """
     rows = frame_count(video.seconds)
     data = safe_hdf5.dataset(safe_hdf5.group(group, "audio"), "data", np.dtype("f2"), ndim=2, rows=rows)
     if data.shape[1] != parameters["mel_bands"]:
-        raise safe_hdf5.Hostile(f"{data.name} has {data.shape[1]} bands, not {parameters['mel_bands']}")
+        raise safe_hdf5.UnsafeFile(f"{data.name} has {data.shape[1]} bands, not {parameters['mel_bands']}")
     return data
-
-
-def new_file(path: Path, *, parameters: dict) -> "NewFile":
-    """Make an HDF5 file with room for a seal, that says what it is, for writing.
-
-    Raises OSError when it is closed, if it could not be written.
-    """
-    from preprocess.store.new_file import NewFile
-
-    file = NewFile(path)
-    file.attrs["format"] = np.bytes_(FORMAT)
-    file.attrs["version"] = VERSION
-    file.attrs["written_by"] = np.bytes_(_release())
-    file.attrs["parameters"] = np.bytes_(json.dumps(parameters, sort_keys=True))
-    file.create_group("videos")
-    return file
-
-
-def write_index(
-    file,
-    videos: Sequence[Video],
-    rejected: Sequence[Rejected],
-    *,
-    notes: Sequence[str],
-    shards: Sequence[Path] = (),
-) -> None:
-    """Make an h5py file from `new_file` a store: its index, its rejects and its table of shards."""
-    videos = sorted(videos, key=lambda video: video.path)
-    classes = sorted({video.label for video in videos if video.label is not None})
-    write_columns(file, {"classes": Texts.of(classes), "notes": Texts.of(notes)})
-    write_columns(file.create_group("index"), video_columns(videos, classes))
-    rejects = sorted(rejected, key=lambda reject: reject.path)
-    columns = {name: Texts.of([getattr(reject, name) for reject in rejects]) for name in ("path", "reason")}
-    write_columns(file.create_group("rejected"), columns)
-    seals = [read_seal(shard) for shard in shards]
-    columns = {
-        "name": Texts.of([shard.name for shard in shards]),
-        "digest": np.array([seal.digest for seal in seals], CONTENT),
-        "size": np.array([seal.size for seal in seals], "i8"),
-    }
-    write_columns(file.create_group("shards"), columns)
 
 
 def _check_kind(path: Path) -> None:
@@ -314,7 +245,7 @@ def _check_kind(path: Path) -> None:
 def _check_version(path: Path, file) -> None:
     """Raises UserError for a store of another version, or an HDF5 file that is none."""
     version = release = None
-    with suppress(safe_hdf5.Hostile):
+    with suppress(safe_hdf5.UnsafeFile):
         if "format" in file.attrs:  # which version 1 wrote in a way that is not read any more
             version = safe_hdf5.attribute(file, "version")
         if isinstance(version, int) and version == VERSION and safe_hdf5.attribute(file, "format") == FORMAT:
@@ -326,12 +257,3 @@ def _check_version(path: Path, file) -> None:
             f"the release that wrote it{f' ({release})' if release else ''}"
         )
     raise UserError(f"{path} is not a store of this program: extract your videos to make one")
-
-
-def _release() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return f"tristream {version('tristream')}"
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "tristream unreleased"

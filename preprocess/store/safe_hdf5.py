@@ -18,7 +18,7 @@ LONGEST_ATTRIBUTE = 1 << 16  # bytes
 ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # what h5py makes of a damaged file
 
 
-class Hostile(Exception):
+class UnsafeFile(Exception):
     """A file that no run of this program wrote. The message says what is wrong, without the file's name."""
 
 
@@ -33,13 +33,13 @@ def open_file(path: str | os.PathLike, *, digest: str | None = None):
         try:
             seal = read_seal(Path(path))
         except Broken as error:
-            raise Hostile(str(error)) from error
+            raise UnsafeFile(str(error)) from error
         if digest not in (None, seal.digest):
-            raise Hostile("it is not the file that is meant: another has taken its place")
+            raise UnsafeFile("it is not the file that is meant: another has taken its place")
         try:
             file = h5py.File(path, "r")
         except OSError as error:
-            raise Hostile("it is no HDF5 file, or a damaged one") from error
+            raise UnsafeFile("it is no HDF5 file, or a damaged one") from error
         if sealed_digest(file) == seal.digest:
             return file
         file.close()  # the name has come to mean another file in between
@@ -53,7 +53,7 @@ def sealed_digest(file) -> str:
     try:
         return parse_seal(os.pread(file.id.get_vfd_handle(), BLOCK, 0)).digest
     except Broken as error:
-        raise Hostile(str(error)) from error
+        raise UnsafeFile(str(error)) from error
 
 
 def open_handle(path: str | os.PathLike, *, digest: str) -> tuple[int, int]:
@@ -65,12 +65,12 @@ def open_handle(path: str | os.PathLike, *, digest: str) -> tuple[int, int]:
     try:
         seal, size = parse_seal(os.pread(handle, BLOCK, 0)), os.fstat(handle).st_size
         if seal.digest != digest:
-            raise Hostile("it is not the file that is meant: another has taken its place")
+            raise UnsafeFile("it is not the file that is meant: another has taken its place")
         if seal.size != size:
-            raise Hostile(f"it has {size} bytes, not {seal.size} as its seal says")
+            raise UnsafeFile(f"it has {size} bytes, not {seal.size} as its seal says")
     except Broken as error:
         os.close(handle)
-        raise Hostile(str(error)) from error
+        raise UnsafeFile(str(error)) from error
     except BaseException:
         os.close(handle)
         raise
@@ -86,7 +86,7 @@ def group(parent, name: str | bytes):
 
     found = _follow(parent, name)
     if not isinstance(found, h5py.Group):
-        raise Hostile(f"{_shown(parent, name)} is no group")
+        raise UnsafeFile(f"{_shown(parent, name)} is no group")
     return found
 
 
@@ -100,23 +100,23 @@ def dataset(parent, name: str, dtype: np.dtype, *, ndim: int = 1, rows: int | No
     found = _follow(parent, name)
     shown = _shown(parent, name)
     if not isinstance(found, h5py.Dataset):
-        raise Hostile(f"{shown} is no dataset")
+        raise UnsafeFile(f"{shown} is no dataset")
     with _readable(shown):
         if not found.id.get_type().equal(h5py.h5t.py_create(dtype)):
-            raise Hostile(f"{shown} is not of type {dtype}")
+            raise UnsafeFile(f"{shown} is not of type {dtype}")
         plan = found.id.get_create_plist()
         if plan.get_layout() != h5py.h5d.CONTIGUOUS or plan.get_external_count() or plan.get_nfilters():
-            raise Hostile(f"{shown} is not stored plainly")
+            raise UnsafeFile(f"{shown} is not stored plainly")
         if found.id.get_space().get_simple_extent_type() != h5py.h5s.SIMPLE or found.ndim != ndim:
-            raise Hostile(f"{shown} has not {ndim} axes")
+            raise UnsafeFile(f"{shown} has not {ndim} axes")
         if rows is not None and len(found) != rows:
-            raise Hostile(f"{shown} has {len(found)} rows, not {rows}")
+            raise UnsafeFile(f"{shown} has {len(found)} rows, not {rows}")
         size = int(np.prod([int(length) for length in found.shape], dtype=object)) * dtype.itemsize
         if size:
             offset = found.id.get_offset()  # from the first byte of the file, the seal included
             end = None if offset is None else offset + size
             if end is None or found.id.get_storage_size() != size or end > _size(found.file):
-                raise Hostile(f"{shown} claims bytes that are not in the file")
+                raise UnsafeFile(f"{shown} claims bytes that are not in the file")
     return found
 
 
@@ -137,7 +137,7 @@ def attribute(owner, name: str):
     raw = name.encode("utf-8", "surrogateescape")
     with _readable(f"the attribute {name}"):
         if not h5py.h5a.exists(owner.id, raw):
-            raise Hostile(f"the attribute {name} is missing")
+            raise UnsafeFile(f"the attribute {name} is missing")
         found = h5py.h5a.open(owner.id, raw)
         kind = found.get_type()
         plain = kind.get_class() in (h5py.h5t.INTEGER, h5py.h5t.FLOAT) or (
@@ -145,7 +145,7 @@ def attribute(owner, name: str):
         )
         count = found.get_space().get_simple_extent_npoints()
         if not plain or not 1 <= count * kind.get_size() <= LONGEST_ATTRIBUTE:
-            raise Hostile(f"the attribute {name} is no number or short text")
+            raise UnsafeFile(f"the attribute {name} is no number or short text")
         value = owner.attrs[name]
     if isinstance(value, bytes):
         return value.decode("utf-8", "surrogateescape")
@@ -163,7 +163,7 @@ def _readable(what: str) -> Iterator[None]:
     try:
         yield
     except ERRORS as error:
-        raise Hostile(f"{what} cannot be read") from error
+        raise UnsafeFile(f"{what} cannot be read") from error
 
 
 def _follow(parent, name: str | bytes):
@@ -173,9 +173,9 @@ def _follow(parent, name: str | bytes):
     try:
         link = parent.id.links.get_info(raw)
     except (KeyError, RuntimeError) as error:
-        raise Hostile(f"{_shown(parent, name)} is missing") from error
+        raise UnsafeFile(f"{_shown(parent, name)} is missing") from error
     if link.type != h5py.h5l.TYPE_HARD:
-        raise Hostile(f"{_shown(parent, name)} is a link to somewhere else")
+        raise UnsafeFile(f"{_shown(parent, name)} is a link to somewhere else")
     with _readable(_shown(parent, name)):
         return parent[raw]
 

@@ -13,23 +13,22 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from preprocess.checksum import stream_checksum
 from preprocess.common.errors import UserError
 from preprocess.common.files import make_folder, replace
 from preprocess.store import safe_hdf5
+from preprocess.store.format import shard_folder
 from preprocess.store.index import DATASETS, HERE, STREAMS, Facts, Rejected, Video, facts_columns, write_columns
-from preprocess.store.locations import Archive
-from preprocess.store.new_file import NewFile
-from preprocess.store.reader import new_file, shard_folder, write_index
-from preprocess.store.seal import write_seal
+from preprocess.store.locations import Locations
+from preprocess.store.new_file import NewFile, new_file, write_index
+from preprocess.store.seal import stream_checksum, write_seal
 
 
 class StoreWriter:
     """Gathers videos into shards of `shard_bytes`, and into the store's own file what does not fill one."""
 
-    def __init__(self, out: Path, *, archive: Archive, scratch: Path, shard_bytes: float) -> None:
+    def __init__(self, out: Path, *, locations: Locations, scratch: Path, shard_bytes: float) -> None:
         self.out = out
-        self.archive = archive
+        self.locations = locations
         self.shard_bytes = shard_bytes
         self._folder = shard_folder(out)
         self._aside = scratch / "store.h5"  # on the same file system
@@ -51,12 +50,12 @@ class StoreWriter:
 
     def place(self, content: str) -> None:
         """Take in a video of the archive, unless it has its place in a shard of this store."""
-        origin = self.archive.file(content)
+        origin = self.locations.file(content)
         if content in self._members or (origin.parent == self._folder and origin not in self._stale):
             return
         if self._file is None:
-            self._file = new_file(self._aside, parameters=self.archive.parameters)
-        self._members[content] = changed(self.archive.facts(content), at=self._copy(content, origin))
+            self._file = new_file(self._aside, parameters=self.locations.parameters)
+        self._members[content] = changed(self.locations.facts(content), at=self._copy(content, origin))
         self._size += sum(self._members[content].bytes.values())
         if self._size >= self.shard_bytes:
             self._close_shard()
@@ -67,16 +66,16 @@ class StoreWriter:
         self._judge_shards(wanted)
         for video in videos:  # what is still wanted of a shard that goes
             self.place(video.content)
-        where = {content: self.archive.file(content) for content in wanted if content not in self._members}
+        where = {content: self.locations.file(content) for content in wanted if content not in self._members}
         shards = sorted(set(where.values()))
         number = {path: k for k, path in enumerate(shards)}
         rows = [
-            changed(video, shard=number[where[c]], at=self.archive.facts(c).at)
+            changed(video, shard=number[where[c]], at=self.locations.facts(c).at)
             if (c := video.content) in where
             else changed(video, shard=HERE, at=self._members[c].at)
             for video in videos
         ]
-        file = self._file or new_file(self._aside, parameters=self.archive.parameters)
+        file = self._file or new_file(self._aside, parameters=self.locations.parameters)
         self._file = file
         write_index(file, rows, rejected, notes=notes, shards=shards)
         file.close()
@@ -89,12 +88,12 @@ class StoreWriter:
     def _judge_shards(self, wanted: set[str]) -> None:
         """See which shards stay: those of which every video is wanted, and is in no other that stays."""
         kept: set[str] = set()
-        for path in self.archive.files():
+        for path in self.locations.files():
             if path.parent == self._folder:
-                members = self.archive.members(path)
+                members = self.locations.members(path)
                 if wanted.issuperset(members) and kept.isdisjoint(members):
                     kept.update(members)
-                    self.archive.prefer(path)  # a killed run may have copied them from a shard that goes
+                    self.locations.prefer(path)  # a killed run may have copied them from a shard that goes
                 else:
                     self._stale.add(path)
 
@@ -108,8 +107,8 @@ class StoreWriter:
         make_folder(self._folder)
         replace(self._aside, name)  # what has this name already has these bytes, unless it is damaged
         for row, content in enumerate(self._members):
-            origin = self.archive.file(content)
-            self.archive.move(content, name, columns, row)
+            origin = self.locations.file(content)
+            self.locations.move(content, name, columns, row)
             if origin.stem == content:  # a piece, which nobody needs any more
                 origin.unlink(missing_ok=True)
         self._members, self._size = {}, 0
@@ -136,21 +135,21 @@ class StoreWriter:
             for stream in STREAMS:
                 if stream in there:
                     at |= self._copy_stream(stream, safe_hdf5.group(source, stream), target.create_group(stream))
-        except safe_hdf5.Hostile as error:
+        except safe_hdf5.UnsafeFile as error:
             raise UserError(
                 f"{origin} is damaged: {error}; remove it and run the extraction again: only what was in it is redone"
             ) from error
         return at
 
     def _copy_stream(self, stream: str, source, target) -> dict[str, int]:
-        """Where its datasets are in the new file. Raises guard.Hostile if it is not what was written."""
+        """Where its datasets are in the new file. Raises safe_hdf5.UnsafeFile if it is not what was written."""
         assert self._file is not None
         _copy_attributes(source, target)
         for name, (dtype, ndim) in DATASETS[stream].items():
             self._file.copy(safe_hdf5.dataset(source, name, np.dtype(dtype), ndim=ndim), target, name=name)
         self._file.check()
         if stream_checksum(target) != safe_hdf5.attribute(source, "checksum"):
-            raise safe_hdf5.Hostile(f"{source.name[1:]} is not what was written")
+            raise safe_hdf5.UnsafeFile(f"{source.name[1:]} is not what was written")
         return {f"{stream}_{name}": target[name].id.get_offset() for name in DATASETS[stream]}
 
     def _leave_origin(self) -> None:

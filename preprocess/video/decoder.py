@@ -16,10 +16,10 @@ from av.video.reformatter import VideoReformatter
 from preprocess.common.stopwatch import Stopwatch
 from preprocess.video.clock import BrokenTimestamps, FrameClock, SampleClock
 from preprocess.video.container import AV_ERRORS, codec_pixels, is_encrypted, open_media
-from preprocess.video.duration import Promise
+from preprocess.video.duration import ExpectedDuration
 from preprocess.video.limits import Limits, Unusable
 from preprocess.video.log_mel import SAMPLE_RATE
-from preprocess.video.sound import Voice
+from preprocess.video.sound import MonoTrack
 
 QUIETEST = 1 / 32768  # one step of 16 bits; a track that never reaches it is silence
 WIDEST_ASPECT = 16  # frames thinner than 16:1 are no picture that a crop could show
@@ -53,14 +53,14 @@ class Decoder:
         short_side: int,
         watch: Stopwatch,
         limits: Limits = Limits(),  # noqa: B008 – frozen
-        pulse: Callable[[float], None] | None = None,
+        heartbeat: Callable[[float], None] | None = None,
     ) -> None:
         """`pulse` is called after every packet with the seconds decoded by then: slow is told from stuck by it."""
         self.file = file
         self.watch = watch
         self.short_side = short_side
         self.limits = limits
-        self.pulse = pulse
+        self.heartbeat = heartbeat
         self.frames = FrameClock[av.VideoFrame](fps=fps)
         self.sound = SampleClock(rate=SAMPLE_RATE)
         self.size: tuple[int, int] | None = None  # (H, W) of the frames given out
@@ -124,33 +124,33 @@ class Decoder:
 
     def _decode(self, container, video, audio) -> Iterator[Frame | Samples]:
         step = float(1 / video.average_rate) if video.average_rate else 1 / self.frames.fps
-        voice = Voice()
-        promise = Promise(self.file, container, video)
+        mono = MonoTrack()
+        promised = ExpectedDuration(self.file, container, video)
         for packet in self._packets(container):
-            promise.packet(packet)
+            promised.packet(packet)
             if packet.stream is video:
                 for decoded in self._decode_packet(packet):
-                    promise.frame(decoded)
+                    promised.frame(decoded)
                     yield from self._take(video, decoded, step)
             elif packet.stream is audio and self.audio_absent is None:
                 for decoded in self._decode_packet(packet):
                     if decoded.sample_rate <= HIGHEST_RATE:
-                        for samples in voice.push(decoded):
+                        for samples in mono.push(decoded):
                             self.sound.push(samples)
-            yield from self._sound_until(self.frames.last, voice)
-            if self.pulse is not None:
-                self.pulse(self.seconds)
-        for samples in voice.finish():
+            yield from self._sound_until(self.frames.last, mono)
+            if self.heartbeat is not None:
+                self.heartbeat(self.seconds)
+        for samples in mono.finish():
             self.sound.push(samples)
         yield from self._show(self.frames.finish(step=step))
-        self.expected, self.truncated = promise.settle(self.frames, step=step, damaged=self.errors > 0)
+        self.expected, self.truncated = promised.settle(self.frames, step=step, damaged=self.errors > 0)
         if self.frames.start is None:
             raise Unusable(self._why_no_frame())
         self.limits.check_whole(seconds=self.seconds, cut_from=self.expected if self.truncated else None)
-        yield from self._sound_until(self.frames.start + self.seconds, voice)
+        yield from self._sound_until(self.frames.start + self.seconds, mono)
         if audio is not None and self.audio_absent is None:
             if self.sound.covered is None:
-                self.audio_absent = "not decodable" if voice.start is None else "not while there are pictures"
+                self.audio_absent = "not decodable" if mono.start is None else "not while there are pictures"
             elif self.sound.peak < QUIETEST:
                 self.audio_absent = "silent"
         if self.audio_absent is None:
@@ -210,12 +210,12 @@ class Decoder:
         promised = f", though {self.expected:.2f} s are promised" if self.expected else ""
         return f"corrupt: no frame can be decoded{promised}"
 
-    def _sound_until(self, time: float, voice: Voice) -> Iterator[Samples]:
+    def _sound_until(self, time: float, mono: MonoTrack) -> Iterator[Samples]:
         """The samples that belong to pictures seen so far: later ones may lie behind the video's end."""
-        if self.frames.start is None or voice.start is None:
+        if self.frames.start is None or mono.start is None:
             return
         if not self.sound.begun:
-            self.sound.begin(voice.start - self.frames.start)
+            self.sound.begin(mono.start - self.frames.start)
         for samples in self.sound.take(round((time - self.frames.start) * SAMPLE_RATE)):
             yield Samples(samples)
 

@@ -14,7 +14,7 @@ CONTAINER_SAYS = {"matroska", "flv", "asf", "rm"}
 ASF_PROPERTIES = bytes.fromhex("A1DCAB8C47A9CF118EE400C00C205365")
 
 
-class Promise:
+class ExpectedDuration:
     """What headers and timestamps promise of a file's pictures, against what came out of it.
 
     Ends are seconds on the file's clock. Show it every packet and every frame, then ask.

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from preprocess.store.codec import MEL_FLOOR, MEL_RATE
+from preprocess.store.format import MEL_FLOOR, MEL_RATE
 
 SAMPLE_RATE = 16_000  # Hz, mono
 WINDOW = 400  # 25 ms

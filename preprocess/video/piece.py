@@ -12,13 +12,13 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from preprocess.checksum import COPY_BLOCK, new_hasher
 from preprocess.common.stopwatch import Stopwatch
 from preprocess.flow import describe, tvl1
-from preprocess.store.codec import FLOW_BOUND, FLOW_ZERO, MEL_RATE, encode_flow, encode_rgb, frame_count, quantise_flow
+from preprocess.store.codec import encode_flow, encode_rgb, quantise_flow
+from preprocess.store.format import FLOW_BOUND, FLOW_ZERO, MEL_RATE, frame_count
 from preprocess.store.index import STREAMS, Facts, facts_columns, write_columns
-from preprocess.store.reader import new_file
-from preprocess.store.seal import write_seal
+from preprocess.store.new_file import new_file
+from preprocess.store.seal import COPY_BLOCK, new_hasher, write_seal
 from preprocess.video.decoder import Decoder, Frame
 from preprocess.video.limits import Limits
 from preprocess.video.log_mel import LogMel
@@ -66,7 +66,7 @@ def extract_piece(
     content: str,
     settings: PieceSettings,
     watch: Stopwatch,
-    pulse: Callable[[float], None] | None = None,
+    heartbeat: Callable[[float], None] | None = None,
 ) -> Facts:
     """Decode a video once and write its streams to `target`, a sealed HDF5 file like a shard with one video.
 
@@ -76,7 +76,9 @@ def extract_piece(
     Raises Unusable for a file that cannot be used; then, as after any error, there is no `target`.
     """
     limits = settings.limits
-    decoder = Decoder(file, fps=settings.fps, short_side=settings.short_side, watch=watch, limits=limits, pulse=pulse)
+    decoder = Decoder(
+        file, fps=settings.fps, short_side=settings.short_side, watch=watch, limits=limits, heartbeat=heartbeat
+    )
     with ExitStack() as stack:
         rgb = _Spool(stack, target.parent)
         flow = _FlowSpool(_Spool(stack, target.parent), settings, watch)
@@ -97,7 +99,7 @@ def extract_piece(
         with watch.stage("write"):
             try:
                 facts = _write(target, decoder, content, settings, rgb=rgb, flow=flow, mel=mel)
-                write_seal(target, each=pulse and (lambda: pulse(decoder.seconds)))
+                write_seal(target, each=heartbeat and (lambda: heartbeat(decoder.seconds)))
                 return facts
             except BaseException:
                 target.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ BLOCK = 8192  # samples; short packets are gathered before they are resampled
 SILENCE = 1 << 16  # samples; a long silence is given out in blocks
 
 
-class Voice:
+class MonoTrack:
     """Mixes decoded audio down to mono, makes it contiguous and resamples it to SAMPLE_RATE.
 
     Gaps between timestamps become silence, overlaps are cut, so that sample n sounds n / SAMPLE_RATE seconds

@@ -19,7 +19,8 @@ from multiprocessing.connection import wait
 from typing import Generic, TypeVar
 
 from preprocess.common.errors import UserError
-from preprocess.workers.worker import OUT_OF_MEMORY, PAGE, Pulse, Signs, memory_pages, run_worker
+from preprocess.common.processes import PAGE, memory_pages
+from preprocess.workers.worker import OUT_OF_MEMORY, Heartbeat, SharedState, run_worker
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -34,7 +35,7 @@ VAIN_DEATHS = 3  # of workers without a job at work, one after the other
 
 
 @dataclass(frozen=True)
-class Containment:
+class WorkerLimits:
     """What one video may take before it is given up."""
 
     stall_seconds: float = 60.0
@@ -54,10 +55,10 @@ class Failure:
 
 def supervise(
     jobs: Iterable[Job],
-    work: Callable[[Job, Pulse], Result],
+    work: Callable[[Job, Heartbeat], Result],
     *,
     workers: int,
-    containment: Containment,
+    worker_limits: WorkerLimits,
     warm_up: Callable[[], None] | None = None,
     limit_address_space: bool = True,
 ) -> Iterator[tuple[Job, Result | Failure]]:
@@ -69,7 +70,7 @@ def supervise(
     Raises what `work` or `warm_up` raises, except for MemoryError, which is a Failure (too large); UserError if
     workers die before they do anything.
     """
-    crew = _Crew(iter(jobs), pickle.dumps((work, warm_up)), workers, containment, limit_address_space)
+    crew = _Pool(iter(jobs), pickle.dumps((work, warm_up)), workers, worker_limits, limit_address_space)
     try:
         yield from crew.run()
     finally:  # also when the caller stops: what is at work is given up
@@ -90,7 +91,7 @@ class _Worker:
 
     def __init__(self, payload: bytes, memory_mb: int | None, now: float) -> None:
         context = multiprocessing.get_context("spawn")
-        self.signs = context.RawValue(Signs)
+        self.signs = context.RawValue(SharedState)
         self.connection, far_end = context.Pipe()
         arguments = (far_end, self.signs, payload, memory_mb)
         self.process = context.Process(target=run_worker, args=arguments, daemon=True)
@@ -124,7 +125,7 @@ class _Worker:
             return None
         return None if message is None else pickle.loads(message)
 
-    def verdict(self, now: float, containment: Containment) -> str | None:
+    def verdict(self, now: float, worker_limits: WorkerLimits) -> str | None:
         """Why this worker must be killed, or None."""
         seconds, ticket, beats = self.signs.seconds, self.signs.ticket, self.signs.beats
         if (ticket, beats) != self.seen:
@@ -136,15 +137,15 @@ class _Worker:
             return f"hang: not ready after {LOADING:.0f} s" if now - self.moved > LOADING else None
         if not self.tasks:
             return None
-        stall = containment.stall_seconds
+        stall = worker_limits.stall_seconds
         if now - self.moved > stall:
             return f"hang: no progress for {stall:.0f} s"
         if ticket == self.tasks[0].ticket:
-            if now - self.began > stall + containment.slowest * seconds:
+            if now - self.began > stall + worker_limits.slowest * seconds:
                 return f"hang: {seconds:.0f} s of video in {now - self.began:.0f} s"
             pages = memory_pages(self.process.pid)
-            if pages is not None and (pages[1] - self.at_rest) * PAGE > containment.memory_mb << 20:
-                return _too_large(containment)
+            if pages is not None and (pages[1] - self.at_rest) * PAGE > worker_limits.memory_mb << 20:
+                return _too_large(worker_limits)
         return None
 
     def end(self) -> int | None:
@@ -159,16 +160,16 @@ class _Worker:
             self.process.close()
 
 
-class _Crew(Generic[Job, Result]):
+class _Pool(Generic[Job, Result]):
     """The workers and the jobs that are not done."""
 
     def __init__(
-        self, jobs: Iterator[Job], payload: bytes, size: int, containment: Containment, limit_address_space: bool
+        self, jobs: Iterator[Job], payload: bytes, size: int, worker_limits: WorkerLimits, limit_address_space: bool
     ) -> None:
         self.jobs = jobs
         self.payload = payload
         self.size = size
-        self.containment = containment
+        self.worker_limits = worker_limits
         self.limit_address_space = limit_address_space
         self.workers: list[_Worker] = []
         self.waiting: deque[_Task] = deque()  # taken from jobs, and with no worker
@@ -213,7 +214,7 @@ class _Crew(Generic[Job, Result]):
     def _start(self) -> None:
         resource_tracker.ensure_running()  # or the first start() does it, and unblocks the signals behind our back
         with _stop_signals_later(), _one_thread_each():
-            memory_mb = self.containment.memory_mb if self.limit_address_space else None
+            memory_mb = self.worker_limits.memory_mb if self.limit_address_space else None
             self.workers.append(_Worker(self.payload, memory_mb, self.clock.now))
 
     def _hand_out(self) -> None:
@@ -236,13 +237,13 @@ class _Crew(Generic[Job, Result]):
         """Take what the worker has sent; see whether it must go, or has gone."""
         yield from self._receive(worker)
         dead = dead or worker.gone
-        verdict = None if dead else worker.verdict(self.clock.now, self.containment)
+        verdict = None if dead else worker.verdict(self.clock.now, self.worker_limits)
         if dead or verdict:
             at_work = worker.seen[0]
             code = worker.end()
             yield from self._receive(worker)  # what it has sent before it died counts
             if dead:
-                at_work, verdict = worker.signs.ticket, _cause(code, self.containment)
+                at_work, verdict = worker.signs.ticket, _cause(code, self.worker_limits)
             yield from self._bury(worker, at_work, verdict)
 
     def _receive(self, worker: _Worker) -> Iterator[tuple[Job, Result]]:
@@ -298,10 +299,10 @@ class _AwakeClock:
         return self.now
 
 
-def _cause(code: int | None, containment: Containment) -> str:
+def _cause(code: int | None, worker_limits: WorkerLimits) -> str:
     """The reason that an exit code gives."""
     if code == OUT_OF_MEMORY:
-        return _too_large(containment)
+        return _too_large(worker_limits)
     if code is None:
         return "crashed: decoding it ends the process"
     names = {member.value: member.name for member in signal.Signals}
@@ -309,8 +310,8 @@ def _cause(code: int | None, containment: Containment) -> str:
     return f"crashed: decoding it ends the process ({how})"
 
 
-def _too_large(containment: Containment) -> str:
-    return f"too large: needs more than {containment.memory_mb} MB of memory"
+def _too_large(worker_limits: WorkerLimits) -> str:
+    return f"too large: needs more than {worker_limits.memory_mb} MB of memory"
 
 
 @contextmanager

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fusion.training.checkpoint import write_json
+from fusion.training.run import write_json
 from preprocess.common.errors import UserError
-from preprocess.common.files import write_aside
-from preprocess.lock import only_one
+from preprocess.common.files import only_one, write_aside
 from tasks.search.settings import TuneSettings, command_line, folder_of, trial_settings
 from tasks.search.space import Choice, Space
 from tasks.search.trials import ENDED, is_free

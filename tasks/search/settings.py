@@ -9,10 +9,10 @@ from typing import Annotated
 import tyro
 
 from fusion.model import ModelSettings
-from fusion.training.checkpoint import write_json
+from fusion.training.run import write_json
 from fusion.training.settings import Machine, Recipe, TrainSettings, check, options
 from preprocess.common.errors import UserError, at_least
-from preprocess.lock import only_one
+from preprocess.common.files import only_one
 from preprocess.store import Store
 from streams import parse_streams
 from streams.split import split_videos

@@ -17,7 +17,7 @@ import torch
 from fusion.training.checkpoint import Checkpoints
 from fusion.training.settings import TrainSettings
 from preprocess.common.errors import UserError
-from preprocess.lock import only_one
+from preprocess.common.files import only_one
 from tasks.search.settings import TuneSettings, folder_of, recipe_options, trial_settings
 from tasks.search.space import Space
 from train import train

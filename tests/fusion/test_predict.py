@@ -5,12 +5,13 @@ import copy
 import pytest
 import torch
 
-from fusion.answers import Answers, answer, prepare
+from fusion.answers import Answers, predict_videos
 from fusion.heads import HEADS
 from fusion.model import ModelSettings, build_model
 from streams import STREAMS, subset_name, subsets
-from streams.batch import ClipDataset, ViewBatches, make_loader
+from streams.batch import ClipDataset
 from streams.clip import ClipSettings
+from streams.loader import ViewBatches, make_loader
 from tests.support.stores import Spec, make_store, three_bit
 
 CLIP = ClipSettings(frames=4, stride=2, size=32, audio_seconds=0.32)
@@ -52,7 +53,7 @@ def batches_of(toy, views: int = 2):
 
 
 def ask(model, toy, batches):
-    return answer(model, batches, ALL, videos=len(toy), classes=len(toy.classes), device=CPU)
+    return predict_videos(model, batches, ALL, videos=len(toy), classes=len(toy.classes), device=CPU)
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -65,7 +66,7 @@ def test_every_subset_is_answered_as_if_the_other_streams_were_absent(toy, head)
         with torch.no_grad():
             for batch in batches:
                 present = {name: mask & (name in subset) for name, mask in batch.present.items()}
-                logits = model(prepare(batch, training=False), present).logits
+                logits = model(batch.inputs(training=False), present).logits
                 for row, video in enumerate(batch.videos.tolist()):
                     if any(mask[row] for mask in present.values()):
                         total[video] += logits[row].double().softmax(dim=0)

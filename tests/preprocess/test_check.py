@@ -14,12 +14,11 @@ import pytest
 
 from preprocess import check as module
 from preprocess.check import Members, Rows, check
-from preprocess.checksum import stream_checksum
 from preprocess.common.errors import UserError
 from preprocess.merge import merge
 from preprocess.store import Store
-from preprocess.store.seal import write_seal
-from preprocess.workers.pool import Containment
+from preprocess.store.seal import stream_checksum, write_seal
+from preprocess.workers.pool import WorkerLimits
 from tests.robustness import flips
 from tests.support.commands import assert_one_line_error, environment, run
 from tests.support.stores import make_store, three_bit
@@ -234,7 +233,7 @@ def test_long_streams_are_looked_at_block_by_block(whole, monkeypatch):
     assert [problem for video in store.videos for problem in module.check_video(store, video, decode=True)] == []
 
 
-def deadly(row: int, way: str, job: Rows | Members, pulse) -> list[str]:
+def deadly(row: int, way: str, job: Rows | Members, heartbeat) -> list[str]:
     """Stands in for what HDF5 may do to a process."""
     if isinstance(job, Rows) and row in job.rows:
         if way == "crash":
@@ -246,7 +245,7 @@ def deadly(row: int, way: str, job: Rows | Members, pulse) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["crash", "hang"])
 def test_a_video_whose_reading_ends_or_stops_the_process_is_told_and_the_others_are_looked_at(monkeypatch, way):
-    monkeypatch.setattr(module, "CONTAINMENT", Containment(stall_seconds=1.0))
+    monkeypatch.setattr(module, "CONTAINMENT", WorkerLimits(stall_seconds=1.0))
     work = partial(deadly, 2, way)
     jobs = [Rows(range(4)), Rows(range(4, 6))]
     problems = list(module._contained(jobs, work, workers=2, show=lambda job: f"video {job.rows[0]}"))

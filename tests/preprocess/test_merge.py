@@ -13,7 +13,8 @@ from preprocess.check import check
 from preprocess.common.errors import UserError
 from preprocess.merge import main, merge
 from preprocess.store import Store
-from preprocess.store.reader import new_file, shard_folder, write_index
+from preprocess.store.format import shard_folder
+from preprocess.store.new_file import new_file, write_index
 from preprocess.store.seal import write_seal
 from tests.support.commands import assert_one_line_error, environment, run
 from tests.support.runs import Killed, files, leftovers, run_here, streams

@@ -12,7 +12,7 @@ import pytest
 
 from preprocess.common.errors import UserError
 from preprocess.flow import tvl1
-from preprocess.synth import BITS, SIZE, SynthSettings, ceilings, picture_sequence, synthesise, voice
+from preprocess.synth import BITS, SIZE, SynthSettings, ceilings, mono, picture_sequence, synthesise
 from tests.support.commands import assert_one_line_error, run
 from tests.support.decoding import decode
 
@@ -149,7 +149,7 @@ def test_both_vowels_are_equally_loud_and_differ_in_timbre():
     loudness = {vowel: [] for vowel in BITS["audio"]}
     centroid = {vowel: [] for vowel in BITS["audio"]}
     for vowel, seed in product(loudness, range(30)):
-        samples = voice(vowel, 1.0, np.random.default_rng(seed))
+        samples = mono(vowel, 1.0, np.random.default_rng(seed))
         assert np.abs(samples).max() <= 1.0
         loudness[vowel].append(20 * np.log10(np.sqrt(np.mean(samples**2))))
         centroid[vowel].append(librosa.feature.spectral_centroid(y=samples, sr=16_000).mean())
@@ -160,7 +160,7 @@ def test_both_vowels_are_equally_loud_and_differ_in_timbre():
 
 
 def test_the_pitch_does_not_tell_the_vowel():
-    voices = {vowel: [voice(vowel, 1.0, np.random.default_rng(seed)) for seed in range(6)] for vowel in BITS["audio"]}
+    voices = {vowel: [mono(vowel, 1.0, np.random.default_rng(seed)) for seed in range(6)] for vowel in BITS["audio"]}
     pitches = {
         vowel: np.array([np.median(librosa.yin(samples, fmin=90, fmax=300, sr=16_000)) for samples in clips])
         for vowel, clips in voices.items()

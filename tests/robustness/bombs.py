@@ -31,7 +31,7 @@ class Bomb:
 def mux(
     path: Path, packets: Sequence[bytes], *, codec: str, size: tuple[int, int], fps: int = 25, jump: int = 1
 ) -> Path:
-    """Encoded pictures, each `jump` frames after the one before; a header that says (H, W)."""
+    """EncoderOutput pictures, each `jump` frames after the one before; a header that says (H, W)."""
     with av.open(str(path), "w") as file:
         stream = file.add_stream(codec, rate=fps)
         stream.height, stream.width = size

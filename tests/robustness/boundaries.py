@@ -32,12 +32,11 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from types import SimpleNamespace
 
+from preprocess.common.console import progress
 from preprocess.common.errors import UserError
-from preprocess.progress import progress
 from preprocess.store import Store
 from preprocess.store.seal import Broken, verify
-from tests.robustness.kills import survivors
-from tests.robustness.undisturbed import Case, Recipe, change_folder, write_folder
+from tests.robustness.undisturbed import Case, Recipe, change_folder, survivors, write_folder
 
 SOURCE = Path(__file__).with_suffix(".c")
 RECIPE = Recipe(clips=6, frames=(3, 5))
@@ -166,7 +165,8 @@ class Bench:
 
     def _extraction(self, videos: Path, out: Path, **settings) -> Callable[[], object]:
         """As preprocess.extract.extract, but for the checks of its arguments: the shards may be tiny."""
-        from preprocess.extract import Extraction, ExtractSettings, find
+        from preprocess.extract import Extraction, find
+        from preprocess.extraction.settings import ExtractSettings
 
         settings = ExtractSettings(videos, out, workers=WORKERS, shard_size=SHARD_SIZE, store=self.settings, **settings)
 

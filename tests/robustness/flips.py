@@ -26,15 +26,15 @@ import h5py
 
 from preprocess import check
 from preprocess.common.command import available_cores
+from preprocess.common.console import progress
 from preprocess.merge import merge
-from preprocess.progress import progress
 from preprocess.store import Store
 from preprocess.store.seal import BLOCK
-from preprocess.workers.pool import Containment, Failure, supervise
-from preprocess.workers.worker import Pulse
+from preprocess.workers.pool import Failure, WorkerLimits, supervise
+from preprocess.workers.worker import Heartbeat
 from tests.support.stores import make_store, three_bit
 
-HANGS = Containment(stall_seconds=20.0)
+HANGS = WorkerLimits(stall_seconds=20.0)
 
 
 @dataclass(frozen=True)
@@ -107,12 +107,12 @@ def flip_bit(path: Path, byte: int, bit: int) -> None:
         file.write(bytes([value ^ 1 << bit]))
 
 
-def check_flipped(path: Path, scratch: Path, one: Flip, pulse: Pulse) -> list[str]:
+def check_flipped(path: Path, scratch: Path, one: Flip, heartbeat: Heartbeat) -> list[str]:
     """What preprocess.check finds in a copy with that bit flipped, without processes of its own."""
 
     def contained(jobs, work, **_: object) -> Iterator[str]:
         for job in jobs:
-            yield from work(job, pulse)
+            yield from work(job, heartbeat)
 
     check._store.cache_clear()  # of another flip
     copy = flip(path, scratch / str(os.getpid()), one)
@@ -125,7 +125,7 @@ def run_flips(path: Path, scratch: Path, count: int, *, seed: int, workers: int)
     flips = list(choose(path, count, seed=seed))
     work = partial(check_flipped, path, scratch)
     wrong, hard = [], []
-    done = supervise(flips, work, workers=workers, containment=HANGS, limit_address_space=False)
+    done = supervise(flips, work, workers=workers, worker_limits=HANGS, limit_address_space=False)
     for one, problems in progress(done, total=count, unit="flip", name="flips"):
         if isinstance(problems, Failure):
             hard.append((one, problems.reason))

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from benchmarks.extract import _family, _resident
+from preprocess.common.processes import family, own_memory
 from preprocess.video.duration import tolerance
 from tests.robustness import oracle, traps
 from tests.robustness.bombs import write_bombs
@@ -119,7 +119,7 @@ def extract(
 
 def _watch(process: subprocess.Popen, peaks: list[float]) -> None:
     while process.poll() is None:
-        each = [_resident(pid) / 1e6 for pid in _family(process.pid)]
+        each = [own_memory(pid) / 1e6 for pid in family(process.pid)]
         peaks[:] = max(peaks[0], sum(each)), max(peaks[1], *each, 0.0)
         time.sleep(0.1)
 

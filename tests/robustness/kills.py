@@ -26,16 +26,26 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from preprocess.common.command import run_command
+from preprocess.common.console import progress
 from preprocess.common.errors import UserError
-from preprocess.progress import progress
 from preprocess.store import Store
-from tests.robustness.undisturbed import OUT, REPORT, Case, Recipe, Snapshot, change_folder, write_folder
+from tests.robustness.undisturbed import (
+    DYING,
+    OUT,
+    REPORT,
+    Case,
+    Recipe,
+    Snapshot,
+    change_folder,
+    session,
+    survivors,
+    write_folder,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKERS = 2
 SETTINGS = ("--short-side", 32, "--mel-bands", 256, "--shard-size", 0.001, "--workers", WORKERS)
 RECIPE = Recipe(clips=14, frames=(36, 56))
-DYING = 3.0  # seconds after which nothing of a killed run may be alive
 PATIENCE = 120.0  # seconds after which a run hangs
 LOOK = 0.05  # seconds from one look at the store to the next
 AGAIN = 0.3  # the share of second runs that are killed as well
@@ -113,19 +123,6 @@ class Reader(threading.Thread):
         self.join()
 
 
-def session(leader: int) -> dict[int, str]:
-    """The living processes of a session, with their command lines."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdecimal():
-            continue
-        with suppress(OSError, IndexError):
-            state, _, _, number = (entry / "stat").read_text().rsplit(")", 1)[1].split()[:4]
-            if int(number) == leader and (state not in "ZX" or len(list((entry / "task").iterdir())) > 1):
-                found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-    return found
-
-
 def kill(run: subprocess.Popen, victim: str, rng: random.Random) -> str:
     """Kill; who it was in the end."""
     if victim == "worker":
@@ -138,14 +135,6 @@ def kill(run: subprocess.Popen, victim: str, rng: random.Random) -> str:
     with suppress(ProcessLookupError):
         (os.killpg if victim == "all" else os.kill)(run.pid, signal.SIGKILL)
     return victim
-
-
-def survivors(leader: int) -> dict[int, str]:
-    """What of a killed run is alive after the time that dying may take."""
-    end = time.monotonic() + DYING
-    while (alive := session(leader)) and time.monotonic() < end:
-        time.sleep(0.02)
-    return alive
 
 
 @dataclass

@@ -7,6 +7,8 @@ same folder, since when videos were added, replaced and removed, so that shards 
 import json
 import os
 import shutil
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from tests.support.videos import sound, tone, write_video
 
 OUT = "out.h5"
 REPORT = "out.report.json"
+DYING = 3.0  # seconds after which nothing of a killed run may be alive
 
 
 @dataclass(frozen=True)
@@ -161,3 +164,33 @@ class Snapshot:
 def _look(path: Path) -> tuple[int, int, int]:
     look = os.stat(path)
     return look.st_size, look.st_mtime_ns, look.st_ctime_ns
+
+
+def session(leader: int) -> dict[int, str]:
+    """The living processes of a session, with their command lines."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        with suppress(OSError, IndexError):
+            state, _, _, number = (entry / "stat").read_text().rsplit(")", 1)[1].split()[:4]
+            if int(number) == leader and (state not in "ZX" or len(list((entry / "task").iterdir())) > 1):
+                found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return found
+
+
+def survivors(leader: int) -> dict[int, str]:
+    """What of a killed run is alive after the time that dying may take."""
+    end = time.monotonic() + DYING
+    while (alive := session(leader)) and time.monotonic() < end:
+        time.sleep(0.02)
+    return alive
+
+
+OUT = "out.h5"
+
+
+REPORT = "out.report.json"
+
+
+DYING = 3.0  # seconds after which nothing of a killed run may be alive

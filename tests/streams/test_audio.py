@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from preprocess.store.codec import MEL_RATE, SILENCE
+from preprocess.store.format import MEL_RATE, SILENCE
 from streams import STREAMS
 from streams.audio import GAIN, KNOTS, MASKS, SPREAD
 from streams.clip import ClipSettings

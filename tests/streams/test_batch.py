@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from streams import STREAMS
-from streams.batch import Batch, ClipDataset, EpochBatches, make_loader
+from streams.batch import Batch, ClipDataset
 from streams.clip import view_starts
+from streams.loader import EpochBatches, make_loader
 from tests.support.batches import CLIP, assert_same, dataset_of, load, views_of
 from tests.support.reading import read
 from tests.support.stores import HEIGHT, WIDTH, Spec, make_store

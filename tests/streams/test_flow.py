@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from preprocess.store.codec import FLOW_BOUND, FLOW_STEPS, FLOW_ZERO, dequantise_flow
+from preprocess.store.codec import dequantise_flow
+from preprocess.store.format import FLOW_BOUND, FLOW_STEPS, FLOW_ZERO
 from streams import STREAMS
 from streams.clip import ClipSettings
 from streams.flow import KNEE, NOISE, squash

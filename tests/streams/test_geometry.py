@@ -211,7 +211,7 @@ def test_every_frame_of_a_clip_goes_through_its_own_clips_map():
 
 def test_the_map_is_not_rounded_in_mixed_precision():
     """Preparing is outside of autocast: eight bits of mantissa do not tell pixels apart."""
-    from fusion.answers import answer
+    from fusion.answers import predict_videos
     from fusion.model import ModelSettings, build_model
     from streams.batch import Batch
     from streams.clip import ClipSettings
@@ -225,9 +225,9 @@ def test_the_map_is_not_rounded_in_mixed_precision():
     model = build_model(ModelSettings(width=2, feature=4), streams=("rgb",), classes=2, parameters={})
     model.encoders["rgb"].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     with pytest.MonkeyPatch.context() as patch:
-        answer(model, [batch], [("rgb",)], videos=1, classes=2, device=torch.device("cpu"))
+        predict_videos(model, [batch], [("rgb",)], videos=1, classes=2, device=torch.device("cpu"))
         patch.setattr("fusion.answers.mixed_precision", lambda _: torch.autocast("cpu", torch.bfloat16))
-        answer(model, [batch], [("rgb",)], videos=1, classes=2, device=torch.device("cpu"))
+        predict_videos(model, [batch], [("rgb",)], videos=1, classes=2, device=torch.device("cpu"))
     exact, mixed = seen
     assert torch.equal(exact, mixed)
 

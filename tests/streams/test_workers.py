@@ -74,7 +74,7 @@ def _alive(process: str) -> bool:
 END = """
 import sys, signal, os, time
 from pathlib import Path
-from preprocess.store.reader import Store
+from preprocess.store import Store
 from streams.batch import *
 from tests.support.batches import dataset_of
 how = sys.argv[2]

@@ -3,8 +3,9 @@
 import torch
 
 from streams import STREAMS
-from streams.batch import Batch, ClipDataset, ViewBatches, make_loader
+from streams.batch import Batch, ClipDataset
 from streams.clip import ClipSettings
+from streams.loader import ViewBatches, make_loader
 
 CLIP = ClipSettings(frames=4, stride=2, size=32, audio_seconds=0.32)
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from fusion.heads import HEADS
-from fusion.heads.encoding import Encoding, Mask
+from fusion.heads.encoding import Mask, StreamOutputs
 
 CHANNELS = {"one": 6, "two": 7, "three": 4}  # heads know nothing of the streams' names
 STEPS = {"one": 4, "two": 13, "three": 1}
@@ -22,14 +22,14 @@ def make(name: str, streams: tuple[str, ...] = STREAMS, *, dropout: float = 0.2)
 
 def inputs(
     streams: tuple[str, ...] = STREAMS, *, rows: int = B, seed: int = 1, steps: dict[str, int] = STEPS
-) -> tuple[Encoding, Mask]:
+) -> tuple[StreamOutputs, Mask]:
     """Random numbers; each stream is present in some rows and absent in others."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int) -> torch.Tensor:
         return torch.randn(rows, *shape, generator=generator)
 
-    encoding = Encoding(
+    encoding = StreamOutputs(
         {name: draw(K) for name in streams},
         {name: draw(D) for name in streams},
         {name: draw(steps[name], D) for name in streams},
@@ -42,6 +42,6 @@ def everywhere(streams: tuple[str, ...] = STREAMS, rows: int = B) -> Mask:
     return {name: torch.ones(rows, dtype=torch.bool) for name in streams}
 
 
-def change(encoding: Encoding, how: Callable[[str, torch.Tensor], torch.Tensor]) -> Encoding:
+def change(encoding: StreamOutputs, how: Callable[[str, torch.Tensor], torch.Tensor]) -> StreamOutputs:
     """`how` makes of a stream and each of its parts another one."""
-    return Encoding(*({name: how(name, part) for name, part in parts.items()} for parts in encoding))
+    return StreamOutputs(*({name: how(name, part) for name, part in parts.items()} for parts in encoding))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fusion.answers import answer
+from fusion.answers import predict_videos
 from fusion.model import ModelSettings, build_model
 from fusion.training import norms
 from fusion.training import step as stepping
@@ -20,8 +20,9 @@ from fusion.training.settings import Recipe
 from fusion.training.step import Step
 from preprocess.store import Store
 from streams import STREAMS, subsets
-from streams.batch import ClipDataset, EpochBatches, ViewBatches, make_loader
+from streams.batch import ClipDataset
 from streams.clip import ClipSettings
+from streams.loader import EpochBatches, ViewBatches, make_loader
 
 CLIP = ClipSettings(frames=4, stride=2, size=32, audio_seconds=0.32)
 MODEL = ModelSettings(width=4, feature=8, dropout=0.0, towers=("flow=r2plus1d",))
@@ -85,10 +86,10 @@ def _train(store: Store, ranks: Ranks, settings: ModelSettings, balance: str, st
         labels = torch.tensor([judged.rows[video.label] for video in judged.videos])
         fitting = {"subsets": ALL, "device": torch.device("cpu"), "add_up": ranks.add_up}
         found["honest"] = fit_head(model, asking[0], labels, range(len(store)), **fitting)
-        answers = answer(model, *asking, **sizes, watch=step.balance.watch)
+        answers = predict_videos(model, *asking, **sizes, watch=step.balance.watch)
         step.balance.end_epoch(ranks)
         model.train()
-    assert step.look() == []
+    assert step.report_skipped() == []
     found["buffers"] = {name: buffer.clone() for name, buffer in model.named_buffers()}
     found["weights"] = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     found["balance"] = step.balance.state_dict()

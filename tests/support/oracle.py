@@ -15,7 +15,8 @@ import librosa
 import numpy as np
 
 from preprocess.store import Store
-from preprocess.store.codec import MEL_RATE, SILENCE, dequantise_flow
+from preprocess.store.codec import dequantise_flow
+from preprocess.store.format import MEL_RATE, SILENCE
 from preprocess.store.index import Video
 from preprocess.video.log_mel import SAMPLE_RATE
 from tests.support.videos import sound, write_video

@@ -11,12 +11,13 @@ import h5py
 import pytest
 
 from preprocess.common.command import run_command
-from preprocess.extract import ExtractSettings, extract, main
+from preprocess.extract import extract, main
 from preprocess.extraction.report import report_path
+from preprocess.extraction.settings import ExtractSettings
 from preprocess.extraction.sources import Source
-from preprocess.extraction.task import Manifest, Unit
+from preprocess.extraction.task import Outcome, VideoTask
 from preprocess.store import Store
-from preprocess.store.reader import shard_folder
+from preprocess.store.format import shard_folder
 from preprocess.video.piece import PieceSettings
 from tests.support.commands import command, environment
 from tests.support.videos import drift, sound, tone, write_video
@@ -37,7 +38,7 @@ class Engine:
         self.decoded: list[str] = []  # names of files
         self.before: Callable[[int], None] = lambda number: None  # is called before each video
 
-    def __call__(self, sources: list[Source], unit: Unit, **_: object) -> Iterator[Manifest]:
+    def __call__(self, sources: list[Source], unit: VideoTask, **_: object) -> Iterator[Outcome]:
         for number, source in enumerate(sources):
             self.before(number)
             yield unit(source)

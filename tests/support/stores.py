@@ -15,12 +15,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from preprocess.checksum import stream_checksum
 from preprocess.store import Store
-from preprocess.store.codec import SILENCE, encode_flow, encode_rgb, quantise_flow
+from preprocess.store.codec import encode_flow, encode_rgb, quantise_flow
+from preprocess.store.format import SILENCE
 from preprocess.store.index import Video
-from preprocess.store.reader import new_file, write_index
-from preprocess.store.seal import write_seal
+from preprocess.store.new_file import new_file, write_index
+from preprocess.store.seal import stream_checksum, write_seal
 
 FPS = 25.0  # frames a second
 ROWS = 4  # of log-mel a frame

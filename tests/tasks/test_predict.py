@@ -8,7 +8,8 @@ import torch
 
 from fusion.training.settings import TrainSettings
 from preprocess.common.errors import UserError
-from preprocess.extract import ExtractSettings, extract
+from preprocess.extract import extract
+from preprocess.extraction.settings import ExtractSettings
 from preprocess.video.piece import PieceSettings
 from streams import subset_name
 from tasks.evaluate import ask

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fusion.heads import HEADS
-from fusion.heads.encoding import Encoding
+from fusion.heads.encoding import StreamOutputs
 from tests.support.encodings import STREAMS, B, K, change, everywhere, inputs, make
 
 each_head = pytest.mark.parametrize("name", HEADS)
@@ -28,7 +28,7 @@ def test_any_number_of_streams_gives_one_answer_a_clip(name, count):
 def test_features_may_have_any_size(name, feature):
     head = HEADS[name](channels={"one": 3}, feature=feature, classes=2, dropout=0.0)
     parts = ((B, 2), (B, feature), (B, 5, feature), (B, 5, 3))
-    encoding = Encoding(*({"one": torch.randn(shape)} for shape in parts))
+    encoding = StreamOutputs(*({"one": torch.randn(shape)} for shape in parts))
     assert head(encoding, {"one": torch.ones(B, dtype=torch.bool)}).shape == (B, 2)
 
 

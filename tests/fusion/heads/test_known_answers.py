@@ -10,7 +10,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from fusion.heads.attention import PARTS, WAVES
 from fusion.heads.binding import WINDOWS
 from fusion.heads.lowrank import RANK
-from fusion.heads.weighting import Weighting, Weightings
+from fusion.heads.weighted import Weighting, Weightings
 from streams import subsets
 from tests.support.encodings import CHANNELS, STEPS, STREAMS, B, D, K, change, everywhere, inputs, make
 

@@ -7,7 +7,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 from torch.nn.functional import nll_loss
 
-from fusion.heads.stacking import FLOOR, PRIOR, Stacking, as_it_is, fit_stacking
+from fusion.heads.stacked import FLOOR, PRIOR, Stacking, as_it_is, fit_stacking
 from tests.fusion.heads.test_weighted import opinions
 
 CLOSE = {"rtol": 1e-3, "atol": 1e-3}

@@ -7,7 +7,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 from torch.nn.functional import nll_loss
 
-from fusion.heads.weighting import PRIOR, Weighting, fit_weighting, log_probabilities
+from fusion.heads.weighted import PRIOR, Weighting, fit_weighting, log_probabilities
 
 
 def opinions(strengths: dict[str, float], *, rows: int = 400, classes: int = 5, seed: int = 0):

@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from fusion.training.checkpoint import Checkpoints, load_weights, save_weights, write_json
+from fusion.training.checkpoint import Checkpoints
+from fusion.training.run import load_weights, save_weights, write_json
 from preprocess.common.errors import UserError
 from preprocess.common.files import write_aside
 

@@ -6,14 +6,15 @@ import pytest
 import torch
 from torch.nn.functional import nll_loss
 
-from fusion.answers import answer, prepare
+from fusion.answers import predict_videos
 from fusion.heads import HEADS, crossfit
 from fusion.model import ModelSettings, build_model
 from fusion.training import fitting
 from fusion.training.fitting import fit_head
 from streams import STREAMS, subset_name
-from streams.batch import ClipDataset, ViewBatches, make_loader
+from streams.batch import ClipDataset
 from streams.clip import ClipSettings
+from streams.loader import ViewBatches, make_loader
 from tests.support.stores import Spec, make_store, three_bit
 
 CPU = torch.device("cpu")
@@ -59,7 +60,7 @@ def test_a_head_answers_as_is_fitted_to_what_the_streams_answer_alone(toy, head)
     for subset in (every, ("rgb", "audio"), ("flow",)):
         asked = {name: mask & (name in subset) for name, mask in present.items()}
         there = torch.stack([*asked.values()]).any(dim=0)
-        answers = answer(model, batches, [subset], videos=len(labels), classes=8, device=CPU)
+        answers = predict_videos(model, batches, [subset], videos=len(labels), classes=8, device=CPU)
         found = answers.probabilities(subset_name(subset))[there].log()
         torch.testing.assert_close(found, fitted(logits, asked)[there], **CLOSE)
     assert nll_loss(fitted(logits, present), labels) < nll_loss(plain(logits, present), labels)
@@ -68,7 +69,7 @@ def test_a_head_answers_as_is_fitted_to_what_the_streams_answer_alone(toy, head)
 def alone(model, batches) -> tuple[dict, dict]:
     """What each stream says, and where it is there."""
     with torch.no_grad():
-        parts = [model.eval().encode(prepare(batch, training=False), batch.present).logits for batch in batches]
+        parts = [model.eval().encode(batch.inputs(training=False), batch.present).logits for batch in batches]
     logits = {name: torch.cat([part[name] for part in parts]) for name in STREAMS}
     return logits, {name: torch.cat([batch.present[name] for batch in batches]) for name in STREAMS}
 

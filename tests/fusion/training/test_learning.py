@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from fusion.heads import HEADS
-from fusion.heads.encoding import Encoding
+from fusion.heads.encoding import StreamOutputs
 from fusion.model import drop_streams
 
 STEPS = {"a": 4, "b": 9}
@@ -22,7 +22,7 @@ def make(name: str) -> nn.Module:
 LEARNING = [name for name in HEADS if any(True for _ in make(name).parameters())]
 
 
-def draw(rows: int) -> tuple[Encoding, dict[str, torch.Tensor], torch.Tensor]:
+def draw(rows: int) -> tuple[StreamOutputs, dict[str, torch.Tensor], torch.Tensor]:
     """Each stream says its bit, both in the same way; (rows, 2) bits. Their opinions are noise."""
     bits = torch.randint(0, 2, (rows, 2))
 
@@ -32,7 +32,7 @@ def draw(rows: int) -> tuple[Encoding, dict[str, torch.Tensor], torch.Tensor]:
         noise[..., 0] += bit[(..., *[None] * (len(shape) - 1))]
         return noise
 
-    encoding = Encoding(
+    encoding = StreamOutputs(
         {name: torch.randn(rows, 4) for name in STEPS},
         {name: say(name, D) for name in STEPS},
         {name: say(name, steps, D) for name, steps in STEPS.items()},

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, one_hot
 
-from fusion.heads.encoding import Encoding
+from fusion.heads.encoding import StreamOutputs
 from fusion.model import Output
 from fusion.training.loss import count_rows, each_loss, joint_loss
 from streams import STREAMS
@@ -18,12 +18,16 @@ def a_batch(streams=tuple(STREAMS), rows: int = 7, classes: int = 5) -> tuple[Ou
     for mask in present.values():
         mask[3] = False  # a video that has nothing
     logits = {name: torch.randn(rows, classes) for name in streams}
-    return Output(torch.randn(rows, classes), Encoding(logits, {}, {}, {})), torch.randint(0, classes, (rows,)), present
+    return (
+        Output(torch.randn(rows, classes), StreamOutputs(logits, {}, {}, {})),
+        torch.randint(0, classes, (rows,)),
+        present,
+    )
 
 
 def part_of(output: Output, rows: slice) -> Output:
     logits = {name: logits[rows] for name, logits in output.streams.logits.items()}
-    return Output(output.logits[rows], Encoding(logits, {}, {}, {}))
+    return Output(output.logits[rows], StreamOutputs(logits, {}, {}, {}))
 
 
 @pytest.mark.parametrize(("auxiliary", "smoothing"), [(0.5, 0.0), (0.0, 0.0), (1.3, 0.1)])

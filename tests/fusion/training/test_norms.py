@@ -5,7 +5,6 @@ import copy
 import pytest
 import torch
 
-from fusion.answers import prepare
 from fusion.model import ModelSettings, build_model
 from fusion.training.norms import estimate_norms
 from streams import STREAMS
@@ -104,7 +103,7 @@ def test_a_model_that_learned_from_larger_things_judges_as_if_it_had_not(store):
     model.train()
     with torch.no_grad():
         for batch in batches * 10:
-            clips = {name: 4 * clip for name, clip in prepare(batch, training=True).items()}
+            clips = {name: 4 * clip for name, clip in batch.inputs(training=True).items()}
             model.encode(clips, batch.present)
     assert not torch.allclose(model.encoders["rgb"].tower.stages[0][1].running_var, next(iter(expected.values())))
     estimate_norms(model, batches, device=CPU, seed=0)

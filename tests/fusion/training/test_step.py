@@ -18,8 +18,9 @@ from fusion.training.settings import Recipe
 from fusion.training.step import BAD_IN_A_ROW, LAST_RATE, WARMUP, Step
 from preprocess.common.errors import UserError
 from streams import STREAMS
-from streams.batch import Batch, ClipDataset, EpochBatches, make_loader
+from streams.batch import Batch, ClipDataset
 from streams.clip import ClipSettings
+from streams.loader import EpochBatches, make_loader
 from streams.towers.norm import BatchNorm
 from tests.support.stores import Spec, make_store, three_bit
 
@@ -137,17 +138,17 @@ def spoil(batch: Batch, how: str) -> Batch:
 def test_a_batch_without_a_finite_loss_changes_nothing_and_is_named(toy, how, balance):
     step, batches = make(toy, balance=balance, average=0.9), batches_of(toy)
     assert take(step, batches[:1], 0)[0] > 0
-    assert step.look() == []
+    assert step.report_skipped() == []
     before = everything(step)
     assert before["optimizer"] and any("running_mean" in name for name in before["model"])
     bad = spoil(batches[1], how)
     loss, clips = take(step, [bad], 1)
     assert loss == 0 and clips == 8
     assert_equal(everything(step), before)
-    assert step.look() == [(1, bad.videos.tolist())]
-    assert step.look() == []
+    assert step.report_skipped() == [(1, bad.videos.tolist())]
+    assert step.report_skipped() == []
     take(step, batches[:1], 2)
-    assert step.look() == []
+    assert step.report_skipped() == []
     assert all(value.isfinite().all() for value in everything(step)["model"].values())
     assert not all(torch.equal(value, before["model"][name]) for name, value in step.model.state_dict().items())
 
@@ -167,11 +168,11 @@ def test_one_bad_part_of_several_spoils_the_step_and_all_its_videos_are_named(to
     step = make(toy)
     first, second = batches_of(toy, parts=2)[:2]
     take(step, [first, second], 0)
-    step.look()
+    step.report_skipped()
     before = everything(step)
     take(step, [first, spoil(second, "nan")], 1)
     assert_equal(everything(step), before)
-    ((number, videos),) = step.look()
+    ((number, videos),) = step.report_skipped()
     assert number == 1 and sorted(videos) == sorted(torch.cat([first.videos, second.videos]).tolist())
     assert all(isinstance(video, int) for video in videos)
 
@@ -184,7 +185,7 @@ def test_many_bad_steps_in_a_row_end_the_run_with_one_line_and_fewer_do_not(toy)
     for _ in range(2):
         for batch in [*[bad] * (BAD_IN_A_ROW - 1), good]:
             take(step, [batch], number)
-            step.look()  # a look now and then does not begin the count anew
+            step.report_skipped()  # a look now and then does not begin the count anew
             number += 1
     for _ in range(BAD_IN_A_ROW):
         take(step, [bad], number)
@@ -192,7 +193,7 @@ def test_many_bad_steps_in_a_row_end_the_run_with_one_line_and_fewer_do_not(toy)
     with pytest.raises(
         UserError, match=rf"steps {number - BAD_IN_A_ROW + 1} to {number} gave no finite loss.*--lr"
     ) as e:
-        step.look()
+        step.report_skipped()
     assert "\n" not in str(e.value)
 
 
@@ -203,7 +204,7 @@ def test_weights_that_are_not_finite_end_the_run_too(toy):
     for number in range(BAD_IN_A_ROW):
         take(step, [batch], number)
     with pytest.raises(UserError, match=f"steps 1 to {BAD_IN_A_ROW} gave no finite loss"):
-        step.look()
+        step.report_skipped()
 
 
 @pytest.mark.parametrize("steps", [200, 1, 3])
@@ -303,7 +304,7 @@ def test_a_step_waits_for_nothing_from_its_clips_on_their_way_to_the_device_unti
         with ExitStack() as watch:
             take(step, batches[number * parts : (number + 1) * parts], number, recipe=recipe)
         assert len(moved) == parts
-    assert not step.look() and step.due is False
+    assert not step.report_skipped() and step.due is False
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from fusion.model import FusionModel, ModelSettings, build_model
-from fusion.training.checkpoint import save_weights
+from fusion.training.run import save_weights
 from fusion.training.transfer import Report, initialise
 from fusion.training.weights import parse_init
 from preprocess.common.errors import UserError

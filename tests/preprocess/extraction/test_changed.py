@@ -11,7 +11,7 @@ from preprocess import extract
 from preprocess.check import check
 from preprocess.common.errors import UserError
 from preprocess.store import Store
-from preprocess.store.reader import VERSION, shard_folder
+from preprocess.store.format import VERSION, shard_folder
 from preprocess.video.limits import Limits
 from preprocess.video.piece import PieceSettings
 from tests.support.commands import assert_one_line_error

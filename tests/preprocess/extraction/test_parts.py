@@ -79,7 +79,7 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(engine, videos, out, undist
         interrupt(engine, 4, videos, out)
     before = snapshot(tmp_path)
     extraction = extract.plan(settings_for(videos, out, dry_run=True))
-    extraction.look()
+    extraction.load_known()
     estimate.print_plan(extraction)
     said = capsys.readouterr().out
     done = {"fresh": 0, "interrupted": 4, "finished": 10}[state]

@@ -17,10 +17,10 @@ import pytest
 from preprocess.common.errors import UserError
 from preprocess.extraction.on_ray import work_on_ray
 from preprocess.extraction.sources import Source
-from preprocess.extraction.task import Manifest, Unit
-from preprocess.ray_actor import Outpost
+from preprocess.extraction.task import Outcome, VideoTask
+from preprocess.ray_actor import Actor
 from preprocess.video.piece import PieceSettings
-from preprocess.workers.pool import Containment
+from preprocess.workers.pool import WorkerLimits
 from tests.support.commands import command, environment, run
 from tests.support.videos import drift, sound, tone, write_video
 
@@ -71,10 +71,10 @@ def cluster(whole_cluster):
 
 
 @dataclass(frozen=True)
-class Rough(Unit):
+class Rough(VideoTask):
     """A unit in which the path of a source says what goes wrong."""
 
-    def __call__(self, source, pulse=None) -> Manifest:
+    def __call__(self, source, heartbeat=None) -> Outcome:
         way = Path(source.path).stem
         if way == "worker":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -83,7 +83,7 @@ class Rough(Unit):
             time.sleep(1000)
         elif way == "disk":
             raise OSError(28, "No space left on device", "piece.h5")
-        return super().__call__(source, pulse)
+        return super().__call__(source, heartbeat)
 
 
 def rough(tmp_path: Path) -> Rough:
@@ -144,8 +144,8 @@ def test_a_worker_or_an_actor_that_dies_costs_its_video_alone(cluster, videos, t
     unit = rough(tmp_path)
     file = str(videos / "run/0.mp4")
     sources = [Source(file, path, None, None, None) for path in ("a", "worker", "b", "actor", "c", "d", "e", "f")]
-    done = list(work_on_ray(sources, unit, address=cluster.address, containment=Containment()))
-    reasons = {manifest.path: manifest.reason for manifest in done}
+    done = list(work_on_ray(sources, unit, address=cluster.address, worker_limits=WorkerLimits()))
+    reasons = {outcome.path: outcome.reason for outcome in done}
     assert len(done) == len(reasons) == len(sources)
     assert "SIGKILL" in reasons.pop("worker")
     assert reasons.pop("actor") == "crashed: 3 Ray actors died while they decoded it"
@@ -158,7 +158,7 @@ def test_a_worker_or_an_actor_that_dies_costs_its_video_alone(cluster, videos, t
 def test_a_full_disk_on_a_node_ends_the_run_as_one_here_does(cluster, videos, tmp_path):
     source = Source(str(videos / "run/0.mp4"), "disk", None, None, None)
     with pytest.raises(OSError, match="No space left on device"):
-        list(work_on_ray([source], rough(tmp_path), address=cluster.address, containment=Containment()))
+        list(work_on_ray([source], rough(tmp_path), address=cluster.address, worker_limits=WorkerLimits()))
 
 
 @pytest.mark.slow
@@ -217,7 +217,7 @@ def test_a_cluster_that_does_not_answer_is_one_line_at_once(tmp_path):
     begun = time.monotonic()
     for address in (f"127.0.0.1:{HEAD_GONE}", f"ray://127.0.0.1:{HEAD_GONE}", "nonsense"):
         with pytest.raises(UserError, match=f"no Ray cluster answers at --ray-address {address}"):
-            next(work_on_ray([], rough(tmp_path / uuid4().hex), address=address, containment=Containment()))
+            next(work_on_ray([], rough(tmp_path / uuid4().hex), address=address, worker_limits=WorkerLimits()))
     assert time.monotonic() - begun < 20
 
 
@@ -234,7 +234,7 @@ def test_a_machine_without_ray_is_told_how_to_get_it(videos, tmp_path):
 
 def test_a_node_that_does_not_see_a_folder_names_itself_and_the_folder(tmp_path):
     unit = rough(tmp_path)
-    Outpost(unit, Containment(), [unit.pieces]).look()
+    Actor(unit, WorkerLimits(), [unit.pieces]).look()
     probe = unit.scratch / "probe"
     with pytest.raises(UserError, match=f"node .+ does not see {probe}"):
-        Outpost(unit, Containment(), [unit.pieces, probe]).look()
+        Actor(unit, WorkerLimits(), [unit.pieces, probe]).look()

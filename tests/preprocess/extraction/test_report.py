@@ -21,7 +21,7 @@ from preprocess.extraction.report import (
     write_report,
 )
 from preprocess.extraction.sources import Source
-from preprocess.extraction.task import Manifest
+from preprocess.extraction.task import Outcome
 from preprocess.store import Store
 from preprocess.store.index import Facts
 from tests.preprocess.conftest import NOT_UTF8, REJECTED, USED
@@ -39,8 +39,8 @@ def source(path: str, *, label: str | None = None, split: str | None = None, fil
     return Source(file or path, path, label, None, split)
 
 
-def manifest(path: str, content: str | None = "0" * 32, **more) -> Manifest:
-    return Manifest(path, (1, 2, 3), content, **more)
+def outcome(path: str, content: str | None = "0" * 32, **more) -> Outcome:
+    return Outcome(path, (1, 2, 3), content, **more)
 
 
 def test_a_report_lies_beside_its_store_under_its_name():
@@ -103,20 +103,20 @@ def test_a_video_that_ends_before_it_should_is_listed_as_truncated(engine, tmp_p
 
 
 def test_a_row_tells_the_status_from_the_facts():
-    assert row(manifest("a", reason="corrupt: x"), None)["status"] == "rejected"
-    assert row(manifest("a"), FACTS)["status"] == "used"
+    assert row(outcome("a", reason="corrupt: x"), None)["status"] == "rejected"
+    assert row(outcome("a"), FACTS)["status"] == "used"
     cut = Facts(**vars(FACTS) | {"expected": 9.0})
-    assert row(manifest("a"), cut) | {"status": "truncated", "expected": 9.0} == row(manifest("a"), cut)
+    assert row(outcome("a"), cut) | {"status": "truncated", "expected": 9.0} == row(outcome("a"), cut)
 
 
 def test_what_a_report_says_is_remembered_for_files_that_are_as_they_were(tmp_path):
     file = tmp_path / "a.mp4"
     file.write_text("x")
     looks = (file.stat().st_size, file.stat().st_mtime_ns, file.stat().st_ctime_ns)
-    rows = [row(Manifest("a.mp4", looks, "0" * 32, cpu={"decode": 1.0}), FACTS), row(manifest("b.mp4"), FACTS)]
+    rows = [row(Outcome("a.mp4", looks, "0" * 32, cpu={"decode": 1.0}), FACTS), row(outcome("b.mp4"), FACTS)]
     write_report(tmp_path / "out.h5", rows, progress=Progress(), duplicates=[])
     known = remembered(tmp_path / "out.h5")
-    assert known.of(source("a.mp4", file=str(file))) == Manifest("a.mp4", looks, "0" * 32, cpu={"decode": 1.0})
+    assert known.of(source("a.mp4", file=str(file))) == Outcome("a.mp4", looks, "0" * 32, cpu={"decode": 1.0})
     assert known.of(source("b.mp4", file=str(file))) is None  # another file has its name now
     assert known.of(source("c.mp4", file=str(file))) is None
     os.utime(file, (1, 1))
@@ -133,7 +133,7 @@ def test_a_report_that_cannot_be_read_is_as_good_as_none(tmp_path, text):
 
 
 def test_a_report_that_cannot_be_written_leaves_the_old_one_and_nothing_else(tmp_path, monkeypatch):
-    write_report(tmp_path / "out.h5", [row(manifest("a"), FACTS)], progress=Progress(), duplicates=[])
+    write_report(tmp_path / "out.h5", [row(outcome("a"), FACTS)], progress=Progress(), duplicates=[])
     before = report_path(tmp_path / "out.h5").read_text()
     monkeypatch.setattr(files, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
     with pytest.raises(OSError, match="full"):
@@ -145,7 +145,7 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one_and_nothing_else(tmp
 def test_the_curve_of_throughput_rises_and_stays_short_however_many_videos_there_are():
     progress = Progress()
     for number in range(4801):  # the last one halves the curve
-        progress.add(manifest(str(number), cpu={"decode": 0.5}))
+        progress.add(outcome(str(number), cpu={"decode": 0.5}))
     times, counts = zip(*progress.curve, strict=True)
     assert POINTS <= len(counts) <= 2 * POINTS
     assert list(counts) == sorted(set(counts)) and counts[-1] == 4801
@@ -155,7 +155,7 @@ def test_the_curve_of_throughput_rises_and_stays_short_however_many_videos_there
 
 def notes_of(*sources: Source) -> list[str]:
     """The notes about sources whose contents are their files."""
-    outcomes = {one.path: manifest(one.path, one.file) for one in sources}
+    outcomes = {one.path: outcome(one.path, one.file) for one in sources}
     return duplicate_notes(find_duplicates(sources, outcomes))
 
 
@@ -178,7 +178,7 @@ def test_equal_files_that_contradict_each_other_are_a_warning_that_names_both(na
 def test_files_that_cannot_be_used_are_nobodys_duplicates(content):
     """A hundred empty files in many classes contradict nothing."""
     sources = [source("a", label="one"), source("b", label="two")]
-    outcomes = {one.path: manifest(one.path, content, reason="corrupt: x") for one in sources}
+    outcomes = {one.path: outcome(one.path, content, reason="corrupt: x") for one in sources}
     assert find_duplicates(sources, outcomes) == []
 
 
@@ -187,7 +187,7 @@ def test_a_run_ends_with_one_line_of_what_it_did(capsys):
     assert capsys.readouterr().out == "nothing to do: 7 files as before\n"
     progress = Progress()
     progress._start -= 10
-    progress.add(manifest("a", cpu={"flow": 6.0, "decode": 3.0, "mel": 0.9, "digest": 0.1}))
+    progress.add(outcome("a", cpu={"flow": 6.0, "decode": 3.0, "mel": 0.9, "digest": 0.1}))
     print_run(progress, 2)
     assert capsys.readouterr().out == (
         "1 file in 10.0 s, 0.1 a second; 2 kept from before; 10.0 s of CPU: flow 60%, decode 30%, mel 9%\n"

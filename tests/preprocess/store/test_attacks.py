@@ -149,8 +149,8 @@ def test_an_image_is_not_media(tmp_path, kind):
 
 
 def test_an_archive_is_not_media(tmp_path):
-    with zipfile.ZipFile(tmp_path / "zip.mp4", "w") as archive:
-        archive.writestr("a.txt", "x" * 1000)
+    with zipfile.ZipFile(tmp_path / "zip.mp4", "w") as locations:
+        locations.writestr("a.txt", "x" * 1000)
     (tmp_path / "gz.mp4").write_bytes(gzip.compress(b"x" * 1000))
     assert refusal(tmp_path / "zip.mp4") == refusal(tmp_path / "gz.mp4") == "not media: an archive"
 

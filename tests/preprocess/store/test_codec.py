@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 
 from preprocess.store.codec import (
-    FLOW_BOUND,
-    FLOW_ZERO,
     check_jpegs,
     decode_flow,
     decode_rgb,
@@ -17,6 +15,7 @@ from preprocess.store.codec import (
     encode_rgb,
     quantise_flow,
 )
+from preprocess.store.format import FLOW_BOUND, FLOW_ZERO
 from tests.support.videos import drift
 
 STEP = FLOW_BOUND / 127  # pixels a frame

@@ -24,8 +24,7 @@ from preprocess.store.index import (
     video_columns,
     write_columns,
 )
-from preprocess.store.new_file import NewFile
-from preprocess.store.reader import new_file, write_index
+from preprocess.store.new_file import NewFile, new_file, write_index
 from preprocess.store.seal import write_seal
 from tests.support.commands import ROOT, environment
 
@@ -133,7 +132,7 @@ def test_a_zero_byte_in_a_text_makes_no_second_row():
 
 
 def test_columns_that_contradict_the_tables_beside_them_are_refused(tmp_path):
-    from preprocess.store.safe_hdf5 import Hostile
+    from preprocess.store.safe_hdf5 import UnsafeFile
 
     with NewFile(tmp_path / "a.h5") as file:
         rows = [video("a.mp4", label="x", shard=1)]
@@ -142,7 +141,7 @@ def test_columns_that_contradict_the_tables_beside_them_are_refused(tmp_path):
         columns = read_videos(file["index"], classes=1, shards=2)
         assert Videos(columns, ["x"])[0] == rows[0]
         for classes, shards in ((0, 2), (1, 1)):
-            with pytest.raises(Hostile, match="points beyond its table"):
+            with pytest.raises(UnsafeFile, match="points beyond its table"):
                 read_videos(file["index"], classes=classes, shards=shards)
 
 

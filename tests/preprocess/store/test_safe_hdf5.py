@@ -1,4 +1,4 @@
-"""Hostile stores: each is refused in one line, and nothing is read through it."""
+"""UnsafeFile stores: each is refused in one line, and nothing is read through it."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from preprocess import check, info, merge, show
 from preprocess.check import check_video
 from preprocess.common.errors import UserError
 from preprocess.store import Store, safe_hdf5
-from preprocess.store.reader import shard_folder
+from preprocess.store.format import shard_folder
 from preprocess.store.seal import BLOCK, write_seal
 from tests.support.commands import ROOT, assert_one_line_error, environment
 from tests.support.forged import SPECS, altered, forged_pictures, linked, patched, read_all
@@ -183,7 +183,7 @@ def test_the_last_bytes_of_a_file_may_be_data_and_the_first_behind_them_may_not(
             if fits:
                 assert bytes(safe_hdf5.read(file, "x", np.dtype("u1"))[-1:]) == data[-1:]
             else:
-                with pytest.raises(safe_hdf5.Hostile, match=r"not in the file|cannot be read"):
+                with pytest.raises(safe_hdf5.UnsafeFile, match=r"not in the file|cannot be read"):
                     safe_hdf5.dataset(file, "x", np.dtype("u1"))
 
 
@@ -235,10 +235,10 @@ LOOK = """
 import sys
 from pathlib import Path
 import h5py
-from preprocess import check, guard, merge, show
+from preprocess import check, merge, show
 from preprocess.common.errors import UserError
 from tests.support.forged import read_all
-from preprocess.store.reader import Store
+from preprocess.store import Store
 
 def draw(path):
     show.draw(Store(path), Store(path).videos[0], path.with_suffix(".png"))

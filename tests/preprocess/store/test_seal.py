@@ -15,9 +15,9 @@ import pytest
 
 from preprocess.common import files
 from preprocess.common.files import make_folder, publish, replace, write_aside
-from preprocess.extraction.partial import Ledger
+from preprocess.extraction.partial import PartialStore
+from preprocess.store.format import VERSION
 from preprocess.store.new_file import NewFile
-from preprocess.store.reader import VERSION
 from preprocess.store.seal import BLOCK, Broken, digest, read_seal, verify, write_seal
 
 
@@ -158,11 +158,11 @@ def test_many_parts_of_a_job_may_begin_at_the_same_moment(tmp_path):
     together = Barrier(8)
 
     def begin(number: int) -> dict:
-        ledger = Ledger(tmp_path / "out.h5")
+        partial_store = PartialStore(tmp_path / "out.h5")
         together.wait()
-        with ledger.begin(f"{number}-of-8", parameters={"fps": 25}, overwrite=False):
+        with partial_store.begin(f"{number}-of-8", parameters={"fps": 25}, overwrite=False):
             together.wait()
-            return json.loads((ledger.folder / "job.json").read_text())
+            return json.loads((partial_store.folder / "job.json").read_text())
 
     for _ in range(20):
         with ThreadPoolExecutor(8) as threads:

@@ -14,8 +14,7 @@ import pytest
 
 from preprocess.common.errors import UserError
 from preprocess.store import Store
-from preprocess.store.codec import FLOW_BOUND, FLOW_ZERO
-from preprocess.store.reader import FORMAT, VERSION
+from preprocess.store.format import FLOW_BOUND, FLOW_ZERO, FORMAT, VERSION
 from preprocess.store.seal import write_seal
 from tests.preprocess.conftest import FLASH, NOT_UTF8, USED
 from tests.support.commands import environment

@@ -251,7 +251,7 @@ def test_after_every_packet_it_is_told_how_far_decoding_is(tmp_path):
     with av.open(str(path)) as file:
         packets = sum(1 for _ in file.demux())
     told: list[float] = []
-    decoder = Decoder(str(path), fps=25, short_side=32, watch=Stopwatch(), pulse=told.append)
+    decoder = Decoder(str(path), fps=25, short_side=32, watch=Stopwatch(), heartbeat=told.append)
     list(decoder)
     assert len(told) == packets
     assert told == sorted(told)
@@ -267,5 +267,5 @@ def test_packets_that_give_nothing_are_told_of_too(tmp_path):
         content[position : position + size] = bytes(size)
     path.write_bytes(content)
     told: list[float] = []
-    list(Decoder(str(path), fps=25, short_side=32, watch=Stopwatch(), pulse=told.append))
+    list(Decoder(str(path), fps=25, short_side=32, watch=Stopwatch(), heartbeat=told.append))
     assert len(told) >= 20

@@ -121,8 +121,8 @@ def wav() -> bytes:
 
 
 def zipped(folder: Path) -> Path:
-    with zipfile.ZipFile(folder / "a.mp4", "w") as archive:
-        archive.writestr("b.mp4", NOISE)
+    with zipfile.ZipFile(folder / "a.mp4", "w") as locations:
+        locations.writestr("b.mp4", NOISE)
     return folder / "a.mp4"
 
 

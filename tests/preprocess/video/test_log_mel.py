@@ -4,7 +4,7 @@ import librosa
 import numpy as np
 import pytest
 
-from preprocess.store.codec import MEL_FLOOR, SILENCE, frame_count
+from preprocess.store.format import MEL_FLOOR, SILENCE, frame_count
 from preprocess.video.log_mel import HOP, SAMPLE_RATE, LogMel, log_mel
 
 HALF_ULP = 2.0**-8  # float16's rounding at magnitudes from 8 to 16, where log-mel lies

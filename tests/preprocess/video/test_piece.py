@@ -9,14 +9,13 @@ import h5py
 import numpy as np
 import pytest
 
-from preprocess.checksum import stream_checksum
 from preprocess.common.stopwatch import Stopwatch
 from preprocess.flow import tvl1
 from preprocess.store import safe_hdf5
-from preprocess.store.codec import FLOW_BOUND, FLOW_ZERO, decode_flow, decode_rgb, dequantise_flow, quantise_flow
+from preprocess.store.codec import decode_flow, decode_rgb, dequantise_flow, quantise_flow
+from preprocess.store.format import FLOW_BOUND, FLOW_ZERO, read_parameters
 from preprocess.store.index import Facts, facts_at, read_facts
-from preprocess.store.reader import read_parameters
-from preprocess.store.seal import verify
+from preprocess.store.seal import stream_checksum, verify
 from preprocess.video.limits import Limits, Unusable
 from preprocess.video.log_mel import log_mel
 from preprocess.video.piece import FLOW_CHUNK, PieceSettings, extract_piece

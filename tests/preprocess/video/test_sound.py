@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.signal import resample_poly
 
-from preprocess.video.sound import Voice
+from preprocess.video.sound import MonoTrack
 from tests.support.videos import tone
 
 LAYOUTS = {"mono": 1, "stereo": 2, "5.1": 6}
@@ -30,14 +30,14 @@ def audio_frame(samples: np.ndarray, *, rate: int, time: float | None, layout: s
     return frame
 
 
-def listen(frames) -> tuple[np.ndarray, Voice]:
+def listen(frames) -> tuple[np.ndarray, MonoTrack]:
     """All that a voice gives for these frames."""
-    voice = Voice()
+    mono = MonoTrack()
     out = [np.zeros(0, np.float32)]
     for frame in frames:
-        out += voice.push(frame)
-    out += voice.finish()
-    return np.concatenate(out), voice
+        out += mono.push(frame)
+    out += mono.finish()
+    return np.concatenate(out), mono
 
 
 def in_packets(samples: np.ndarray, *, rate: int, start: float = 0.0, size: int = 1024, **settings):
@@ -146,9 +146,9 @@ def test_a_slow_drift_of_timestamps_is_followed():
 def test_frames_without_timestamps_follow_one_another():
     signal = tone(1.0)
     frames = [audio_frame(signal[b : b + 1000], rate=16_000, time=None) for b in range(0, 16_000, 1000)]
-    ours, voice = listen(frames)
+    ours, mono = listen(frames)
     np.testing.assert_allclose(ours, signal, atol=1e-6)
-    assert voice.start == 0.0
+    assert mono.start == 0.0
 
 
 @pytest.mark.parametrize("start", [-0.023, 0.0, 1.5])
@@ -192,9 +192,9 @@ def test_samples_that_are_no_numbers_do_not_spread(broken):
 
 
 def test_no_sound_at_all_gives_nothing():
-    ours, voice = listen([])
+    ours, mono = listen([])
     assert len(ours) == 0
-    assert voice.start is None
+    assert mono.start is None
 
 
 @pytest.mark.parametrize("channels", [7, 8, 9, 24, 64])
@@ -221,11 +221,11 @@ def test_the_silence_of_a_long_gap_is_what_the_resampler_would_have_made_of_it(r
 def test_a_gap_of_ten_minutes_at_the_highest_rate_takes_little_memory():
     """As samples of the source it would be 1.8 GB."""
     rate = 768_000
-    voice = Voice()
-    list(voice.push(audio_frame(np.zeros(8192), rate=rate, time=0.0)))
+    mono = MonoTrack()
+    list(mono.push(audio_frame(np.zeros(8192), rate=rate, time=0.0)))
     tracemalloc.start()
     try:
-        made = sum(map(len, voice.push(audio_frame(np.zeros(8192), rate=rate, time=590.0))))
+        made = sum(map(len, mono.push(audio_frame(np.zeros(8192), rate=rate, time=590.0))))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -23,10 +23,10 @@ from tests.support.commands import environment
 from tests.support.jobs import SMALL, STALL, act, warm_up_large
 
 
-def outcomes(jobs, *, workers=1, containment=SMALL, **settings) -> dict:
+def outcomes(jobs, *, workers=1, worker_limits=SMALL, **settings) -> dict:
     """Job → Result or Failure, of jobs that differ."""
     found = {}
-    for job, outcome in supervise(jobs, act, workers=workers, containment=containment, **settings):
+    for job, outcome in supervise(jobs, act, workers=workers, worker_limits=worker_limits, **settings):
         assert job not in found, "a second outcome"
         found[job] = outcome
     assert multiprocessing.active_children() == []
@@ -91,7 +91,7 @@ def test_a_job_that_waits_behind_a_deadly_one_loses_no_attempt(tmp_path):
 def test_workers_killed_from_outside_cost_no_job():
     killed, found = set(), Counter()
     jobs = [("nap", 0.03, number) for number in range(150)]
-    for job, outcome in supervise(jobs, act, workers=2, containment=SMALL):
+    for job, outcome in supervise(jobs, act, workers=2, worker_limits=SMALL):
         found[job] += 1
         assert not isinstance(outcome, Failure)
         if len(killed) < 6 and outcome not in killed:  # its next job is at work by now
@@ -121,7 +121,7 @@ def test_a_job_that_hangs_is_given_up(way):
 
 def test_a_worker_that_is_stopped_between_two_jobs_keeps_none_of_them():
     pids = []
-    for _, pid in supervise((("nap", wait) for wait in (0, 0, 0, 0)), act, workers=1, containment=SMALL):
+    for _, pid in supervise((("nap", wait) for wait in (0, 0, 0, 0)), act, workers=1, worker_limits=SMALL):
         assert not isinstance(pid, Failure)
         if not pids:
             time.sleep(0.5)  # the worker has done what it was given, and waits
@@ -142,7 +142,7 @@ def test_a_job_that_gets_on_by_drips_is_given_up():
 
 def test_time_in_which_everybody_is_stopped_makes_nobody_a_hang(script, tmp_path):
     log = tmp_path / "log"
-    process = script(f"print(outcomes([('stroll', {str(log)!r})], containment=Containment(stall_seconds=3)))")
+    process = script(f"print(outcomes([('stroll', {str(log)!r})], containment=WorkerLimits(stall_seconds=3)))")
     while not log.exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
@@ -242,7 +242,7 @@ def test_jobs_are_taken_as_they_are_needed():
             taken += 1
             yield job
 
-    running = supervise(endless(), act, workers=2, containment=SMALL)
+    running = supervise(endless(), act, workers=2, worker_limits=SMALL)
     for given in range(1, 20):
         next(running)
         assert taken <= given + 2 * 2 + 3  # two for each worker, and those that wait
@@ -253,7 +253,7 @@ def test_a_run_that_is_given_up_leaves_nothing_behind():
     environment_before = dict(os.environ)
     outcomes([("say", 1)])  # what multiprocessing keeps for ever is there from now on
     open_before = len(os.listdir("/proc/self/fd"))
-    running = supervise(repeat(("nap", 0.1)), act, workers=2, containment=SMALL)
+    running = supervise(repeat(("nap", 0.1)), act, workers=2, worker_limits=SMALL)
     pids = [next(running)[1] for _ in range(6)]
     assert dict(os.environ) == environment_before
     running.close()

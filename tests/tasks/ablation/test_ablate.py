@@ -10,7 +10,7 @@ import torch
 from preprocess.common.errors import UserError
 from streams import STREAMS, subset_name, subsets
 from tasks.ablate import FILES, AblateSettings, ablate, print_result
-from tasks.ablation.controls import fitted_opinion
+from tasks.ablation.controls import fitted_probabilities
 from tasks.ablation.findings import best_single
 from tasks.ablation.tables import csv_text, latex, markdown, tables
 from tasks.evaluate import ask
@@ -76,7 +76,7 @@ def test_controls_are_fitted_and_chosen_on_the_validation_videos_where_test_vide
 
     def fit(how, alone, held, labels):
         fits.append((how, alone, held, labels))
-        return fitted_opinion(how, alone, held, labels)
+        return fitted_probabilities(how, alone, held, labels)
 
     def choose(singles, streams):
         choices.append(singles)
@@ -97,7 +97,7 @@ def test_controls_are_fitted_and_chosen_on_the_validation_videos_where_test_vide
             assert torch.equal(labels, kept_labels) and len(labels) == 8
             expected = top1(kept.probabilities(name), kept.answered(name), kept_labels)
             assert singles[name][seed] == pytest.approx(expected)
-        expected = fitted_opinion(how, alone, held, labels).right(asked_labels).mean()
+        expected = fitted_probabilities(how, alone, held, labels).right(asked_labels).mean()
         assert again["top1"][how]["rgb+audio"][seed] == pytest.approx(expected)
     assert [how for how, *_ in fits] == ["weighted", "stacked"] * 2 and again == result
 

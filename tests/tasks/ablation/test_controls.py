@@ -6,11 +6,17 @@ import torch
 
 from fusion.heads import crossfit
 from fusion.heads.crossfit import folds_of
-from fusion.heads.weighting import log_probabilities
-from tasks.ablation.controls import FITTERS, Opinion, cross_fitted_opinion, fitted_opinion, mean_opinion
+from fusion.heads.weighted import log_probabilities
+from tasks.ablation.controls import (
+    FITTERS,
+    Probabilities,
+    cross_fitted_probabilities,
+    fitted_probabilities,
+    mean_probabilities,
+)
 
 
-def opinions(rows: int = 200, classes: int = 4, seed: int = 0) -> tuple[dict[str, Opinion], torch.Tensor]:
+def opinions(rows: int = 200, classes: int = 4, seed: int = 0) -> tuple[dict[str, Probabilities], torch.Tensor]:
     """Two models' opinions, of which the first is better and the second is missing here and there."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(classes, (rows,), generator=generator)
@@ -19,23 +25,23 @@ def opinions(rows: int = 200, classes: int = 4, seed: int = 0) -> tuple[dict[str
     for name, strength, every in (("a", 2.0, rows + 1), ("b", 0.5, 5)):
         answered = torch.arange(rows) % every != every - 1
         logits = strength * right + torch.randn(rows, classes, generator=generator, dtype=torch.float64)
-        found[name] = Opinion(logits.softmax(dim=1) * answered[:, None], answered)
+        found[name] = Probabilities(logits.softmax(dim=1) * answered[:, None], answered)
     return found, labels
 
 
 def test_no_answer_is_a_wrong_one():
-    one = Opinion(torch.tensor([[0.9, 0.1], [0.0, 0.0], [0.2, 0.8]]), torch.tensor([True, False, True]))
+    one = Probabilities(torch.tensor([[0.9, 0.1], [0.0, 0.0], [0.2, 0.8]]), torch.tensor([True, False, True]))
     np.testing.assert_array_equal(one.right(torch.tensor([0, 0, 0])), [True, False, False])
 
 
 def test_the_mean_is_of_those_that_answer():
     alone, _ = opinions()
-    mean = mean_opinion(alone)
+    mean = mean_probabilities(alone)
     torch.testing.assert_close(mean.probabilities[4], alone["a"].probabilities[4])
     torch.testing.assert_close(mean.probabilities[3], (alone["a"].probabilities[3] + alone["b"].probabilities[3]) / 2)
     assert mean.answered.all()
-    nobody = Opinion(torch.zeros(3, 2), torch.zeros(3, dtype=torch.bool))
-    assert not mean_opinion({"a": nobody, "b": nobody}).answered.any()
+    nobody = Probabilities(torch.zeros(3, 2), torch.zeros(3, dtype=torch.bool))
+    assert not mean_probabilities({"a": nobody, "b": nobody}).answered.any()
 
 
 each_way = pytest.mark.parametrize("how", FITTERS)
@@ -45,10 +51,10 @@ each_way = pytest.mark.parametrize("how", FITTERS)
 def test_what_is_fitted_depends_on_the_held_videos_and_beats_the_plain_mean(how):
     alone, labels = opinions(2000)
     held, held_labels = opinions(500, seed=1)
-    fitted = fitted_opinion(how, alone, held, held_labels)
+    fitted = fitted_probabilities(how, alone, held, held_labels)
     torch.testing.assert_close(fitted.probabilities.sum(dim=1), torch.ones(2000).double())
-    assert fitted.right(labels).mean() > mean_opinion(alone).right(labels).mean()
-    shuffled = fitted_opinion(how, alone, held, held_labels.roll(1))
+    assert fitted.right(labels).mean() > mean_probabilities(alone).right(labels).mean()
+    shuffled = fitted_probabilities(how, alone, held, held_labels.roll(1))
     assert shuffled.right(labels).mean() < fitted.right(labels).mean()
 
 
@@ -59,11 +65,11 @@ def test_cross_fitted_answers_do_not_depend_on_the_labels_of_their_own_unit(how,
     units = torch.arange(120) // 6
     same = folds_of(labels.numpy(), units.numpy())
     monkeypatch.setattr(crossfit, "folds_of", lambda *_: same)
-    before = cross_fitted_opinion(how, alone, labels, units.tolist()).probabilities
+    before = cross_fitted_probabilities(how, alone, labels, units.tolist()).probabilities
     for unit in (0, 7, 19):
         here = units == unit
         changed = torch.where(here, (labels + 1) % 4, labels)
-        after = cross_fitted_opinion(how, alone, changed, units.tolist()).probabilities
+        after = cross_fitted_probabilities(how, alone, changed, units.tolist()).probabilities
         torch.testing.assert_close(after[here], before[here], atol=1e-9, rtol=0)
         assert (after - before).abs().max() > 1e-6
 
@@ -73,7 +79,7 @@ def test_cross_fitted_answers_are_the_fit_on_the_rest(how):
     alone, labels = opinions(60)
     units = torch.arange(60) % 12
     fold = torch.from_numpy(folds_of(labels.numpy(), units.numpy()))
-    found = cross_fitted_opinion(how, alone, labels, units.tolist()).probabilities
+    found = cross_fitted_probabilities(how, alone, labels, units.tolist()).probabilities
     logits = {name: log_probabilities(one.probabilities) for name, one in alone.items()}
     for number in fold.unique():
         rest, here = fold != number, fold == number
@@ -103,4 +109,4 @@ def test_units_stay_together_and_classes_are_in_all_folds_alike(each, folds):
 @each_way
 def test_one_unit_cannot_be_cross_fitted(how, units):
     alone, labels = opinions(60)
-    assert cross_fitted_opinion(how, alone, labels, units) is None
+    assert cross_fitted_probabilities(how, alone, labels, units) is None

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fusion.model import build_model
-from fusion.training.checkpoint import save_weights
+from fusion.training.run import save_weights
 from fusion.training.settings import TrainSettings
 from streams import parse_streams
 from streams.split import split_videos

@@ -16,9 +16,9 @@ import pytest
 import torch
 import tyro
 
-from fusion.training.settings import read_settings, read_split
+from fusion.training.run import read_settings, read_split
 from preprocess.common.errors import UserError
-from preprocess.lock import only_one
+from preprocess.common.files import only_one
 from tasks.run import load_run
 from tasks.search import trials
 from tasks.search.report import importances

@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fusion.answers import prepare
-from fusion.heads.encoding import Encoding
+from fusion.heads.encoding import StreamOutputs
 from fusion.training.loss import count_rows, each_loss
 from tests.fusion.training.test_step import MODEL, batches_of, make, take, without_augmentation
 
@@ -20,7 +19,7 @@ def test_encoders_learn_as_if_each_were_trained_alone_and_the_head_as_if_they_st
     assert not all(mask.all() for mask in batch.present.values())
     with without_augmentation():
         take(step, [batch])
-    clips, counts = prepare(batch, training=False), count_rows(batch.present)
+    clips, counts = batch.inputs(training=False), count_rows(batch.present)
     for name, encoder in step.model.encoders.items():
         alone = make(toy, streams=(name,)).model  # a model of this stream and no other
         alone.load_state_dict({key: value for key, value in start.items() if f".{name}." in key}, strict=False)
@@ -31,7 +30,7 @@ def test_encoders_learn_as_if_each_were_trained_alone_and_the_head_as_if_they_st
                 torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-6)
     joint = make(toy, settings=replace(MODEL, head=head)).model
     output = joint(clips, batch.present)
-    streams = Encoding(*({name: value.detach() for name, value in part.items()} for part in output.streams))
+    streams = StreamOutputs(*({name: value.detach() for name, value in part.items()} for part in output.streams))
     output = output._replace(logits=joint.fuse(streams, batch.present))
     fused = each_loss(output, batch.labels, batch.present, counts)
     if head == "concat":

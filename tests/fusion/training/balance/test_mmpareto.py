@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
-from fusion.answers import prepare
 from fusion.training.balance.mmpareto import combine
 from fusion.training.loss import count_rows, each_loss
 from tests.fusion.training.test_step import MODEL, batches_of, make, take, without_augmentation
@@ -65,7 +64,7 @@ def test_an_encoders_gradient_is_combined_from_those_of_the_two_losses_and_a_hea
     batch = batches_of(toy)[1]
     with without_augmentation():
         take(step, [batch])
-    output = oracle.model(prepare(batch, training=False), batch.present)
+    output = oracle.model(batch.inputs(training=False), batch.present)
     losses = each_loss(output, batch.labels, batch.present, count_rows(batch.present))
     own = sum(loss for name, loss in losses.items() if name)
     weights = dict(oracle.model.named_parameters())

@@ -1,0 +1,126 @@
+"""A run's folder: its name, its settings and split, its weights."""
+
+import json
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from fusion.model import ModelSettings
+from fusion.training.checkpoint import Checkpoints
+from fusion.training.ranks import Ranks
+from fusion.training.settings import Machine, Recipe, TrainSettings, check, differences
+from preprocess.common.errors import UserError
+from preprocess.common.files import only_one, write_aside
+from streams import parse_streams, subset_name
+from streams.clip import ClipSettings
+from streams.split import Split
+
+
+def default_run(streams: tuple[str, ...], *, resume: bool) -> Path:
+    """A new folder runs/STREAMS, runs/STREAMS-2, …; to resume, the newest that there is."""
+    base = Path("runs", subset_name(streams))
+    taken = [base] if base.exists() else []
+    while taken and (following := base.with_name(f"{base.name}-{len(taken) + 1}")).exists():
+        taken.append(following)
+    if resume:
+        return taken[-1] if taken else base
+    return base.with_name(f"{base.name}-{len(taken) + 1}") if taken else base
+
+
+def resume_settings(run: Path, given: TrainSettings) -> TrainSettings:
+    """The settings that `run` was started with; only the machine, and where the data lie, may have changed."""
+    saved, _ = read_settings(run)
+    for name, value in differences(given, TrainSettings()).items():
+        if name in differences(given, saved) and name not in ("data", "run", "resume"):
+            raise UserError(
+                f"--resume goes on with the settings of {run}; leave out --{name.replace('_', '-')} {value}"
+            )
+    data = saved.data if given.data == TrainSettings.data else given.data
+    return replace(saved, resume=True, data=data, machine=given.machine)
+
+
+def read_settings(run: Path) -> tuple[TrainSettings, dict]:
+    """A run's settings, and what it knew of its store: classes and parameters."""
+    try:
+        saved = json.loads((run / "settings.json").read_text())
+        values, _, _ = (saved[name] for name in ("settings", "classes", "parameters"))
+        recipe = values["recipe"]
+        model = ModelSettings(**recipe["model"] | {"towers": tuple(recipe["model"]["towers"])})
+        nested = {
+            "data": Path(values["data"]),
+            "run": run,
+            "init": tuple(values.get("init", ())),
+            "recipe": Recipe(**recipe | {"clip": ClipSettings(**recipe["clip"]), "model": model}),
+            "machine": Machine(**values["machine"]),
+        }
+        return TrainSettings(**values | nested), saved
+    except FileNotFoundError as error:
+        raise UserError(f"{run} is no run of train.py: it has no settings.json") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{run}/settings.json is not what this version of train.py writes ({error})") from error
+
+
+def read_split(run: Path) -> Split:
+    try:
+        return Split(**json.loads((run / "split.json").read_text()))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{run}/split.json is not what this version of train.py writes ({error})") from error
+
+
+def write_json(path: Path, value: dict) -> None:
+    write_aside(path, lambda part: part.write_text(json.dumps(value, indent=1, default=str) + "\n"))
+
+
+def save_weights(path: Path, model: nn.Module) -> None:
+    """All parameters and buffers, as safetensors: loading them runs no code."""
+    tensors = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+    write_aside(path, lambda part: save_file(tensors, part))
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Raises UserError if the file is not there, is damaged, or holds another model's weights."""
+    try:
+        model.load_state_dict(load_file(path))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is not there: the run has not finished its first epoch") from error
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged ({error}): try the run's other weights") from error
+    except RuntimeError as error:
+        raise UserError(f"{path} holds the weights of another model: {str(error).splitlines()[0]}") from error
+
+
+def claim(settings: TrainSettings, ranks: Ranks, held: ExitStack) -> tuple[Path, TrainSettings]:
+    """The run's folder, which `held` holds for this process, and the run's settings.
+
+    Raises UserError for a run that is there already, or is to be resumed and is not, or is at work.
+    """
+    run = settings.run or default_run(parse_streams(settings.streams), resume=settings.resume)
+    run = Path(ranks.same_text(str(run)))
+    again = settings.run is None and not settings.resume and run.name != subset_name(parse_streams(settings.streams))
+    if again and ranks.first:
+        print(f"note: there are earlier runs of these streams; this one is {run}")
+    if settings.resume:
+        settings = resume_settings(run, settings)
+    elif ranks.first and any(Checkpoints(run, keep=1).files()):  # without one nothing is lost
+        raise UserError(f"{run} holds a run: go on with it with --resume, name another, or delete it")
+    check(settings)
+    if ranks.first:
+        new = not run.exists()
+        run.mkdir(parents=True, exist_ok=True)
+        busy = f"{run} is being trained by another process: wait for it, or name another run"
+        held.enter_context(only_one(run / "lock", busy=busy))
+        if new:
+            held.callback(give_up_name, run)
+    return run, settings
+
+
+def give_up_name(run: Path) -> None:
+    """Remove a run's folder if nothing came of it: its name stays free for the next try."""
+    if not (run / "settings.json").exists():
+        (run / "lock").unlink(missing_ok=True)
+        with suppress(OSError):  # there is something else in it
+            run.rmdir()

@@ -1,0 +1,69 @@
+"""What a store is: its version, units and parameters, and where its shards lie."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from preprocess.store import safe_hdf5
+
+FLOW_BOUND = 20.0  # pixels a frame; faster motion is clipped
+FLOW_ZERO = 128  # the byte that means no motion
+FLOW_STEPS = 127  # bytes from no motion to the bound
+MEL_RATE = 100  # log-mel rows a second: a 10 ms hop, four rows a frame at 25 fps
+MEL_FLOOR = 1e-6  # power added before the logarithm
+SILENCE = float(np.log(MEL_FLOOR))
+FORMAT = "tristream"
+VERSION = 3
+
+
+def frame_count(seconds: float) -> int:
+    """How many mel frames a video of this length has."""
+    return round(seconds * MEL_RATE)
+
+
+def shard_folder(path: Path) -> Path:
+    """Where the shards of a store lie."""
+    return path.with_name(path.name + ".shards")
+
+
+def read_parameters(file) -> dict:
+    """The parameters that a store, a shard or a piece was made with.
+
+    Raises safe_hdf5.Hostile if they are not in it.
+    """
+    try:
+        parameters = json.loads(safe_hdf5.attribute(file, "parameters"))
+        numbers = [parameters[name] for name in ("fps", "short_side", "mel_bands")]
+        texts = [parameters["flow"][name] for name in ("method", "engine", "preset")]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise safe_hdf5.UnsafeFile("its parameters are not JSON of this program") from error
+    if not all(type(number) in (int, float) and 0 < number < 1e6 for number in numbers):
+        raise safe_hdf5.UnsafeFile("its parameters hold numbers that cannot be")
+    if not all(isinstance(text, str) for text in texts):
+        raise safe_hdf5.UnsafeFile("its parameters do not say what flow it holds")
+    return parameters
+
+
+FLOW_BOUND = 20.0  # pixels a frame; faster motion is clipped
+
+
+FLOW_ZERO = 128  # the byte that means no motion
+
+
+FLOW_STEPS = 127  # bytes from no motion to the bound
+
+
+MEL_RATE = 100  # log-mel rows a second: a 10 ms hop, four rows a frame at 25 fps
+
+
+MEL_FLOOR = 1e-6  # power added before the logarithm
+
+
+SILENCE = float(np.log(MEL_FLOOR))
+
+
+FORMAT = "tristream"
+
+
+VERSION = 3
