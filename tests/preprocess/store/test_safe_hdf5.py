@@ -297,7 +297,7 @@ def test_nothing_in_the_repository_unpickles_what_a_file_holds():
         r"(?<![\w.])(eval|exec)\(": "eval",
     }
     rooms = ["preprocess", "streams", "fusion", "tasks", "benchmarks"]
-    sources = [ROOT / "train.py", *(path for room in rooms for path in sorted((ROOT / room).glob("*.py")))]
+    sources = [ROOT / "train.py", *(path for room in rooms for path in sorted((ROOT / room).rglob("*.py")))]
     assert len(sources) > 60
     found = [
         f"{path.relative_to(ROOT)}: {what}"

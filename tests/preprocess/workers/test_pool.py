@@ -142,7 +142,7 @@ def test_a_job_that_gets_on_by_drips_is_given_up():
 
 def test_time_in_which_everybody_is_stopped_makes_nobody_a_hang(script, tmp_path):
     log = tmp_path / "log"
-    process = script(f"print(outcomes([('stroll', {str(log)!r})], containment=WorkerLimits(stall_seconds=3)))")
+    process = script(f"print(outcomes([('stroll', {str(log)!r})], worker_limits=WorkerLimits(stall_seconds=3)))")
     while not log.exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
