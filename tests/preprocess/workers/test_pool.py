@@ -174,7 +174,7 @@ def test_what_a_worker_holds_at_rest_is_not_the_jobs(limited):
 def test_a_limit_that_the_user_has_set_stays(script):
     body = """
 resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 4 << 30))
-print(outcomes([("limits",)], containment=Containment(memory_mb=1 << 20)))
+print(outcomes([("limits",)], worker_limits=WorkerLimits(memory_mb=1 << 20)))
 """
     out, err = script(body).communicate(timeout=30)
     assert str((3 << 30, 4 << 30)) in out, err
@@ -269,7 +269,7 @@ def test_a_worker_uses_one_thread():
 def test_workers_end_with_a_parent_that_is_killed(script):
     body = """
 jobs = [("nap", 0), ("nap", 0), ("hang", "in C"), ("hang", "in Python"), ("hang", "in C"), ("hang", "stopped")]
-for count, _ in enumerate(supervise(jobs, act, workers=4, containment=Containment())):
+for count, _ in enumerate(supervise(jobs, act, workers=4, worker_limits=WorkerLimits())):
     if count == 1:
         time.sleep(1.5)
         print(*(child.pid for child in multiprocessing.active_children()), flush=True)
@@ -295,7 +295,7 @@ def test_ctrl_c_ends_the_run_without_a_word_from_a_worker(script, number, delay)
 signal.signal(signal.SIGTERM, signal.default_int_handler)  # as preprocess.common.command does
 try:
     print("go", flush=True)
-    for _ in supervise(repeat(("nap", 0.05)), act, workers=3, containment=Containment()):
+    for _ in supervise(repeat(("nap", 0.05)), act, workers=3, worker_limits=WorkerLimits()):
         pass
 except KeyboardInterrupt:
     print(multiprocessing.active_children(), flush=True)
@@ -323,7 +323,7 @@ print(len(outcomes([("say", number) for number in range(3)], workers=3)))
 
 def test_a_bug_of_the_caller_does_not_keep_the_process_from_ending(script):
     body = """
-running = supervise(repeat(("nap", 0.05)), act, workers=2, containment=Containment())
+running = supervise(repeat(("nap", 0.05)), act, workers=2, worker_limits=WorkerLimits())
 next(running)
 raise ZeroDivisionError("a bug of the caller")
 """
