@@ -41,7 +41,7 @@ from fusion.training.log import Log
 from fusion.training.meter import Meter, peak_flops, training_flops
 from fusion.training.norms import estimate_norms
 from fusion.training.ranks import Ranks
-from fusion.training.run import claim, read_split, save_weights, write_json
+from fusion.training.run import About, claim, read_split, save_weights, write_json
 from fusion.training.settings import TrainSettings
 from fusion.training.step import Step
 from fusion.training.stopping import Stopping
@@ -49,6 +49,7 @@ from fusion.training.transfer import initialise
 from preprocess.common.command import available_cores, parse_command, run_command
 from preprocess.common.errors import UserError
 from preprocess.store import Store
+from preprocess.store.format import release
 from streams import parse_streams, subset_name
 from streams.batch import ClipDataset
 from streams.loader import EpochBatches, ViewBatches, make_loader
@@ -109,6 +110,7 @@ def train(settings: TrainSettings, on_epoch: Callable[[dict], bool] = lambda row
             write_json(run / "split.json", asdict(split))
             facts = {"classes": store.classes, "parameters": store.parameters, "init": [asdict(one) for one in loaded]}
             write_json(run / "settings.json", {"settings": asdict(settings)} | facts)
+        about = About(release(), settings, store.classes, store.parameters)
         note = compile_encoders(model, device, machine.compile)
         if ranks.first:
             print(f"{run}: {subset_name(streams)}, {len(store.classes)} classes, {parameters / 1e6:.1f} M parameters")
@@ -132,8 +134,8 @@ def train(settings: TrainSettings, on_epoch: Callable[[dict], bool] = lambda row
             score = (row["val_top1"], -row["val_loss"])
             if ranks.first:
                 if score > state.best:
-                    save_weights(run / "best.safetensors", step.judged)
-                save_weights(run / "last.safetensors", step.judged)
+                    save_weights(run / "best.safetensors", step.judged, about)
+                save_weights(run / "last.safetensors", step.judged, about)
                 log.add(row)
             if on_epoch(row):
                 break

@@ -18,10 +18,9 @@ class Answers:
         self._sum = {subset_name(s): torch.zeros(videos, classes, dtype=torch.float64) for s in subsets}
         self._clips = {subset_name(s): torch.zeros(videos, dtype=torch.float64) for s in subsets}
 
-    def add(self, subset: str, videos: torch.Tensor, logits: torch.Tensor, there: torch.Tensor) -> None:
-        """videos: (B,), logits: (B, K), there: (B,) bool, whether any stream of the subset was."""
-        probabilities = logits.double().softmax(dim=1).cpu() * there.cpu()[:, None]
-        self._sum[subset].index_add_(0, videos.cpu(), probabilities)
+    def add(self, subset: str, videos: torch.Tensor, probabilities: torch.Tensor, there: torch.Tensor) -> None:
+        """videos: (B,), probabilities: (B, K) float64, there: (B,) bool, whether any stream of the subset was."""
+        self._sum[subset].index_add_(0, videos.cpu(), probabilities.cpu() * there.cpu()[:, None])
         self._clips[subset].index_add_(0, videos.cpu(), there.cpu().double())
 
     def join(self, add_up: Callable[[torch.Tensor], object]) -> None:
@@ -67,5 +66,5 @@ def predict_videos(
                     use = {name: mask & (name in subset) for name, mask in batch.present.items()}
                     there = torch.stack([use[name] for name in use]).any(dim=0)
                     logits = model.fuse(streams, use)
-                    answers.add(subset_name(subset), batch.videos, logits.float(), there)
+                    answers.add(subset_name(subset), batch.videos, logits.float().double().softmax(dim=1), there)
     return answers

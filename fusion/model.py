@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fusion.heads import HEADS
-from fusion.heads.encoding import Mask, StreamOutputs
+from fusion.heads.head import Mask, StreamOutputs
 from preprocess.common.errors import UserError
 from streams import STREAMS
 from streams.encoder import Encoder, EncoderOutput
@@ -79,7 +79,7 @@ class FusionModel(nn.Module):
         return StreamOutputs(logits, features, sequences, towers)
 
     def fuse(self, streams: StreamOutputs, use: Mask) -> Tensor:
-        """The answer from the streams that `use` names, row by row: → (B, K)"""
+        """The logits from the streams that `use` names, row by row: → (B, K)"""
         return self.head(streams, use)
 
 
@@ -128,13 +128,13 @@ def _encode_present(encoder: Encoder, clips: Tensor, rows: Tensor, training: boo
     if not len(rows) and not (training and torch.distributed.is_initialized()):
         tower, size = encoder.tower.features, encoder.lstm.hidden_size
         shapes = (1, tower), (1, size), (size,)  # one time step, of nothing
-        return EncoderOutput(*(clips.new_zeros(len(clips), *shape) for shape in shapes), state=None)
+        return EncoderOutput(*(clips.new_zeros(len(clips), *shape) for shape in shapes))
     encoded = encoder(clips[rows])
 
     def put_back(part: Tensor) -> Tensor:
         return part.new_zeros(len(clips), *part.shape[1:]).index_copy(0, rows, part)
 
-    return EncoderOutput(put_back(encoded.tower), put_back(encoded.sequence), put_back(encoded.feature), state=None)
+    return EncoderOutput(put_back(encoded.tower), put_back(encoded.sequence), put_back(encoded.feature))
 
 
 def _parse_towers(texts: tuple[str, ...], streams: tuple[str, ...]) -> dict[str, str]:

@@ -27,6 +27,11 @@ class Audio:
     def shapes(self, parameters: dict, clip: ClipSettings) -> Shapes:
         return {"mel": ((parameters["mel_bands"], round(clip.audio_seconds * MEL_RATE)), np.float32)}
 
+    def reach(self, start: int, clip: ClipSettings, fps: float) -> tuple[float, float]:
+        count = round(clip.audio_seconds * MEL_RATE)
+        first = max(0, _first_row(start, clip, fps, count))
+        return first / MEL_RATE, (first + count) / MEL_RATE
+
     def read(
         self,
         store: Store,
@@ -41,9 +46,8 @@ class Audio:
         mel = into["mel"]
         count = mel.shape[1]
         total = round(video.seconds * MEL_RATE)
-        centre = (start + clip.span / 2) / store.fps
         # a window that the video is long enough for lies inside it; a shorter video stands in the middle of silence
-        first = round(centre * MEL_RATE - count / 2)
+        first = _first_row(start, clip, store.fps, count)
         first = min(max(first, 0), total - count) if total >= count else -((count - total) // 2)
         begin, end = max(first, 0), min(first + count, total)
         if end <= video.sound[0] * MEL_RATE or begin >= video.sound[1] * MEL_RATE:
@@ -66,6 +70,11 @@ class Audio:
                 strength = torch.rand(len(mel), 1, 1, device=mel.device) * (clip.spec_noise / SPREAD)
                 mel = mel + torch.randn_like(mel) * strength
         return mel
+
+
+def _first_row(start: int, clip: ClipSettings, fps: float, count: int) -> int:
+    """Where `count` rows begin whose centre is that of the clip's pictures."""
+    return round((start + clip.span / 2) / fps * MEL_RATE - count / 2)
 
 
 def _mask(mel: torch.Tensor, dim: int, longest: float) -> torch.Tensor:

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, get_worker_info
 from preprocess.store import Store
 from preprocess.store.index import Video
 from streams import STREAMS
-from streams.clip import ClipSettings, random_start, view_starts
+from streams.clip import ClipSettings, hop_starts, random_start, view_starts
 from streams.spec import Stream
 
 
@@ -24,6 +24,7 @@ class Batch:
     rows: dict[str, torch.Tensor]  # stream → (N,) int64: the rows that are present
     labels: torch.Tensor  # (B,) int64
     videos: torch.Tensor  # (B,) int64: row of the videos that the dataset was made of
+    starts: torch.Tensor  # (B,) int64: first frame of each clip
     clip: ClipSettings  # the shape of the clips
 
     def to(self, device: torch.device) -> "Batch":
@@ -38,6 +39,7 @@ class Batch:
             {name: move(rows) for name, rows in self.rows.items()},
             move(self.labels),
             move(self.videos),
+            move(self.starts),
             self.clip,
         )
 
@@ -56,6 +58,7 @@ class Batch:
             {name: rows.pin_memory() for name, rows in self.rows.items()},
             self.labels.pin_memory(),
             self.videos.pin_memory(),
+            self.starts.pin_memory(),
             self.clip,
         )
 
@@ -77,8 +80,9 @@ class ClipDataset(Dataset):
         clip: ClipSettings,
         seed: int | None = None,
         views: int = 1,
+        hop: int | None = None,
     ) -> None:
-        """With a `seed` for training, without one for `views` clips a video, not augmented."""
+        """With a `seed` for training. Without one, not augmented: `views` clips a video, or one each `hop` frames."""
         self.store = store
         self.videos = videos  # as they are: a store makes them when they are asked for, which a million need
         self.streams = {name: STREAMS[name] for name in streams}
@@ -86,6 +90,7 @@ class ClipDataset(Dataset):
         self.clip = clip
         self.seed = seed
         self.views = views
+        self.hop = hop
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -94,10 +99,11 @@ class ClipDataset(Dataset):
         """A batch, every clip decoded to its place in it."""
         clips = {name: self._empty(stream, len(keys)) for name, stream in self.streams.items()}
         present = {name: torch.zeros(len(keys), dtype=torch.bool) for name in self.streams}
-        labels = torch.full((len(keys),), -1)
+        labels, starts = torch.full((2, len(keys)), -1)
         for at, key in enumerate(keys):
             video, start, rng = self._window(*key)
-            labels[at] = -1 if video.label is None else self.rows[video.label]
+            starts[at] = start
+            labels[at] = self.rows.get(video.label, -1)  # -1 is none, or one that the model does not know
             for name, stream in self.streams.items():
                 into = {part: array[at].numpy() for part, array in clips[name].items()}
                 there = stream.read(self.store, video, start, self.clip, rng, into)
@@ -105,13 +111,20 @@ class ClipDataset(Dataset):
                 for array in () if there else into.values():
                     array[:] = 0
         rows = {name: mask.nonzero()[:, 0] for name, mask in present.items()}
-        return Batch(clips, present, rows, labels, torch.tensor([row for row, _ in keys], dtype=torch.int64), self.clip)
+        videos = torch.tensor([row for row, _ in keys], dtype=torch.int64)
+        return Batch(clips, present, rows, labels, videos, starts, self.clip)
+
+    def starts(self, video: Video) -> list[int]:
+        """First frames of a video's clips, in the order of time, where they are not random."""
+        if self.hop is None:
+            return view_starts(video, self.clip, self.views)
+        return hop_starts(video, self.clip, self.hop)
 
     def _window(self, row: int, number: int) -> tuple[Video, int, np.random.Generator | None]:
         """The video, the first frame of its clip, and what augments it."""
         video = self.videos[row]
         if self.seed is None:
-            return video, view_starts(video, self.clip, self.views)[number], None
+            return video, self.starts(video)[number], None
         rng = np.random.default_rng((self.seed, number, row))
         return video, random_start(video, self.clip, rng), rng
 

@@ -50,6 +50,16 @@ def view_starts(video: Video, clip: ClipSettings, views: int) -> list[int]:
     return sorted({round(room * (view + 0.5) / views) for view in range(views)})
 
 
+def hop_starts(video: Video, clip: ClipSettings, hop: int) -> list[int]:
+    """First frames of clips that follow each other by `hop` frames; one more ends with the video if they do not.
+
+    A video that is shorter than a clip has one.
+    """
+    room = max(0, video.frames - clip.span)
+    starts = list(range(0, room + 1, hop))
+    return starts if starts[-1] == room else [*starts, room]
+
+
 def steps(start: int, clip: ClipSettings, length: int) -> np.ndarray:
     """Indices (frames,) of a clip that starts at `start`, in a stream of `length` steps.
 

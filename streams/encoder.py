@@ -6,8 +6,6 @@ from torch import Tensor, nn
 
 from streams.towers import create_tower
 
-State = tuple[Tensor, Tensor]
-
 
 class EncoderOutput(NamedTuple):
     """What an encoder makes of a clip."""
@@ -15,14 +13,13 @@ class EncoderOutput(NamedTuple):
     tower: Tensor  # (B, T', C): what goes into the LSTM
     sequence: Tensor  # (B, T', D): the LSTM's output at each time step
     feature: Tensor  # (B, D): their mean
-    state: State | None  # of the LSTM after the last step: goes in again with the next chunk
 
 
 class Encoder(nn.Module):
-    """tower → LSTM → feature.
+    """tower → LSTM → feature: the mean of the LSTM's output over time.
 
-    One direction, state in and out: a live video can be followed chunk by chunk (Hochreiter and Schmidhuber
-    1997; Donahue et al. 2015 for recognition in video).
+    Hochreiter and Schmidhuber 1997; Donahue et al. 2015 for recognition in video. Each clip begins with an empty state:
+    windows of a long video overlap instead, since the towers look to both sides of a moment.
     """
 
     def __init__(self, *, tower: str, channels: int, width: int, feature: int, dropout: float) -> None:
@@ -31,11 +28,11 @@ class Encoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.lstm = nn.LSTM(self.tower.features, feature, batch_first=True)
 
-    def forward(self, clip: Tensor, state: State | None = None) -> EncoderOutput:
+    def forward(self, clip: Tensor) -> EncoderOutput:
         """(B, C, T, H, W) or (B, M, T) → EncoderOutput"""
         tower = self.tower(clip)
         if not len(clip):  # one of several processes has no rows; the sum of nothing keeps it in the backward pass
             nothing = tower.new_zeros(0, tower.shape[1], self.lstm.hidden_size) + tower.sum()
-            return EncoderOutput(tower, nothing, nothing.sum(dim=1), state)
-        sequence, state = self.lstm(self.dropout(tower), state)
-        return EncoderOutput(tower, sequence, sequence.mean(dim=1), state)
+            return EncoderOutput(tower, nothing, nothing.sum(dim=1))
+        sequence, _ = self.lstm(self.dropout(tower))
+        return EncoderOutput(tower, sequence, sequence.mean(dim=1))

@@ -26,6 +26,9 @@ class Flow:
         side = parameters["short_side"]
         return {"fields": ((clip.frames, 2, side, side), np.uint8), "map": ((2, 3), np.float32)}
 
+    def reach(self, start: int, clip: ClipSettings, fps: float) -> tuple[float, float]:
+        return start / fps, (start + clip.span) / fps
+
     def read(
         self,
         store: Store,

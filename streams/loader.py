@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader, Sampler
 
 from preprocess.common.processes import end_with_parent
 from streams.batch import Batch, ClipDataset
-from streams.clip import view_starts
 
 
 class EpochBatches(Sampler):
@@ -60,7 +59,7 @@ class ViewBatches(Sampler):
         self.keys = [
             (row, view)
             for row in range(rank, len(dataset), ranks)
-            for view in range(len(view_starts(dataset.videos[row], dataset.clip, dataset.views)))
+            for view in range(len(dataset.starts(dataset.videos[row])))
         ]
 
     def __len__(self) -> int:

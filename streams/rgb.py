@@ -26,6 +26,9 @@ class Rgb:
         side = parameters["short_side"]
         return {"frames": ((clip.frames, side, side, 3), np.uint8), "map": ((2, 3), np.float32)}
 
+    def reach(self, start: int, clip: ClipSettings, fps: float) -> tuple[float, float]:
+        return start / fps, (start + clip.span) / fps
+
     def read(
         self,
         store: Store,

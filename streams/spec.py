@@ -25,6 +25,10 @@ class Stream(Protocol):
         """The arrays that a clip travels in, given the store's parameters."""
         ...
 
+    def reach(self, start: int, clip: ClipSettings, fps: float) -> tuple[float, float]:
+        """Seconds of the video between which the clip from frame `start` on looks."""
+        ...
+
     def read(
         self,
         store: Store,

@@ -48,7 +48,6 @@ from tasks.ablation.runs import trained_run
 from tasks.ablation.tables import csv_text, latex, markdown, tables
 from tasks.audit import audit_split, print_audit
 from tasks.bootstrap import units_of
-from tasks.evaluate import ask
 from tasks.run import Run, choose_videos, load_run
 
 FILES = ("table.md", "table.csv", "table.tex", "ablation.png", "ablation.json")
@@ -176,18 +175,18 @@ def _one_seed(settings: AblateSettings, store: Store, split: Split, chosen: list
         run = load_run(folder, weights="last", device=settings.machine.device)
         judging = _judging(run, store, settings.bootstrap_by)
         asked = subsets(streams) if subset == streams else [subset]
-        answers = ask(run, store, judging.videos, asked, views=settings.views)
+        answers = run.model.answers(store, judging.videos, asked, views=settings.views)
         rights["trained"][name] = opinion(answers, name).right(judging.labels)
         if subset == streams:
             parts = map(subset_name, asked)
             rights["joint"] = {part: opinion(answers, part).right(judging.labels) for part in parts}
         if len(subset) == 1:
-            if hasattr(run.model.head, "fitter"):  # what the stream says itself is what is put together
-                run.model.head.forget()
-                answers = ask(run, store, judging.videos, [subset], views=settings.views)
+            if hasattr(run.model.network.head, "fitter"):  # what the stream says itself is what is put together
+                run.model.network.head.forget()
+                answers = run.model.answers(store, judging.videos, [subset], views=settings.views)
             alone[name] = opinion(answers, name)
             if judging.held:
-                held[name] = opinion(ask(run, store, judging.held, [subset], views=settings.views), name)
+                held[name] = opinion(run.model.answers(store, judging.held, [subset], views=settings.views), name)
     for subset in subsets(streams):
         if len(subset) > 1 and {*subset} <= alone.keys():
             for method, joined in _joined(alone, held, subset, judging).items():
@@ -210,7 +209,8 @@ def _judging(run: Run, store: Store, by: str) -> TestVideos:
     videos, which = choose_videos(run, store, "test" if test else "val")
     held = choose_videos(run, store, "val")[0] if test else []
     labels, held_labels = (
-        torch.tensor([run.classes.index(video.label) for video in part], dtype=torch.int64) for part in (videos, held)
+        torch.tensor([run.model.classes.index(video.label) for video in part], dtype=torch.int64)
+        for part in (videos, held)
     )
     return TestVideos(videos, which, labels, units_of(videos, by=by), held, held_labels)
 

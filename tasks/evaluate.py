@@ -12,9 +12,7 @@ from typing import Annotated
 
 import torch
 import tyro
-from tqdm import tqdm
 
-from fusion.answers import Answers, predict_videos
 from fusion.training.run import write_json
 from preprocess.common.command import parse_command, run_command
 from preprocess.common.console import print_table
@@ -23,13 +21,9 @@ from preprocess.common.files import write_aside
 from preprocess.store import Store
 from preprocess.store.index import Video
 from streams import parse_streams, subset_name, subsets
-from streams.batch import ClipDataset
-from streams.loader import ViewBatches, make_loader
 from tasks.audit import audit_run, print_audit
 from tasks.metrics import confusion, score
 from tasks.run import Run, check_store, choose_videos, load_run
-
-READERS = 2  # processes that read clips
 
 
 @dataclass(frozen=True)
@@ -72,18 +66,18 @@ def evaluate(settings: EvaluateSettings) -> dict:
     _check_presence(videos, streams, store)
     print(f"{run.path}: {which}, {settings.views} views each")
     names = subsets(streams)
-    answers = ask(run, store, videos, names, views=settings.views, batch=settings.batch)
-    labels = torch.tensor([run.classes.index(video.label) for video in videos])
+    answers = run.model.answers(store, videos, names, views=settings.views, batch=settings.batch, bar="evaluate")
+    labels = torch.tensor([run.model.classes.index(video.label) for video in videos])
     report = {
         "run": str(run.path),
         "data": str(store.path),
         "which": which,
         "weights": settings.weights,
         "views": settings.views,
-        "classes": run.classes,
+        "classes": run.model.classes,
         "videos": len(videos),
         "subsets": {
-            name: score(answers.probabilities(name), labels, answers.answered(name), run.classes)
+            name: score(answers.probabilities(name), labels, answers.answered(name), run.model.classes)
             for name in map(subset_name, names)
         },
         "audit": _audit(run, store, videos),
@@ -91,22 +85,8 @@ def evaluate(settings: EvaluateSettings) -> dict:
     write_json(out / "report.json", report)
     whole = subset_name(streams)
     counts = confusion(answers.probabilities(whole), labels, answers.answered(whole))
-    plot_confusion(counts, run.classes, out / "confusion.png", title=f"{whole}, {len(videos)} videos")
+    plot_confusion(counts, run.model.classes, out / "confusion.png", title=f"{whole}, {len(videos)} videos")
     return report | {"files": [str(out / "report.json"), str(out / "confusion.png")]}
-
-
-def ask(
-    run: Run, store: Store, videos: list[Video], names: list[tuple[str, ...]], *, views: int, batch: int = 32
-) -> Answers:
-    """The run's answers about videos of a store, for each of the subsets `names`."""
-    dataset = ClipDataset(
-        store, videos, streams=run.streams, classes=run.classes, clip=run.settings.recipe.clip, views=views
-    )
-    views = ViewBatches(dataset, batch=batch)
-    workers = READERS if len(views) > 1 else 0
-    loader = make_loader(dataset, views, workers=workers, pin=run.device.type == "cuda")
-    bar = tqdm(loader, desc="evaluate", unit="batch", leave=False, disable=None)
-    return predict_videos(run.model, bar, names, videos=len(videos), classes=len(run.classes), device=run.device)
 
 
 def plot_confusion(counts: torch.Tensor, classes: list[str], path: Path, *, title: str) -> None:
@@ -155,10 +135,10 @@ def _audit(run: Run, store: Store, videos: list[Video]) -> dict | None:
 
 
 def _streams(run: Run, text: str | None) -> tuple[str, ...]:
-    streams = parse_streams(text) if text else run.streams
-    missing = [name for name in streams if name not in run.streams]
+    streams = parse_streams(text) if text else run.model.streams
+    missing = [name for name in streams if name not in run.model.streams]
     if missing:
-        raise UserError(f"{run.path} was not trained on {missing[0]}: its streams are {', '.join(run.streams)}")
+        raise UserError(f"{run.path} was not trained on {missing[0]}: its streams are {', '.join(run.model.streams)}")
     return streams
 
 

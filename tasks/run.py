@@ -3,75 +3,43 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from fusion.device import choose_device
-from fusion.model import FusionModel, build_model
-from fusion.training.run import load_weights, read_settings, read_split
+from fusion.training.run import read_settings, read_split
 from fusion.training.settings import TrainSettings
 from preprocess.common.errors import UserError
 from preprocess.store import Store
 from preprocess.store.index import Video
-from streams import parse_streams
 from streams.split import Split
-
-WEIGHTS = ("best", "last")
-MUST_MATCH = ("fps", "mel_bands")  # frames of another size are scaled to the clip's
+from tasks.model import Model, load
+from tasks.sources import check_parameters
 
 
 @dataclass(frozen=True)
 class Run:
-    """A trained model, on its device, and what it was trained with."""
+    """A trained model, and the videos that it was trained on."""
 
     path: Path
     settings: TrainSettings
-    streams: tuple[str, ...]
-    classes: list[str]
-    parameters: dict  # of the store it was trained on
     split: Split
     trained_on: frozenset[str]  # digests of the files that it has seen
-    model: FusionModel
-    device: torch.device
+    model: Model
 
 
 def load_run(path: Path, *, weights: str = "best", device: str = "auto") -> Run:
     """Raises UserError if there is no run at `path`, or not with these weights."""
-    if weights not in WEIGHTS:
-        raise UserError(f"unknown weights '{weights}': known are {', '.join(WEIGHTS)}")
-    settings, saved = read_settings(path)
-    streams = parse_streams(settings.streams)
-    classes, parameters = saved["classes"], saved["parameters"]
-    place = choose_device(device)
-    model = build_model(settings.recipe.model, streams=streams, classes=len(classes), parameters=parameters)
+    model = load(path, weights=weights, device=device)
+    settings, _ = read_settings(path)
     split = read_split(path)
-    load_weights(path / f"{weights}.safetensors", model)
-    return Run(
-        path=path,
-        settings=settings,
-        streams=streams,
-        classes=classes,
-        parameters=parameters,
-        split=split,
-        trained_on=frozenset(split.train_content),
-        model=model.to(place).eval(),
-        device=place,
-    )
+    return Run(path=path, settings=settings, split=split, trained_on=frozenset(split.train_content), model=model)
 
 
 def check_store(run: Run, store: Store) -> None:
     """Raises UserError if the run cannot read the store: other parameters, or classes that it does not know."""
-    for name in MUST_MATCH:
-        value = run.parameters[name]
-        if store.parameters.get(name) != value:
-            raise UserError(
-                f"{store.path} was extracted with {name} {store.parameters.get(name)}, {run.path} was trained with "
-                f"{value}: extract again with --{name.replace('_', '-')} {value}"
-            )
-    unknown = [name for name in store.classes if name not in run.classes]
+    check_parameters(store, run.model.parameters)
+    unknown = [name for name in store.classes if name not in run.model.classes]
     if unknown:
         raise UserError(
             f"{store.path} has classes that {run.path} does not know: {_some(unknown)}; "
-            f"the run knows {_some(run.classes)}"
+            f"the run knows {_some(run.model.classes)}"
         )
 
 
@@ -102,7 +70,7 @@ def choose_videos(run: Run, store: Store, which: str) -> tuple[list[Video], str]
             f"store with --data, or another --split"
         )
     sentence = f"{len(chosen)} {name} of {store.path}" + (f" ({seen} training videos left out)" if seen else "")
-    fitted = sum(video.path in held for video in chosen) if hasattr(run.model.head, "fitter") else 0
+    fitted = sum(video.path in held for video in chosen) if hasattr(run.model.network.head, "fitter") else 0
     return chosen, sentence + (f"; the head was fitted on {fitted} of them, which flatters it" if fitted else "")
 
 

@@ -138,5 +138,5 @@ def new_batch(streams: tuple[str, ...], batch: int, size: Size, device: torch.de
     present = {name: torch.ones(batch, dtype=torch.bool) for name in streams}
     rows = {name: torch.arange(batch) for name in streams}
     labels = torch.from_numpy(rng.integers(CLASSES, size=batch))
-    made = Batch(clips, present, rows, labels, torch.arange(batch), clip)
+    made = Batch(clips, present, rows, labels, torch.arange(batch), torch.zeros(batch, dtype=torch.int64), clip)
     return made.pin_memory() if device.type == "cuda" else made

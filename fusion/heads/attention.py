@@ -6,13 +6,13 @@ import torch
 from einops import einsum, rearrange
 from torch import Tensor, nn
 
-from fusion.heads.encoding import Mask, StreamOutputs, perceptron, visible
+from fusion.heads.head import Head, Mask, StreamOutputs, perceptron, visible
 
 PARTS = 4  # heads of the attention, where the feature can be split into so many
 WAVES = 4  # sines and cosines that tell a moment of the clip
 
 
-class Attention(nn.Module):
+class Attention(Head):
     """A learned query looks at tokens, one for each stream and time step.
 
     Scaled dot-product attention in several parts (Vaswani et al. 2017, equation 1 and section 3.2.2) with one learned
@@ -30,16 +30,17 @@ class Attention(nn.Module):
         self.query = nn.Parameter(torch.randn(feature))
         self.key = _linear(feature)
         self.value = _linear(feature)
-        self.layers = perceptron(feature, feature=feature, classes=classes, dropout=dropout)
+        sizes = {"feature": feature, "classes": classes}
+        self.hidden, self.classify = perceptron(feature, **sizes, dropout=dropout)
 
-    def forward(self, encoding: StreamOutputs, present: Mask) -> Tensor:
-        """sequences {(B, T', D)}, present {(B,)} → (B, K)"""
-        return self.layers(self.attend(*self.tokens(encoding, present)))
+    def features(self, outputs: StreamOutputs, present: Mask) -> Tensor:
+        """sequences {(B, T', D)}, present {(B,)} → (B, 2 D)"""
+        return self.hidden(self.attend(*self.tokens(outputs, present)))
 
-    def tokens(self, encoding: StreamOutputs, present: Mask) -> tuple[Tensor, Tensor, Tensor]:
+    def tokens(self, outputs: StreamOutputs, present: Mask) -> tuple[Tensor, Tensor, Tensor]:
         """→ (B, N, D) tokens of all streams, one stream after the other; (N,) their weight; (B, N) which are there"""
         tokens, weight, there = [], [], []
-        for name, sequence in zip(self.streams, visible(encoding.sequences, present, self.streams), strict=True):
+        for name, sequence in zip(self.streams, visible(outputs.sequences, present, self.streams), strict=True):
             steps = sequence.shape[1]
             tokens.append(self.embed[name](sequence) + self.moment(_moments(sequence)))
             weight.append(sequence.new_full((steps,), 1 / steps))

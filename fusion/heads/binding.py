@@ -5,12 +5,12 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool1d
 
-from fusion.heads.encoding import Mask, StreamOutputs, visible
+from fusion.heads.head import Head, Mask, StreamOutputs, visible
 
 WINDOWS = 8  # of time, that a clip is divided into
 
 
-class Binding(nn.Module):
+class Binding(Head):
     """The towers' sequences joined at each time step, then one LSTM over the joined one.
 
     Kazakos et al. 2019, section 3: streams are joined within a window of time, by weights that all windows share,
@@ -27,13 +27,13 @@ class Binding(nn.Module):
         self.lstm = nn.LSTM(sum(channels.values()) + len(channels), feature, batch_first=True)
         self.classify = nn.Sequential(nn.Dropout(dropout), nn.Linear(feature, classes))
 
-    def forward(self, encoding: StreamOutputs, present: Mask) -> Tensor:
-        """towers {(B, T', C)}, present {(B,)} → (B, K)"""
-        return self.classify(self.join(encoding, present).mean(dim=1))
+    def features(self, outputs: StreamOutputs, present: Mask) -> Tensor:
+        """towers {(B, T', C)}, present {(B,)} → (B, D)"""
+        return self.join(outputs, present).mean(dim=1)
 
-    def join(self, encoding: StreamOutputs, present: Mask) -> Tensor:
+    def join(self, outputs: StreamOutputs, present: Mask) -> Tensor:
         """→ (B, WINDOWS, D), the LSTM's sequence"""
-        shown = visible(encoding.towers, present, self.streams)
+        shown = visible(outputs.towers, present, self.streams)
         windows = torch.cat([_windows(part) for part in shown], dim=2)
         if not len(windows):  # one of several processes may have no rows, which an LSTM cannot do
             return windows.new_zeros(0, WINDOWS, self.lstm.hidden_size)

@@ -1,11 +1,11 @@
 """Late fusion by concatenation."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from fusion.heads.encoding import Mask, StreamOutputs, joined, perceptron
+from fusion.heads.head import Head, Mask, StreamOutputs, joined, perceptron
 
 
-class Concat(nn.Module):
+class Concat(Head):
     """The features side by side, and a two-layer perceptron.
 
     An absent stream's place holds zeros, and a flag says that it is absent.
@@ -14,8 +14,9 @@ class Concat(nn.Module):
     def __init__(self, *, channels: dict[str, int], feature: int, classes: int, dropout: float) -> None:
         super().__init__()
         self.streams = tuple(channels)
-        self.layers = perceptron(len(channels) * (feature + 1), feature=feature, classes=classes, dropout=dropout)
+        sizes = {"feature": feature, "classes": classes}
+        self.hidden, self.classify = perceptron(len(channels) * (feature + 1), **sizes, dropout=dropout)
 
-    def forward(self, encoding: StreamOutputs, present: Mask) -> Tensor:
-        """features {(B, D)}, present {(B,)} → (B, K)"""
-        return self.layers(joined(encoding.features, present, self.streams))
+    def features(self, outputs: StreamOutputs, present: Mask) -> Tensor:
+        """features {(B, D)}, present {(B,)} → (B, 2 D)"""
+        return self.hidden(joined(outputs.features, present, self.streams))

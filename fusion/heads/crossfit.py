@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusion.heads.encoding import Mask, Parts
+from fusion.heads.head import Mask, Parts
 
 FOLDS = 5  # at the most
 Fitted = Callable[[Parts, Mask], Tensor]  # {(N, K)}, {(N,)} → (N, K) log-probabilities

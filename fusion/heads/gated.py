@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from fusion.heads.encoding import Mask, StreamOutputs, joined, visible
+from fusion.heads.head import Head, Mask, StreamOutputs, joined, visible
 
 
-class Gated(nn.Module):
+class Gated(Head):
     """Gated multimodal units, then context gating.
 
     Arevalo et al. 2017, figure 2a, for any number of streams: h_i = tanh(W_i x_i), z_i = σ(V_i [x_1, …, x_n]) and
@@ -21,15 +21,15 @@ class Gated(nn.Module):
         self.context = nn.Linear(feature, feature)
         self.classify = nn.Sequential(nn.Dropout(dropout), nn.Linear(feature, classes))
 
-    def forward(self, encoding: StreamOutputs, present: Mask) -> Tensor:
-        """features {(B, D)}, present {(B,)} → (B, K)"""
-        fused = self.join(encoding, present)
-        return self.classify(torch.sigmoid(self.context(fused)) * fused)
+    def features(self, outputs: StreamOutputs, present: Mask) -> Tensor:
+        """features {(B, D)}, present {(B,)} → (B, D)"""
+        fused = self.join(outputs, present)
+        return torch.sigmoid(self.context(fused)) * fused
 
-    def join(self, encoding: StreamOutputs, present: Mask) -> Tensor:
+    def join(self, outputs: StreamOutputs, present: Mask) -> Tensor:
         """→ (B, D), before context gating; zeros where no stream is present"""
-        everything = joined(encoding.features, present, self.streams)
-        shown = dict(zip(self.streams, visible(encoding.features, present, self.streams), strict=True))
+        everything = joined(outputs.features, present, self.streams)
+        shown = dict(zip(self.streams, visible(outputs.features, present, self.streams), strict=True))
         units = {
             name: torch.sigmoid(self.gates[name](everything)) * torch.tanh(self.units[name](shown[name]))
             for name in self.streams

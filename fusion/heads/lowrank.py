@@ -5,12 +5,12 @@ import math
 import torch
 from torch import Tensor, nn
 
-from fusion.heads.encoding import Mask, StreamOutputs, visible
+from fusion.heads.head import Head, Mask, StreamOutputs, visible
 
 RANK = 8  # products that are averaged
 
 
-class LowRank(nn.Module):
+class LowRank(Head):
     """Low-rank multimodal fusion (Liu et al. 2018, section 3.2).
 
     The outer product of all [x_i, 1] holds the products of any of the streams' features; a linear map of it with a
@@ -25,14 +25,10 @@ class LowRank(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.classify = nn.Sequential(nn.Dropout(dropout), nn.Linear(feature, classes))
 
-    def forward(self, encoding: StreamOutputs, present: Mask) -> Tensor:
-        """features {(B, D)}, present {(B,)} → (B, K)"""
-        return self.classify(self.join(encoding, present))
-
-    def join(self, encoding: StreamOutputs, present: Mask) -> Tensor:
-        """→ (B, D); ones where no stream is present"""
+    def features(self, outputs: StreamOutputs, present: Mask) -> Tensor:
+        """features {(B, D)}, present {(B,)} → (B, D); ones where no stream is present"""
         product = 1.0
-        for name, shown in zip(self.streams, visible(encoding.features, present, self.streams), strict=True):
+        for name, shown in zip(self.streams, visible(outputs.features, present, self.streams), strict=True):
             extended = torch.cat([self.dropout(shown), shown.new_ones(len(shown), 1)], dim=1)
             factor = torch.einsum("bi,rid->brd", extended, self.factors[name])
             product = product * factor.masked_fill(~present[name][:, None, None], 1.0)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from fusion.heads.encoding import Mask, Parts, StreamOutputs, visible
+from fusion.heads.head import Head, Mask, Parts, StreamOutputs, visible
 
 
 def weighted_mean(logits: Parts, present: Mask, weights: dict[str, Tensor]) -> Tensor:
@@ -17,14 +17,15 @@ def weighted_mean(logits: Parts, present: Mask, weights: dict[str, Tensor]) -> T
     return total / torch.where(share > 0, share, 1.0)[:, None]
 
 
-class Mean(nn.Module):
+class Mean(Head):
     """The mean of the present streams' own logits: nothing is learned here."""
 
     def __init__(self, *, channels: dict[str, int], feature: int, classes: int, dropout: float) -> None:
         super().__init__()
         self.streams = tuple(channels)
+        self.classify = nn.Identity()  # the fused feature is the logits
 
-    def forward(self, encoding: StreamOutputs, present: Mask) -> Tensor:
+    def features(self, outputs: StreamOutputs, present: Mask) -> Tensor:
         """logits {(B, K)}, present {(B,)} → (B, K); zeros where no stream is present"""
-        one = encoding.logits[self.streams[0]].new_ones(())
-        return weighted_mean(encoding.logits, present, dict.fromkeys(self.streams, one))
+        one = outputs.logits[self.streams[0]].new_ones(())
+        return weighted_mean(outputs.logits, present, dict.fromkeys(self.streams, one))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from fusion.heads.encoding import Mask, Parts, StreamOutputs, visible
+from fusion.heads.head import Mask, Parts, StreamOutputs, visible
 from fusion.heads.mean import Mean
 
 FLOOR = -10.0  # the least that a stream's log-probability counts as: alone it cannot rule a class out
@@ -104,12 +104,12 @@ class Stacked(Mean):
         self.register_buffer("maps", torch.eye(classes).repeat(len(channels), 1, 1))
         self.register_buffer("offsets", torch.zeros(len(channels), classes))
 
-    def forward(self, encoding: StreamOutputs, present: Mask) -> Tensor:
+    def features(self, outputs: StreamOutputs, present: Mask) -> Tensor:
         """logits {(B, K)}, present {(B,)} → (B, K); zeros where no stream is present"""
         if self.training:
-            return super().forward(encoding, present)
+            return super().features(outputs, present)
         corrected = {
-            name: said(encoding.logits[name].float()) @ self.maps[row] + self.offsets[row]
+            name: said(outputs.logits[name].float()) @ self.maps[row] + self.offsets[row]
             for row, name in enumerate(self.streams)
         }
         return sum(visible(corrected, present, self.streams))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from fusion.heads.encoding import Mask, Parts, StreamOutputs
+from fusion.heads.head import Mask, Parts, StreamOutputs
 from fusion.heads.mean import Mean, weighted_mean
 from streams import subsets
 
@@ -113,13 +113,13 @@ class Weighted(Mean):
         self.register_buffer("weights", torch.ones(combinations, len(channels)))
         self.register_buffer("temperatures", torch.ones(combinations))
 
-    def forward(self, encoding: StreamOutputs, present: Mask) -> Tensor:
+    def features(self, outputs: StreamOutputs, present: Mask) -> Tensor:
         """logits {(B, K)}, present {(B,)} → (B, K); zeros where no stream is present"""
         if self.training:
-            return super().forward(encoding, present)
+            return super().features(outputs, present)
         rows = sum(present[name].long() << bit for bit, name in enumerate(self.streams))
         weights = dict(zip(self.streams, self.weights[rows].unbind(1), strict=True))
-        return weighted_mean(encoding.logits, present, weights) / self.temperatures[rows, None]
+        return weighted_mean(outputs.logits, present, weights) / self.temperatures[rows, None]
 
     def forget(self) -> None:
         """All streams weigh the same."""

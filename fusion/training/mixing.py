@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Beta
 
-from fusion.heads.encoding import Mask
+from fusion.heads.head import Mask
 
 Clips = dict[str, Tensor]  # stream → (B, C, T, H, W) or (B, M, T), a tower's input
 

@@ -2,14 +2,14 @@
 
 import json
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
 from torch import nn
 
-from fusion.model import ModelSettings
+from fusion.model import FusionModel, ModelSettings, build_model
 from fusion.training.checkpoint import Checkpoints
 from fusion.training.ranks import Ranks
 from fusion.training.settings import Machine, Recipe, TrainSettings, check, differences
@@ -18,6 +18,8 @@ from preprocess.common.files import only_one, write_aside
 from streams import parse_streams, subset_name
 from streams.clip import ClipSettings
 from streams.split import Split
+
+KEY = "tristream"  # of the metadata that say what a file of weights holds
 
 
 def default_run(streams: tuple[str, ...], *, resume: bool) -> Path:
@@ -48,20 +50,28 @@ def read_settings(run: Path) -> tuple[TrainSettings, dict]:
     try:
         saved = json.loads((run / "settings.json").read_text())
         values, _, _ = (saved[name] for name in ("settings", "classes", "parameters"))
-        recipe = values["recipe"]
-        model = ModelSettings(**recipe["model"] | {"towers": tuple(recipe["model"]["towers"])})
-        nested = {
-            "data": Path(values["data"]),
-            "run": run,
-            "init": tuple(values.get("init", ())),
-            "recipe": Recipe(**recipe | {"clip": ClipSettings(**recipe["clip"]), "model": model}),
-            "machine": Machine(**values["machine"]),
-        }
-        return TrainSettings(**values | nested), saved
+        return replace(settings_from_json(values), run=run), saved
     except FileNotFoundError as error:
         raise UserError(f"{run} is no run of train.py: it has no settings.json") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{run}/settings.json is not what this version of train.py writes ({error})") from error
+
+
+def settings_from_json(values: dict) -> TrainSettings:
+    """The settings that were written as JSON.
+
+    Raises ValueError, KeyError or TypeError if they are not those of this version.
+    """
+    recipe = values["recipe"]
+    model = ModelSettings(**recipe["model"] | {"towers": tuple(recipe["model"]["towers"])})
+    nested = {
+        "data": Path(values["data"]),
+        "run": values["run"] and Path(values["run"]),
+        "init": tuple(values.get("init", ())),
+        "recipe": Recipe(**recipe | {"clip": ClipSettings(**recipe["clip"]), "model": model}),
+        "machine": Machine(**values["machine"]),
+    }
+    return TrainSettings(**values | nested)
 
 
 def read_split(run: Path) -> Split:
@@ -75,22 +85,55 @@ def write_json(path: Path, value: dict) -> None:
     write_aside(path, lambda part: part.write_text(json.dumps(value, indent=1, default=str) + "\n"))
 
 
-def save_weights(path: Path, model: nn.Module) -> None:
-    """All parameters and buffers, as safetensors: loading them runs no code."""
+@dataclass(frozen=True)
+class About:
+    """What a file of weights says of them: enough to build the model and to feed it."""
+
+    version: str  # the release that wrote it
+    settings: TrainSettings
+    classes: list[str]
+    parameters: dict  # of the store that it learned from
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> "About":
+        """Raises ValueError, KeyError or TypeError for what is not of this version."""
+        values = json.loads(text)
+        return cls(**values | {"settings": settings_from_json(values["settings"])})
+
+
+def save_weights(path: Path, model: nn.Module, about: About) -> None:
+    """All parameters and buffers, as safetensors: loading them runs no code. One file is enough to load the model."""
     tensors = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
-    write_aside(path, lambda part: save_file(tensors, part))
+    raw = save(tensors, metadata={KEY: about.to_json()})
+    write_aside(path, lambda part: part.write_bytes(raw))
 
 
-def load_weights(path: Path, model: nn.Module) -> None:
-    """Raises UserError if the file is not there, is damaged, or holds another model's weights."""
+def load_model(path: Path) -> tuple[FusionModel, About]:
+    """The model that a file of weights holds, on the CPU.
+
+    Raises UserError if the file is not there, is damaged, or was not written by this version.
+    """
     try:
-        model.load_state_dict(load_file(path))
+        with safe_open(path, framework="pt") as file:
+            about = About.from_json((file.metadata() or {})[KEY])
+        tensors = load_file(path)
     except FileNotFoundError as error:
         raise UserError(f"{path} is not there: the run has not finished its first epoch") from error
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged ({error}): try the run's other weights") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} does not say what model it holds: train it again with this version") from error
+    streams = parse_streams(about.settings.streams)
+    sizes = {"classes": len(about.classes), "parameters": about.parameters}
+    model = build_model(about.settings.recipe.model, streams=streams, **sizes)
+    try:
+        model.load_state_dict(tensors)
     except RuntimeError as error:
         raise UserError(f"{path} holds the weights of another model: {str(error).splitlines()[0]}") from error
+    return model, about
 
 
 def claim(settings: TrainSettings, ranks: Ranks, held: ExitStack) -> tuple[Path, TrainSettings]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from preprocess.extraction.sources import Source
 from preprocess.extraction.task import Outcome, VideoTask, looked_at
-from preprocess.video.piece import PieceSettings
+from preprocess.video.settings import PieceSettings
 from preprocess.workers.pool import Failure, WorkerLimits, supervise
 from preprocess.workers.worker import Heartbeat
 

@@ -8,7 +8,7 @@ import tyro
 
 from preprocess.common.command import available_cores
 from preprocess.common.errors import UserError, at_least
-from preprocess.video.piece import PieceSettings
+from preprocess.video.settings import PieceSettings
 from preprocess.workers.pool import WorkerLimits
 
 

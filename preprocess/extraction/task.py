@@ -16,7 +16,8 @@ from preprocess.common.stopwatch import Stopwatch
 from preprocess.extraction.sources import Source
 from preprocess.store.seal import Broken, digest, read_seal
 from preprocess.video.decoder import Unusable
-from preprocess.video.piece import PieceSettings, extract_piece
+from preprocess.video.piece import extract_piece
+from preprocess.video.settings import PieceSettings
 
 Signature = tuple[int, int, int]  # bytes, times of the last change of content and of status in ns
 

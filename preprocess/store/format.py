@@ -67,3 +67,13 @@ FORMAT = "tristream"
 
 
 VERSION = 3
+
+
+def release() -> str:
+    """The release that runs, as files say who wrote them."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"tristream {version('tristream')}"
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "tristream unreleased"

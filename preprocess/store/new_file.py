@@ -13,7 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from preprocess.store.format import FORMAT, VERSION
+from preprocess.store.format import FORMAT, VERSION, release
 from preprocess.store.index import (
     CONTENT,
     Rejected,
@@ -98,7 +98,7 @@ def new_file(path: Path, *, parameters: dict) -> "NewFile":
     file = NewFile(path)
     file.attrs["format"] = np.bytes_(FORMAT)
     file.attrs["version"] = VERSION
-    file.attrs["written_by"] = np.bytes_(_release())
+    file.attrs["written_by"] = np.bytes_(release())
     file.attrs["parameters"] = np.bytes_(json.dumps(parameters, sort_keys=True))
     file.create_group("videos")
     return file
@@ -127,12 +127,3 @@ def write_index(
         "size": np.array([seal.size for seal in seals], "i8"),
     }
     write_columns(file.create_group("shards"), columns)
-
-
-def _release() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return f"tristream {version('tristream')}"
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "tristream unreleased"

@@ -1,62 +1,21 @@
 """One video in, one piece of a store out."""
 
-import json
 import tempfile
 from array import array
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import tyro
 
 from preprocess.common.stopwatch import Stopwatch
-from preprocess.flow import describe, tvl1
-from preprocess.store.codec import encode_flow, encode_rgb, quantise_flow
 from preprocess.store.format import FLOW_BOUND, FLOW_ZERO, MEL_RATE, frame_count
 from preprocess.store.index import STREAMS, Facts, facts_columns, write_columns
 from preprocess.store.new_file import new_file
 from preprocess.store.seal import COPY_BLOCK, new_hasher, write_seal
-from preprocess.video.decoder import Decoder, Frame
-from preprocess.video.limits import Limits
-from preprocess.video.log_mel import LogMel
-
-FLOW_CHUNK = 32  # frames whose flow is solved together: bounds the memory of a long video
-
-
-@dataclass(frozen=True)
-class PieceSettings:
-    """What is stored of every video. Two videos of one store share these."""
-
-    fps: float = 25.0
-    """frames a second to which every video is resampled"""
-    short_side: int = 128
-    """pixels of the shorter side of a stored frame; the aspect is kept"""
-    mel_bands: int = 64
-    """bands of the log-mel spectrogram"""
-    flow_engine: str = "auto"
-    """what solves TV-L1: cpu, cuda, opencv (the slow reference), or auto: cuda where there is a GPU, else cpu"""
-    flow_preset: str = "default"
-    """default, or quality: more accurate, several times slower"""
-    limits: Annotated[Limits, tyro.conf.arg(name="")] = field(default_factory=Limits)
-
-    @classmethod
-    def like(cls, parameters: dict) -> "PieceSettings":
-        """The settings of a store with these parameters, for another machine: cpu and cuda agree with each other."""
-        engine = "opencv" if parameters["flow"]["engine"] == "opencv" else "auto"
-        same = {name: parameters[name] for name in ("fps", "short_side", "mel_bands")}
-        return cls(**same, flow_engine=engine, flow_preset=parameters["flow"]["preset"])
-
-    def parameters(self) -> dict:
-        """What a store records, as JSON gives it back: parameters are compared with those of files.
-
-        Raises ValueError for a flow engine or preset that is not there.
-        """
-        same = {"fps": self.fps, "short_side": self.short_side, "mel_bands": self.mel_bands}
-        same |= {"flow": describe(self.flow_engine, self.flow_preset), "limits": asdict(self.limits)}
-        return json.loads(json.dumps(same))
+from preprocess.video.decoder import Decoder
+from preprocess.video.encoder import VideoEncoder
+from preprocess.video.settings import PieceSettings
 
 
 def extract_piece(
@@ -80,25 +39,14 @@ def extract_piece(
         file, fps=settings.fps, short_side=settings.short_side, watch=watch, limits=limits, heartbeat=heartbeat
     )
     with ExitStack() as stack:
-        rgb = _Spool(stack, target.parent)
-        flow = _FlowSpool(_Spool(stack, target.parent), settings, watch)
-        mel = _Spool(stack, target.parent)
-        log_mel = LogMel(bands=settings.mel_bands)
+        rgb, flow, mel = (_Spool(stack, target.parent) for _ in range(3))
+        encoder = VideoEncoder(settings, rgb=rgb, flow=flow, mel=mel, watch=watch)
         for item in watch.each("decode", decoder):
-            if isinstance(item, Frame):
-                with watch.stage("encode"):
-                    jpeg = encode_rgb(item.rgb)
-                for _ in range(item.count):
-                    rgb.add(jpeg)
-                    flow.push(item.rgb)
-            else:
-                with watch.stage("mel"):
-                    mel.add(log_mel.push(item.samples))
-        flow.finish()
-        mel.add(log_mel.finish())
+            encoder.push(item)
+        encoder.finish()
         with watch.stage("write"):
             try:
-                facts = _write(target, decoder, content, settings, rgb=rgb, flow=flow, mel=mel)
+                facts = _write(target, decoder, encoder, content, settings, rgb=rgb, flow=flow, mel=mel)
                 write_seal(target, each=heartbeat and (lambda: heartbeat(decoder.seconds)))
                 return facts
             except BaseException:
@@ -129,40 +77,19 @@ class _Spool:
             data[begin : begin + count] = block.reshape(count, *data.shape[1:])
 
 
-class _FlowSpool:
-    """Solves, quantises and spools the flow of frames that come one by one."""
-
-    def __init__(self, spool: _Spool, settings: PieceSettings, watch: Stopwatch) -> None:
-        self.spool = spool
-        self.settings = settings
-        self.watch = watch
-        self.clipped = self.values = 0
-        self._grey: list[np.ndarray] = []
-
-    def push(self, rgb: np.ndarray) -> None:
-        import cv2
-
-        self._grey.append(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
-        if len(self._grey) == FLOW_CHUNK:
-            self.finish()
-
-    def finish(self) -> None:
-        """Solve what waits; its last frame stays as the first of the next pair."""
-        if len(self._grey) > 1:
-            with self.watch.stage("flow"):
-                engine, preset = self.settings.flow_engine, self.settings.flow_preset
-                flows = tvl1(np.stack(self._grey), engine=engine, preset=preset)
-            with self.watch.stage("encode"):
-                self.clipped += int(np.count_nonzero(np.abs(flows) > FLOW_BOUND))
-                self.values += flows.size
-                for code in quantise_flow(flows):
-                    self.spool.add(encode_flow(code))
-        del self._grey[:-1]
-
-
-def _write(target: Path, decoder: Decoder, content: str, settings: PieceSettings, *, rgb, flow, mel) -> Facts:
+def _write(
+    target: Path,
+    decoder: Decoder,
+    encoder: VideoEncoder,
+    content: str,
+    settings: PieceSettings,
+    *,
+    rgb: _Spool,
+    flow: _Spool,
+    mel: _Spool,
+) -> Facts:
     assert decoder.size is not None
-    why = {"flow": "one frame"} if decoder.frames.placed < 2 or len(flow.spool.ends) < 2 else {}
+    why = {"flow": "one frame"} if decoder.frames.placed < 2 or len(flow.ends) < 2 else {}
     if decoder.audio_absent:
         why["audio"] = decoder.audio_absent
     with new_file(target, parameters=settings.parameters()) as file:
@@ -174,8 +101,8 @@ def _write(target: Path, decoder: Decoder, content: str, settings: PieceSettings
         if "flow" not in why:
             unit = "grey JPEG, x above y; (value - zero) * bound / 127 pixels a frame"
             attributes = {"unit": unit, "zero": FLOW_ZERO, "bound": FLOW_BOUND} | rate
-            attributes["clipped_share"] = flow.clipped / max(1, flow.values)
-            _write_frames(group.create_group("flow"), flow.spool, attributes)
+            attributes["clipped_share"] = encoder.clipped / max(1, encoder.values)
+            _write_frames(group.create_group("flow"), flow, attributes)
         if "audio" not in why:
             # the track may have no samples beyond the seconds that are covered
             attributes = {"unit": "natural log of mel power", "rate": MEL_RATE, "covered": decoder.sound.covered}

@@ -131,7 +131,7 @@ class Bench:
 
     def __init__(self, folder: Path, library: Path, only: str = "") -> None:
         from preprocess.extraction.local import warm_up
-        from preprocess.video.piece import PieceSettings
+        from preprocess.video.settings import PieceSettings
         from preprocess.workers import pool
 
         self.folder = folder

@@ -220,7 +220,9 @@ def test_the_map_is_not_rounded_in_mixed_precision():
     picture = torch.arange(128, dtype=torch.uint8).expand(1, 1, 128, 128)[..., None].expand(-1, -1, -1, -1, 3)
     maps = torch.from_numpy(random_crop(128, 128, 112, np.random.default_rng(0))[0])[None]
     here, row = torch.tensor([True]), torch.tensor([0])
-    batch = Batch({"rgb": {"frames": picture.contiguous(), "map": maps}}, {"rgb": here}, {"rgb": row}, row, row, clip)
+    batch = Batch(
+        {"rgb": {"frames": picture.contiguous(), "map": maps}}, {"rgb": here}, {"rgb": row}, row, row, row, clip
+    )
     seen = []
     model = build_model(ModelSettings(width=2, feature=4), streams=("rgb",), classes=2, parameters={})
     model.encoders["rgb"].register_forward_pre_hook(lambda _, given: seen.append(given[0]))

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from fusion.heads import HEADS
-from fusion.heads.encoding import Mask, StreamOutputs
+from fusion.heads.head import Mask, StreamOutputs
 
 CHANNELS = {"one": 6, "two": 7, "three": 4}  # heads know nothing of the streams' names
 STEPS = {"one": 4, "two": 13, "three": 1}

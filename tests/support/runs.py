@@ -18,7 +18,7 @@ from preprocess.extraction.sources import Source
 from preprocess.extraction.task import Outcome, VideoTask
 from preprocess.store import Store
 from preprocess.store.format import shard_folder
-from preprocess.video.piece import PieceSettings
+from preprocess.video.settings import PieceSettings
 from tests.support.commands import command, environment
 from tests.support.videos import drift, sound, tone, write_video
 

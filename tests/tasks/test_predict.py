@@ -10,7 +10,7 @@ from fusion.training.settings import TrainSettings
 from preprocess.common.errors import UserError
 from preprocess.extract import extract
 from preprocess.extraction.settings import ExtractSettings
-from preprocess.video.piece import PieceSettings
+from preprocess.video.settings import PieceSettings
 from streams import subset_name
 from tasks.evaluate import ask
 from tasks.predict import main, predict, print_prediction

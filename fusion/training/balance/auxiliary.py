@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from fusion.heads.encoding import Mask
+from fusion.heads.head import Mask
 from fusion.model import FusionModel, Output
 from fusion.training.loss import Counts, Losses, joint_loss
 from fusion.training.ranks import Ranks

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from fusion.heads.encoding import Mask
+from fusion.heads.head import Mask
 from fusion.model import Output
 from fusion.training.loss import Counts
 from fusion.training.ranks import Ranks

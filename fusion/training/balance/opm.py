@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from fusion.heads.encoding import Mask
+from fusion.heads.head import Mask
 from fusion.model import FusionModel, Output
 from fusion.training.balance.auxiliary import Auxiliary
 from fusion.training.balance.confidence import ConfidenceMeter, ratios

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fusion.heads import HEADS
-from fusion.heads.encoding import StreamOutputs
+from fusion.heads.head import StreamOutputs
 from tests.support.encodings import STREAMS, B, K, change, everywhere, inputs, make
 
 each_head = pytest.mark.parametrize("name", HEADS)

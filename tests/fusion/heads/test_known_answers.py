@@ -145,16 +145,16 @@ def test_the_low_rank_head_is_the_product_with_the_whole_tensor_of_weights():
     assert tensor.shape == (D + 1, D + 1, D + 1, D)
     a, b, c = (torch.cat([encoding.features[name], torch.ones(B, 1)], dim=1) for name in STREAMS)
     expected = torch.einsum("bi,bj,bk,ijkd->bd", a, b, c, tensor)
-    torch.testing.assert_close(head.join(encoding, everywhere()), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(head.features(encoding, everywhere()), expected, rtol=1e-12, atol=1e-12)
     # of two streams it is the product of a matrix; the third is left out, not taken for zeros
     use = everywhere() | {"three": torch.zeros(B, dtype=torch.bool)}
     expected = torch.einsum("bi,bj,ijd->bd", a, b, torch.einsum("rid,rjd->ijd", one, two) / RANK)
-    torch.testing.assert_close(head.join(encoding, use), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(head.features(encoding, use), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_the_low_rank_heads_neutral_element_is_one():
     none = {name: ~mask for name, mask in everywhere().items()}
-    assert torch.equal(make("lowrank").join(inputs()[0], none), torch.ones(B, D))
+    assert torch.equal(make("lowrank").features(inputs()[0], none), torch.ones(B, D))
 
 
 def tokens_of(encoding, present, row: int, weights: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

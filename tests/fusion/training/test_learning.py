@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from fusion.heads import HEADS
-from fusion.heads.encoding import StreamOutputs
+from fusion.heads.head import StreamOutputs
 from fusion.model import drop_streams
 
 STEPS = {"a": 4, "b": 9}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, one_hot
 
-from fusion.heads.encoding import StreamOutputs
+from fusion.heads.head import StreamOutputs
 from fusion.model import Output
 from fusion.training.loss import count_rows, each_loss, joint_loss
 from streams import STREAMS

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from fusion.heads.encoding import Mask
+from fusion.heads.head import Mask
 from fusion.training.mixing import Clips, mix, partners
 from preprocess.store import Store
 from tests.fusion.training.test_step import PLAIN, batches_of, make, take

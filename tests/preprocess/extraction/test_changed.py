@@ -13,7 +13,7 @@ from preprocess.common.errors import UserError
 from preprocess.store import Store
 from preprocess.store.format import VERSION, shard_folder
 from preprocess.video.limits import Limits
-from preprocess.video.piece import PieceSettings
+from preprocess.video.settings import PieceSettings
 from tests.support.commands import assert_one_line_error
 from tests.support.runs import (
     COMMAND,

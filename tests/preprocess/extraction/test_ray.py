@@ -19,7 +19,7 @@ from preprocess.extraction.on_ray import work_on_ray
 from preprocess.extraction.sources import Source
 from preprocess.extraction.task import Outcome, VideoTask
 from preprocess.ray_actor import Actor
-from preprocess.video.piece import PieceSettings
+from preprocess.video.settings import PieceSettings
 from preprocess.workers.pool import WorkerLimits
 from tests.support.commands import command, environment, run
 from tests.support.videos import drift, sound, tone, write_video

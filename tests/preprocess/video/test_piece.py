@@ -16,9 +16,11 @@ from preprocess.store.codec import decode_flow, decode_rgb, dequantise_flow, qua
 from preprocess.store.format import FLOW_BOUND, FLOW_ZERO, read_parameters
 from preprocess.store.index import Facts, facts_at, read_facts
 from preprocess.store.seal import stream_checksum, verify
+from preprocess.video.encoder import FLOW_CHUNK
 from preprocess.video.limits import Limits, Unusable
 from preprocess.video.log_mel import log_mel
-from preprocess.video.piece import FLOW_CHUNK, PieceSettings, extract_piece
+from preprocess.video.piece import extract_piece
+from preprocess.video.settings import PieceSettings
 from tests.support.decoding import decode
 from tests.support.videos import click, drift, flash, grey, sound, tone, write_video
 
@@ -117,7 +119,7 @@ def test_motion_beyond_the_bound_is_clipped_and_its_share_is_told(tmp_path, monk
         flow[..., 0] = 30.0
         return flow
 
-    monkeypatch.setattr("preprocess.video.piece.tvl1", fast)
+    monkeypatch.setattr("preprocess.video.encoder.tvl1", fast)
     piece = Piece(path)
     assert piece.attributes["flow"]["clipped_share"] == 0.5
     assert piece.attributes["flow"]["bound"] == FLOW_BOUND

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fusion.heads.encoding import StreamOutputs
+from fusion.heads.head import StreamOutputs
 from fusion.training.loss import count_rows, each_loss
 from tests.fusion.training.test_step import MODEL, batches_of, make, take, without_augmentation
 

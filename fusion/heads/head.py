@@ -1,0 +1,59 @@
+"""The frame of every fusion head, and how it leaves out what is not there."""
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+Parts = dict[str, Tensor]  # stream → a tensor of its own
+Mask = dict[str, Tensor]  # stream → (B,) bool
+
+
+class StreamOutputs(NamedTuple):
+    """The encoders' outputs for a batch. T' and C differ from stream to stream."""
+
+    logits: Parts  # (B, K), each stream's own opinion
+    features: Parts  # (B, D), the mean of its sequence
+    sequences: Parts  # (B, T', D), its LSTM's
+    towers: Parts  # (B, T', C), its tower's: what its LSTM is given
+
+
+class Head(nn.Module):
+    """Fusion in two steps: one feature from the streams that are there, then the classes from it."""
+
+    streams: tuple[str, ...]
+    classify: Callable[[Tensor], Tensor]  # (B, F) → (B, K), a module of each head's own
+
+    def features(self, outputs: StreamOutputs, present: Mask) -> Tensor:
+        """outputs of B clips, present {(B,)} → (B, F), the fused feature"""
+        raise NotImplementedError
+
+    def forward(self, outputs: StreamOutputs, present: Mask) -> Tensor:
+        """outputs of B clips, present {(B,)} → (B, K), logits"""
+        return self.classify(self.features(outputs, present))
+
+
+def visible(parts: Parts, present: Mask, streams: Iterable[str]) -> list[Tensor]:
+    """{(B, ...)}, {(B,)} → the parts of `streams`, (B, ...) each, with zeros where a stream is absent.
+
+    Whatever was there, NaN too, has no influence and gets no gradient.
+    """
+
+    def hide(part: Tensor, there: Tensor) -> Tensor:
+        return part.masked_fill(~there[(..., *[None] * (part.ndim - 1))], 0.0)
+
+    return [hide(parts[name], present[name]) for name in streams]
+
+
+def joined(parts: Parts, present: Mask, streams: Iterable[str]) -> Tensor:
+    """{(B, D)}, {(B,)} → (B, streams · (D + 1)): the visible parts, then a flag a stream: zeros could be a feature."""
+    shown = visible(parts, present, streams)
+    flags = torch.stack([present[name] for name in streams], dim=1)
+    return torch.cat([*shown, flags.to(shown[0].dtype)], dim=1)
+
+
+def perceptron(inputs: int, *, feature: int, classes: int, dropout: float) -> tuple[nn.Sequential, nn.Sequential]:
+    """Two layers: (B, inputs) → (B, 2 D), the hidden one, and (B, 2 D) → (B, K)."""
+    hidden = nn.Sequential(nn.Linear(inputs, 2 * feature), nn.ReLU(inplace=True))
+    return hidden, nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * feature, classes))

@@ -1,0 +1,37 @@
+"""One video file as a store of its own, by the same way as many."""
+
+from pathlib import Path
+
+from preprocess.common.errors import UserError
+from preprocess.common.stopwatch import Stopwatch
+from preprocess.store import Store
+from preprocess.store.index import Video
+from preprocess.store.locations import Locations
+from preprocess.store.seal import digest
+from preprocess.store.writer import StoreWriter
+from preprocess.video.limits import Unusable
+from preprocess.video.piece import extract_piece
+from preprocess.video.settings import PieceSettings
+
+
+def extract_video(file: Path, folder: Path, *, settings: PieceSettings) -> Store:
+    """Extract `file` into `folder`, an empty one. Disk is what it takes, about 1 GB an hour; memory stays flat.
+
+    Raises UserError if it is no usable video.
+    """
+    if file.is_dir():
+        raise UserError(f"{file} is a folder: name the videos in it")
+    if not file.is_file():
+        raise UserError(f"there is no file {file}")
+    piece, out, content = folder / "piece.h5", folder / "video.h5", digest(file)
+    try:
+        facts = extract_piece(str(file), piece, content=content, settings=settings, watch=Stopwatch())
+    except Unusable as error:
+        raise UserError(f"{file} cannot be used: {error}") from error
+    locations = Locations(settings.parameters())
+    locations.add_file(piece)
+    with StoreWriter(out, locations=locations, scratch=folder, shard_bytes=float("inf")) as writer:
+        writer.place(content)
+        writer.publish([Video(**vars(facts), path=file.name)], [], notes=[])
+    piece.unlink()
+    return Store(out)

@@ -1,0 +1,77 @@
+"""Decoded pictures and sound as the store holds them: JPEGs, flow in 8 bit, log-mel; piece by piece, as they come."""
+
+from typing import Protocol
+
+import numpy as np
+
+from preprocess.common.stopwatch import Stopwatch
+from preprocess.flow import tvl1
+from preprocess.store.codec import encode_flow, encode_rgb, quantise_flow
+from preprocess.store.format import FLOW_BOUND
+from preprocess.video.decoder import Frame, Samples
+from preprocess.video.log_mel import LogMel
+from preprocess.video.settings import PieceSettings
+
+FLOW_CHUNK = 32  # frames whose flow is solved together: bounds the memory of a long video
+
+
+class Sink(Protocol):
+    """Takes what is encoded, in the order of time."""
+
+    def add(self, values: np.ndarray) -> None: ...
+
+
+class VideoEncoder:
+    """Gives each frame's JPEG to `rgb`, each pair's to `flow`, rows of log-mel, (T, M), to `mel`."""
+
+    def __init__(
+        self,
+        settings: PieceSettings,
+        *,
+        rgb: Sink,
+        flow: Sink,
+        mel: Sink,
+        watch: Stopwatch,
+    ) -> None:
+        self.clipped = self.values = 0  # of the flow: those beyond the bound, and all
+        self._solver = {"engine": settings.flow_engine, "preset": settings.flow_preset}
+        self._rgb, self._flow, self._mel = rgb, flow, mel
+        self._watch = watch
+        self._log_mel = LogMel(bands=settings.mel_bands)
+        self._grey: list[np.ndarray] = []  # frames whose flow is not solved yet
+
+    def push(self, item: Frame | Samples) -> None:
+        """Take the next picture or the next samples."""
+        if isinstance(item, Samples):
+            with self._watch.stage("mel"):
+                self._mel.add(self._log_mel.push(item.samples))
+            return
+        with self._watch.stage("encode"):
+            jpeg = encode_rgb(item.rgb)
+        for _ in range(item.count):
+            self._rgb.add(jpeg)
+            self._push_flow(item.rgb)
+
+    def finish(self) -> None:
+        """Give out the rest."""
+        self.solve_flow()
+        self._mel.add(self._log_mel.finish())
+
+    def solve_flow(self) -> None:
+        """Solve what waits; its last frame stays as the first of the next pair."""
+        if len(self._grey) > 1:
+            with self._watch.stage("flow"):
+                flows = tvl1(np.stack(self._grey), **self._solver)
+            with self._watch.stage("encode"):
+                self.clipped += int(np.count_nonzero(np.abs(flows) > FLOW_BOUND))
+                self.values += flows.size
+                for code in quantise_flow(flows):
+                    self._flow.add(encode_flow(code))
+        del self._grey[:-1]
+
+    def _push_flow(self, rgb: np.ndarray) -> None:
+        import cv2
+
+        self._grey.append(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
+        if len(self._grey) == FLOW_CHUNK:
+            self.solve_flow()

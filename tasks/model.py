@@ -1,0 +1,234 @@
+"""A trained model and the one call that every use of it stands on: windows of videos in, what it makes of them out.
+
+model = load("runs/rgb+flow+audio")
+for windows in model.windows("new.mp4", length=2.0, hop=0.5):
+    windows.times, windows.features["flow"], windows.answer
+model.predict("new.mp4").top(5)
+"""
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from fusion.answers import Answers
+from fusion.device import choose_device
+from fusion.model import FusionModel
+from fusion.training.run import load_model
+from fusion.training.settings import TrainSettings
+from preprocess.common.errors import UserError, at_least
+from preprocess.store import Store
+from preprocess.store.index import Video
+from streams import parse_streams, subset_name
+from streams.batch import ClipDataset
+from streams.clip import ClipSettings
+from streams.loader import ViewBatches, make_loader
+from tasks.live_windows import live_batches
+from tasks.prediction import Prediction, mean_answer, ranked
+from tasks.sources import Source, files_of, is_live, open_source
+from tasks.windows import Windows, encode, fuse
+
+READERS = 2  # processes that read clips
+WEIGHTS = ("best", "last")
+
+
+def load(run: str | os.PathLike, *, weights: str = "best", device: str = "auto") -> "Model":
+    """A run's folder, or a single file of weights, as a model on its device.
+
+    Args:
+        run: a folder that train.py wrote, or a .safetensors file of it, which is enough by itself.
+        weights: of a folder, "best" (by validation) or "last".
+        device: "cpu", "cuda" …; "auto" is "cuda" where there is one.
+
+    Raises:
+        UserError: there is no such run or device, or not with these weights.
+    """
+    path = Path(run).expanduser()
+    if weights not in WEIGHTS:
+        raise UserError(f"unknown weights '{weights}': known are {', '.join(WEIGHTS)}")
+    if path.suffix != ".safetensors":
+        if not (path / "settings.json").is_file():
+            raise UserError(f"{path} is no run of train.py: it has no settings.json")
+        path = path / f"{weights}.safetensors"
+    network, about = load_model(path)
+    place = choose_device(device)
+    return Model(
+        path=path,
+        network=network.to(place).eval(),
+        streams=parse_streams(about.settings.streams),
+        classes=about.classes,
+        settings=about.settings,
+        parameters=about.parameters,
+        device=place,
+    )
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model on its device."""
+
+    path: Path  # of its weights
+    network: FusionModel
+    streams: tuple[str, ...]
+    classes: list[str]
+    settings: TrainSettings  # that it was trained with
+    parameters: dict  # of the store that it was trained on
+    device: torch.device
+
+    @property
+    def clip(self) -> ClipSettings:
+        """The shape of the clips that it was trained on."""
+        return self.settings.recipe.clip
+
+    @property
+    def seconds(self) -> float:
+        """How long such a clip is."""
+        return self.clip.span / self.parameters["fps"]
+
+    def windows(
+        self,
+        source: Source,
+        *,
+        length: float | None = None,
+        hop: float | None = None,
+        video: str | None = None,
+        batch: int = 32,
+        gradients: bool = False,
+    ) -> Iterator[Windows]:
+        """Windows of one video after the other, each in the order of time; memory does not grow with their length.
+
+        Args:
+            source: a video file, a folder of them, a store (its path, or a Store), or an iterable of decoded Frame and
+                Samples, of which a window is given as soon as all of it is there.
+            length: seconds that a window's pictures cover; sound reaches as much further as in training. The default is
+                the length that the model was trained with.
+            hop: seconds from one window to the next; the default is the length. Where they do not come out even, one
+                more window ends with the video; a video that is shorter than a window has one.
+            video: of a store, only this one: its path, or a part of it that no other has.
+            batch: windows at a time.
+            gradients: let gradients be taken with respect to `Windows.inputs`.
+
+        Raises:
+            UserError: a source that cannot be read or does not fit the model; a length or hop that is not positive.
+        """
+        clip, frames = self._window(length, hop)
+        at_least(1, batch=batch)
+        if is_live(source):
+            shape = {"parameters": self.parameters, "streams": self.streams, "classes": self.classes}
+            for loaded in live_batches(source, clip=clip, hop=frames, **shape):
+                moved = loaded.to(self.device)
+                yield encode(self.network, moved, names=["live"], fps=self.parameters["fps"], gradients=gradients)
+            return
+        for part in files_of(source):
+            with open_source(part, video=video, parameters=self.parameters) as opened:
+                shape = {"clip": clip, "hop": frames, "batch": batch, "gradients": gradients}
+                yield from self.clips(opened.store, opened.videos, names=opened.names, **shape)
+
+    def predict(self, source: Source, *, views: int = 5, video: str | None = None) -> Prediction:
+        """The answer about one video: the mean over `views` windows of the trained length, spread evenly over it.
+
+        Of a source that is still going on, over all windows until it ends.
+
+        Raises:
+            UserError: as windows; a source of several videos; a video that has none of the model's streams.
+        """
+        at_least(1, views=views)
+        if is_live(source):
+            found = list(self.windows(source))
+            if not found:
+                raise UserError("the source ended before its first picture: there is nothing to answer")
+            return self._prediction(found, seconds=float(found[-1].times[-1, 1]), why={})
+        if len(files_of(source)) > 1:
+            raise UserError(f"{source} holds several videos: ask about one at a time, or use windows()")
+        with open_source(files_of(source)[0], video=video, parameters=self.parameters) as opened:
+            if len(opened.videos) != 1:
+                raise UserError(f"{source} holds {len(opened.videos)} videos: name one with video=…, or use windows()")
+            one = opened.videos[0]
+            if not any(one.streams[name] for name in self.streams):
+                why = ", ".join(f"{name}: {one.why[name]}" for name in self.streams)
+                raise UserError(f"{source} has no stream that {self.path} can use ({why})")
+            found = list(self.clips(opened.store, opened.videos, views=views, names=opened.names))
+            return self._prediction(found, seconds=one.seconds, why=one.why)
+
+    def fuse(self, windows: Windows, subset: str | Sequence[str]) -> Windows:
+        """The same windows as if only the streams of `subset` were there: "rgb,audio", or their names.
+
+        Raises:
+            UserError: a stream that the model does not have.
+        """
+        names = parse_streams(subset if isinstance(subset, str) else ",".join(subset))
+        unknown = [name for name in names if name not in self.streams]
+        if unknown:
+            raise UserError(f"{self.path} was not trained on {unknown[0]}: its streams are {', '.join(self.streams)}")
+        return fuse(self.network, windows, names)
+
+    def clips(
+        self,
+        store: Store,
+        videos: Sequence[Video],
+        *,
+        views: int = 1,
+        hop: int | None = None,
+        clip: ClipSettings | None = None,
+        names: Sequence[str] | None = None,
+        batch: int = 32,
+        gradients: bool = False,
+        bar: str | None = None,
+    ) -> Iterator[Windows]:
+        """Windows of a store's videos: `views` a video, or one each `hop` frames; `bar` names a progress bar."""
+        dataset = ClipDataset(
+            store, videos, streams=self.streams, classes=self.classes, clip=clip or self.clip, views=views, hop=hop
+        )
+        batches = ViewBatches(dataset, batch=batch)
+        workers = READERS if len(batches) > 1 else 0
+        loader = make_loader(dataset, batches, workers=workers, pin=self.device.type == "cuda")
+        names = store.columns["path"] if names is None else names
+        for loaded in tqdm(loader, desc=bar, unit="batch", leave=False, disable=None if bar else True):
+            moved = loaded.to(self.device)
+            yield encode(self.network, moved, names=names, fps=store.fps, gradients=gradients)
+
+    def answers(
+        self,
+        store: Store,
+        videos: Sequence[Video],
+        subsets: Sequence[tuple[str, ...]],
+        *,
+        views: int,
+        batch: int = 32,
+        bar: str | None = None,
+    ) -> Answers:
+        """The mean over `views` windows of each video, for each of the subsets: each window is encoded once."""
+        answers = Answers(subsets, videos=len(videos), classes=len(self.classes))
+        names = [video.path for video in videos]
+        for windows in self.clips(store, videos, views=views, names=names, batch=batch, bar=bar):
+            for subset in subsets:
+                fused = fuse(self.network, windows, subset)
+                answers.add(subset_name(subset), windows.rows, fused.answer, fused.answered)
+        return answers
+
+    def _window(self, length: float | None, hop: float | None) -> tuple[ClipSettings, int]:
+        """The clip that covers `length` seconds, and the frames from one to the next."""
+        fps, clip = self.parameters["fps"], self.clip
+        for name, value in (("length", length), ("hop", hop)):
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise UserError(f"{name} is a number of seconds above zero, not {value}")
+        if length is not None:
+            frames = max(1, round(length * fps / clip.stride))
+            around = clip.audio_seconds - clip.span / fps  # that sound reaches further than pictures
+            clip = replace(clip, frames=frames, audio_seconds=max(0.01, frames * clip.stride / fps + around))
+        return clip, clip.span if hop is None else max(1, round(hop * fps))
+
+    def _prediction(self, windows: list[Windows], *, seconds: float, why: dict[str, str]) -> Prediction:
+        there = [name for name in self.streams if any(part.present[name].any() for part in windows)]
+        alone = {name: mean_answer([self.fuse(part, [name]) for part in windows]) for name in there}
+        return Prediction(
+            video=windows[0].videos[0],
+            seconds=seconds,
+            classes=ranked(mean_answer(windows), self.classes),
+            streams={name: ranked(answer, self.classes) for name, answer in alone.items()},
+            missing={name: why.get(name, "not in any window") for name in self.streams if name not in there},
+        )

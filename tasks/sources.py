@@ -1,0 +1,87 @@
+"""Where windows come from: a video file, a folder, a store or one video of it, or a video that still goes on."""
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from preprocess.common.errors import UserError
+from preprocess.extraction.single import extract_video
+from preprocess.extraction.sources import from_folder
+from preprocess.show import find
+from preprocess.store import Store
+from preprocess.store.index import Video
+from preprocess.video.decoder import Frame, Samples
+from preprocess.video.settings import PieceSettings
+
+MUST_MATCH = ("fps", "mel_bands")  # frames of another size are scaled to the clip's
+PathLike = str | os.PathLike
+Source = PathLike | Store | Iterable[Frame | Samples]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Videos that can be read as those of a store."""
+
+    store: Store
+    videos: Sequence[Video]
+    names: Sequence[str]  # of the videos, for people
+
+
+def is_live(source: Source) -> bool:
+    """Whether the source gives decoded pictures and sound, one after the other."""
+    return not isinstance(source, (str, os.PathLike, Store))
+
+
+@contextmanager
+def open_source(source: PathLike | Store, *, video: str | None, parameters: dict) -> Iterator[Opened]:
+    """The videos of a file or a store; of a store only `video`, if that is named.
+
+    A video file is extracted into a temporary folder, with the `parameters` of the model's own store: what it gives is
+    what its store would give.
+
+    Raises UserError for what cannot be read, or does not fit the model.
+    """
+    if isinstance(source, Store) or _is_store(Path(source)):
+        store = source if isinstance(source, Store) else Store(source)
+        check_parameters(store, parameters)
+        videos = store.videos if video is None else [find(store, video)]
+        yield Opened(store, videos, store.columns["path"] if video is None else [videos[0].path])
+        return
+    if video is not None:
+        raise UserError(f"{source} is no store: only a video of a store can be named with video={video}")
+    with tempfile.TemporaryDirectory() as folder:
+        store = extract_video(Path(source), Path(folder), settings=PieceSettings.like(parameters))
+        yield Opened(store, store.videos, [str(source)])
+
+
+def files_of(source: PathLike | Store) -> list[PathLike | Store]:
+    """The sources that a source stands for: a folder's video files, in the order of their names, or itself."""
+    if isinstance(source, Store) or not Path(source).is_dir():
+        return [source]
+    found = [one.file for one in from_folder(Path(source)).sources if one.refused is None]
+    if not found:
+        raise UserError(f"{source} holds no video")
+    return [Path(file) for file in found]
+
+
+def check_parameters(store: Store, parameters: dict) -> None:
+    """Raises UserError if a model that learned with these parameters cannot read the store."""
+    for name in MUST_MATCH:
+        if store.parameters.get(name) != parameters[name]:
+            raise UserError(
+                f"{store.path} was extracted with {name} {store.parameters.get(name)}, the model was trained with "
+                f"{parameters[name]}: extract again with --{name.replace('_', '-')} {parameters[name]}"
+            )
+
+
+def _is_store(path: Path) -> bool:
+    """Told by its first bytes, as HDF5's own tools do: a store behind its seal is at byte 512."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(520)
+    except OSError:
+        return path.suffix in (".h5", ".hdf5")  # which is not there: the store's own message says what to do
+    return head.startswith((b"\x89HDF", b"tristream\n")) or head[512:516] == b"\x89HDF"

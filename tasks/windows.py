@@ -1,0 +1,97 @@
+"""Windows of videos through a model: what each stream makes of a stretch of time, and all of them together."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from fusion.device import mixed_precision
+from fusion.heads.head import StreamOutputs
+from fusion.model import FusionModel
+from streams.batch import Batch
+
+
+@dataclass(frozen=True)
+class Windows:
+    """N windows of videos, in the order of time within each. T' and C differ from stream to stream.
+
+    What absent streams hold in `sequences`, `features` and `logits` is zeros, and never looked at.
+    """
+
+    videos: tuple[str, ...]  # (N,) the video of each window, as its source calls it
+    rows: Tensor  # (N,) int64: the number of that video among those asked about
+    times: Tensor  # (N, 2) float64: seconds from and until which pictures are looked at; sound reaches further
+    present: dict[str, Tensor]  # stream → (N,) bool
+    sequences: dict[str, Tensor]  # stream → (N, T', D), its LSTM's output at each step
+    features: dict[str, Tensor]  # stream → (N, D), the mean of that over time
+    logits: dict[str, Tensor]  # stream → (N, K), each stream's own
+    towers: dict[str, Tensor]  # stream → (N, T', C), its tower's output
+    fused: Tensor  # (N, F): the feature that the head makes of all streams that are there
+    answer: Tensor  # (N, K) float64: class probabilities from it; zeros where no stream is there
+    inputs: dict[str, Tensor] | None = None  # stream → what its tower was given, for gradients; None without
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def answered(self) -> Tensor:
+        """(N,) bool: whether any stream is there."""
+        return torch.stack(list(self.present.values())).any(dim=0)
+
+    @property
+    def outputs(self) -> StreamOutputs:
+        """The same as the fusion head wants it."""
+        return StreamOutputs(self.logits, self.features, self.sequences, self.towers)
+
+
+def fuse(network: FusionModel, windows: Windows, subset: tuple[str, ...]) -> Windows:
+    """The same windows as if only the streams of `subset` were there."""
+    present = {name: there & (name in subset) for name, there in windows.present.items()}
+    with _mode(windows.rows.device, gradients=windows.inputs is not None):
+        fused, answer = _fuse(network, windows.outputs, present)
+    return replace(windows, present=present, fused=fused, answer=answer)
+
+
+def encode(network: FusionModel, batch: Batch, *, names: Sequence[str], fps: float, gradients: bool = False) -> Windows:
+    """A batch on the network's device → its windows; `names` are those of the videos, by the batch's rows.
+
+    With `gradients` they can be taken with respect to `inputs`, which the windows then have.
+    """
+    inputs = batch.inputs(training=False)
+    if gradients:
+        inputs = {name: value.float().requires_grad_() for name, value in inputs.items()}
+    with _mode(batch.labels.device, gradients=gradients):
+        outputs = network.encode(inputs, batch.present, rows=batch.rows)
+        outputs = StreamOutputs(*({name: value.float() for name, value in part.items()} for part in outputs))
+        fused, answer = _fuse(network, outputs, batch.present)
+    seconds = batch.starts.double() / fps
+    return Windows(
+        videos=tuple(names[row] for row in batch.videos.tolist()),
+        rows=batch.videos,
+        times=torch.stack([seconds, seconds + batch.clip.span / fps], dim=1),
+        present=batch.present,
+        **outputs._asdict(),
+        fused=fused,
+        answer=answer,
+        inputs=inputs if gradients else None,
+    )
+
+
+def _fuse(network: FusionModel, outputs: StreamOutputs, present: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    fused = network.head.features(outputs, present)
+    logits = network.head.classify(fused)
+    there = torch.stack(list(present.values())).any(dim=0)
+    return fused.float(), logits.float().double().softmax(dim=1) * there[:, None]
+
+
+@contextmanager
+def _mode(device: torch.device, *, gradients: bool) -> Iterator[None]:
+    if gradients:
+        with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):  # whose LSTM has none in evaluation
+            yield
+    else:
+        with torch.no_grad(), mixed_precision(device):
+            yield
