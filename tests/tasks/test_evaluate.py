@@ -10,7 +10,7 @@ import torch
 from fusion.training.settings import TrainSettings
 from preprocess.common.errors import UserError
 from streams import STREAMS, subset_name, subsets
-from tasks.evaluate import EvaluateSettings, ask, evaluate, main, print_report
+from tasks.evaluate import EvaluateSettings, evaluate, main, print_report
 from tasks.run import load_run
 from tests.support.commands import assert_one_line_error, run
 from tests.support.runs import run_here
@@ -65,10 +65,10 @@ def test_a_subset_answers_the_videos_that_have_one_of_its_streams(report, unseen
 
 def test_top1_is_what_the_answers_give_counted_one_by_one(report, run_folder, unseen):
     loaded = load_run(run_folder, device="cpu")
-    answers = ask(loaded, unseen, unseen.videos, subsets(tuple(STREAMS)), views=2, batch=3)
+    answers = loaded.model.answers(unseen, unseen.videos, subsets(tuple(STREAMS)), views=2, batch=3)
     for name in NAMES:
         right = [
-            bool(given) and loaded.classes[int(shares.argmax())] == video.label
+            bool(given) and loaded.model.classes[int(shares.argmax())] == video.label
             for video, shares, given in zip(
                 unseen.videos, answers.probabilities(name), answers.answered(name), strict=True
             )
@@ -78,8 +78,8 @@ def test_top1_is_what_the_answers_give_counted_one_by_one(report, run_folder, un
 
 def test_the_answers_do_not_depend_on_how_clips_are_batched_and_read(run_folder, unseen):
     loaded = load_run(run_folder, device="cpu")
-    whole = ask(loaded, unseen, unseen.videos, [("rgb", "audio")], views=2, batch=32)
-    by_workers = ask(loaded, unseen, unseen.videos, [("rgb", "audio")], views=2, batch=5)
+    whole = loaded.model.answers(unseen, unseen.videos, [("rgb", "audio")], views=2, batch=32)
+    by_workers = loaded.model.answers(unseen, unseen.videos, [("rgb", "audio")], views=2, batch=5)
     torch.testing.assert_close(
         whole.probabilities("rgb+audio"), by_workers.probabilities("rgb+audio"), atol=1e-6, rtol=1e-4
     )

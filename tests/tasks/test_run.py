@@ -19,10 +19,10 @@ from train import train
 @pytest.mark.parametrize("weights", ["best", "last"])
 def test_a_run_comes_back_with_its_weights_classes_and_streams(run_folder, toy, weights):
     run = load_run(run_folder, weights=weights, device="cpu")
-    assert run.classes == toy.classes and run.streams == ("rgb", "flow", "audio")
-    assert not run.model.training
+    assert run.model.classes == toy.classes and run.model.streams == ("rgb", "flow", "audio")
+    assert not run.model.network.training
     stored = load_file(run_folder / f"{weights}.safetensors")
-    state = run.model.state_dict()
+    state = run.model.network.state_dict()
     assert state.keys() == stored.keys() and all(torch.equal(state[key], stored[key]) for key in state)
 
 
@@ -75,7 +75,7 @@ def test_classes_that_the_run_does_not_know_are_named(run_folder, tmp_path):
 def test_a_store_of_other_parameters_is_named_with_the_option_to_extract_it_with(run_folder, tmp_path, name, value):
     store = make_store(tmp_path / "s.h5", three_bit(8), **{name: value})
     run = load_run(run_folder, device="cpu")
-    option = f"--{name.replace('_', '-')} {run.parameters[name]}"
+    option = f"--{name.replace('_', '-')} {run.model.parameters[name]}"
     with pytest.raises(UserError, match=f"{name} {value}.*{option}"):
         check_store(run, store)
 

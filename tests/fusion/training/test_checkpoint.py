@@ -1,14 +1,18 @@
 """A run's files."""
 
 import json
+import os
+from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from fusion.model import ModelSettings, build_model
 from fusion.training.checkpoint import Checkpoints
-from fusion.training.run import load_weights, save_weights, write_json
+from fusion.training.run import About, load_model, save_weights, write_json
+from fusion.training.settings import Recipe, TrainSettings
 from preprocess.common.errors import UserError
 from preprocess.common.files import write_aside
 
@@ -17,36 +21,49 @@ def model(width: int = 4) -> nn.Module:
     return nn.Sequential(nn.Linear(3, width), nn.BatchNorm1d(width))
 
 
-def test_weights_come_back_bit_for_bit_buffers_included(tmp_path):
-    one, other = model(), model()
-    one(torch.randn(8, 3))  # moves batch norm's statistics
-    save_weights(tmp_path / "w.safetensors", one)
-    load_weights(tmp_path / "w.safetensors", other)
-    stored = load_file(tmp_path / "w.safetensors")
+PARAMETERS = {"fps": 25.0, "mel_bands": 16, "short_side": 32}
+RECIPE = Recipe(model=ModelSettings(width=2, feature=4, towers=("rgb=r2plus1d",)))
+ABOUT = About("tristream 9", TrainSettings(streams="rgb,audio", recipe=RECIPE), ["a", "b", "c"], PARAMETERS)
+
+
+def network(width: int = 2):
+    settings = replace(RECIPE.model, width=width)
+    return build_model(settings, streams=("rgb", "audio"), classes=3, parameters=PARAMETERS)
+
+
+def test_one_file_of_weights_is_enough_to_load_the_model_bit_for_bit(tmp_path):
+    path, one = tmp_path / "w.safetensors", network()
+    for name, values in one.state_dict().items():
+        if "running" in name:
+            values.uniform_(0.5, 2.0)
+    save_weights(path, one, ABOUT)
+    other, about = load_model(path)
+    assert about == ABOUT
+    stored = load_file(path)
     assert stored.keys() == one.state_dict().keys()
     for name, value in one.state_dict().items():
         assert torch.equal(value, other.state_dict()[name]) and torch.equal(value, stored[name])
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask()
 
 
-def test_weights_that_are_not_there_are_one_clear_line(tmp_path):
-    with pytest.raises(UserError, match=r"best\.safetensors is not there"):
-        load_weights(tmp_path / "best.safetensors", model())
+def umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "rubbish"])
-def test_damaged_weights_are_one_clear_line(tmp_path, damage):
+@pytest.mark.parametrize("damage", ["gone", "empty", "cut", "rubbish", "undescribed", "another"])
+def test_weights_that_cannot_be_loaded_are_one_line_that_names_the_file(tmp_path, damage):
     path = tmp_path / "w.safetensors"
-    save_weights(path, model())
-    path.write_bytes({"empty": b"", "cut": path.read_bytes()[:-20], "rubbish": b"rubbish " * 50}[damage])
-    with pytest.raises(UserError, match=r"w\.safetensors is damaged") as caught:
-        load_weights(path, model())
-    assert "\n" not in str(caught.value)
-
-
-def test_another_models_weights_are_one_clear_line(tmp_path):
-    save_weights(tmp_path / "w.safetensors", model(4))
-    with pytest.raises(UserError, match="holds the weights of another model") as caught:
-        load_weights(tmp_path / "w.safetensors", model(5))
+    save_weights(path, network(3 if damage == "another" else 2), ABOUT)
+    if damage == "gone":
+        path.unlink()
+    elif damage == "undescribed":
+        save_file(load_file(path), path)
+    elif damage != "another":
+        path.write_bytes({"empty": b"", "cut": path.read_bytes()[:-20], "rubbish": b"rubbish " * 50}[damage])
+    with pytest.raises(UserError, match=r"w\.safetensors") as caught:
+        load_model(path)
     assert "\n" not in str(caught.value)
 
 

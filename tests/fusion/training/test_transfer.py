@@ -7,7 +7,6 @@ import torch
 from safetensors.torch import save_file
 
 from fusion.model import FusionModel, ModelSettings, build_model
-from fusion.training.run import save_weights
 from fusion.training.transfer import Report, initialise
 from fusion.training.weights import parse_init
 from preprocess.common.errors import UserError
@@ -30,7 +29,7 @@ def saved(path, model: FusionModel) -> str:
         if "running" in name:
             values.uniform_(0.5, 2.0)
     path.mkdir()
-    save_weights(path / "best.safetensors", model)
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path / "best.safetensors")
     return str(path)
 
 

@@ -13,7 +13,6 @@ from tasks.ablate import FILES, AblateSettings, ablate, print_result
 from tasks.ablation.controls import fitted_probabilities
 from tasks.ablation.findings import best_single
 from tasks.ablation.tables import csv_text, latex, markdown, tables
-from tasks.evaluate import ask
 from tasks.run import load_run
 from tests.support.commands import assert_one_line_error, run
 from tests.support.stores import make_store, three_bit
@@ -26,8 +25,8 @@ def answers_of(settings, store, subset: tuple[str, ...], seed: int, names, split
     loaded = load_run(folder, device="cpu")
     held = loaded.split.val
     videos = [video for video in store.videos if (video.split == "test" if split == "test" else video.path in held)]
-    labels = torch.tensor([loaded.classes.index(video.label) for video in videos])
-    return ask(loaded, store, videos, names, views=1), labels
+    labels = torch.tensor([loaded.model.classes.index(video.label) for video in videos])
+    return loaded.model.answers(store, videos, names, views=1), labels
 
 
 def top1(probabilities, answered, labels) -> float:
