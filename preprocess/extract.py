@@ -78,7 +78,7 @@ def main() -> int:
 
         extraction = prepare_job(settings)
         extraction.load_known()
-        print_plan(extraction)
+        print_plan(extraction.todo(), total=len(extraction.found.sources), settings=settings)
         return 0
     store = extract(settings)
     if store is None:

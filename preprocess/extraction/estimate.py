@@ -3,27 +3,25 @@
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from preprocess.common.console import human_bytes, human_seconds, plural
 from preprocess.common.errors import one_line
 from preprocess.common.files import make_folder
 from preprocess.extraction.local import work_here
+from preprocess.extraction.settings import ExtractSettings
 from preprocess.extraction.sources import Source
 from preprocess.extraction.task import Outcome, VideoTask, looked_at, piece_path
 from preprocess.store.index import category
 
-if TYPE_CHECKING:
-    from preprocess.extraction.job import Extraction
-
 SAMPLE = 5  # videos
 
 
-def print_plan(extraction: "Extraction") -> None:
-    """Extract a few videos into a temporary folder, and tell what all of them will take. Nothing stays."""
-    settings, sources = extraction.settings, extraction.found.sources
-    todo = extraction.todo()
-    print(f"{plural(len(sources), 'video')}; {len(sources) - len(todo)} are done or belong to other parts")
+def print_plan(todo: Sequence[Source], *, total: int, settings: ExtractSettings) -> None:
+    """Extract a few of the videos that are to be done into a temporary folder, and tell what all of them will take.
+
+    total: the videos of the whole job. Nothing stays.
+    """
+    print(f"{plural(total, 'video')}; {total - len(todo)} are done or belong to other parts")
     if not todo:
         print("nothing to do")
         return

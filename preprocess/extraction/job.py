@@ -4,13 +4,13 @@ import os
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from preprocess.common.console import progress
 from preprocess.common.errors import UserError, one_line
 from preprocess.extraction.local import work_here
 from preprocess.extraction.partial import PartialStore
 from preprocess.extraction.report import Progress, duplicate_notes, find_duplicates, remembered, row, write_report
+from preprocess.extraction.settings import ExtractSettings
 from preprocess.extraction.sources import Catalog, Source, part_of
 from preprocess.extraction.task import Outcome, VideoTask, is_whole
 from preprocess.store import Store
@@ -18,14 +18,11 @@ from preprocess.store.index import Rejected, Video
 from preprocess.store.locations import Locations
 from preprocess.store.writer import StoreWriter
 
-if TYPE_CHECKING:
-    from preprocess.extraction.settings import ExtractSettings
-
 
 class Extraction:
     """One run: what is known already, what is done now, and the store that comes of both."""
 
-    def __init__(self, settings: "ExtractSettings", parameters: dict, found: Catalog) -> None:
+    def __init__(self, settings: ExtractSettings, parameters: dict, found: Catalog) -> None:
         self.settings = settings
         self.parameters = parameters
         self.found = found
