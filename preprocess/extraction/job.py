@@ -1,7 +1,8 @@
 """One run of an extraction: what is known already, what is done now, and the store that comes of both."""
 
 import os
-from collections.abc import Generator, Iterator
+from collections import deque
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -94,13 +95,14 @@ class Extraction:
         mine = len(todo) + len(self.outcomes)
         pieces = any(m.reason is None and m.content not in self.locations for m in self.outcomes.values())
         # where nothing is new the store may be as it shall be, and copying what is in its own file would be in vain
-        placing = self._placing(writer) if writer and (todo or pieces) else iter(())
+        placing = self._placing(writer) if writer and (todo or pieces) else None
         with (
             progress(total=mine, done=len(self.outcomes), unit="video", name="extract") as bar,
             partial_store.journal(self.part) as journal,
             closing(self._work(todo, unit)) as done,
         ):
-            next(placing, None)
+            if placing:
+                placing.place_ready()
             for outcome in done:
                 self._check_still_there(outcome)
                 journal.add(outcome)
@@ -108,7 +110,8 @@ class Extraction:
                 self.progress.add(outcome)
                 if outcome.reason:
                     bar.write(f"not used: {one_line(outcome.path)}: {one_line(outcome.reason)}")
-                next(placing, None)
+                if placing:
+                    placing.place_ready()
                 bar.update()
 
     def _work(self, todo: list[Source], unit: VideoTask) -> Generator[Outcome, None, None]:
@@ -124,20 +127,8 @@ class Extraction:
             return work_on_ray(todo, unit, address=address, workers=most, worker_limits=settings.worker_limits)
         return work_here(todo, unit, workers=workers, worker_limits=settings.worker_limits)
 
-    def _placing(self, writer: StoreWriter) -> Iterator[None]:
-        """Place every source whose turn it is; stop at the first that is not settled, until the next call."""
-        for source in self.found.sources:
-            while source.path not in self.outcomes:
-                yield
-            outcome = self.outcomes[source.path]
-            if outcome.reason is None:
-                self._place(writer, outcome.content)
-
-    def _place(self, writer: StoreWriter, content: str | None) -> None:
-        assert content is not None
-        if content not in self.locations and not self.locations.add_file(self.partial_store.piece(content)):
-            raise UserError(f"{self.partial_store.piece(content)} is damaged: remove it and run the same command again")
-        writer.place(content)
+    def _placing(self, writer: StoreWriter) -> "Placing":
+        return Placing(self.found.sources, self.outcomes, writer, self.partial_store)
 
     def _join(self) -> Store | None:
         """Make the store if no part has anything left to do."""
@@ -153,8 +144,7 @@ class Extraction:
             print(f"part {self.settings.part} is done; {left} of {len(self.found.sources)} videos are left to others")
             return None
         with self._writer() as writer:
-            for _ in self._placing(writer):
-                pass
+            self._placing(writer).place_ready()
             return self._publish(writer)
 
     def _writer(self) -> StoreWriter:
@@ -207,6 +197,35 @@ class Extraction:
         """Raises UserError if it is not one video that is missing, but all of them."""
         if outcome.signature is None and not os.path.isabs(outcome.path) and _is_gone(self.settings.videos):
             raise UserError(f"{self.settings.videos} is gone: bring it back and run the same command again")
+
+
+class Placing:
+    """Hands videos to the writer in the order of paths, whatever the order in which they get done."""
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        outcomes: Mapping[str, Outcome],
+        writer: StoreWriter,
+        partial_store: PartialStore,
+    ) -> None:
+        self._waiting = deque(sources)
+        self._outcomes = outcomes  # which grows
+        self._writer = writer
+        self._partial_store = partial_store
+
+    def place_ready(self) -> None:
+        """Place every video whose turn it is, up to the first that is not settled."""
+        while self._waiting and (outcome := self._outcomes.get(self._waiting[0].path)):
+            self._waiting.popleft()
+            if outcome.reason is None:
+                self._place(str(outcome.content))
+
+    def _place(self, content: str) -> None:
+        locations, piece = self._writer.locations, self._partial_store.piece(content)
+        if content not in locations and not locations.add_file(piece):
+            raise UserError(f"{piece} is damaged: remove it and run the same command again")
+        self._writer.place(content)
 
 
 def _is_gone(folder: Path) -> bool:
