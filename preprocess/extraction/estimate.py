@@ -7,6 +7,7 @@ from pathlib import Path
 from preprocess.common.console import human_bytes, human_seconds, plural
 from preprocess.common.errors import one_line
 from preprocess.common.files import make_folder
+from preprocess.common.stopping import Stopping
 from preprocess.extraction.local import work_here
 from preprocess.extraction.settings import ExtractSettings
 from preprocess.extraction.sources import Source
@@ -26,12 +27,13 @@ def print_plan(todo: Sequence[Source], *, total: int, settings: ExtractSettings)
         print("nothing to do")
         return
     sample = choose(todo)
-    with tempfile.TemporaryDirectory() as folder:
+    with Stopping().listening() as stopping, tempfile.TemporaryDirectory() as folder:
         pieces, scratch = Path(folder) / "pieces", Path(folder) / "scratch"
         make_folder(pieces)
         make_folder(scratch)
         unit = VideoTask(pieces, scratch, settings.store)
-        done = list(work_here(sample, unit, workers=1, worker_limits=settings.worker_limits))
+        limits = settings.worker_limits
+        done = list(work_here(sample, unit, workers=1, worker_limits=limits, stopping=stopping))
         stored = sum(piece_path(pieces, m.content).stat().st_size for m in done if m.content and not m.reason)
     _print_estimate(todo, done, stored=stored, workers=settings.workers)
 

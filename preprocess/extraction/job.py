@@ -8,6 +8,7 @@ from pathlib import Path
 
 from preprocess.common.console import progress
 from preprocess.common.errors import UserError, one_line
+from preprocess.common.stopping import Stopping
 from preprocess.extraction.local import work_here
 from preprocess.extraction.partial import PartialStore
 from preprocess.extraction.report import Progress, duplicate_notes, find_duplicates, remembered, row, write_report
@@ -33,23 +34,26 @@ class Extraction:
         self.alone = self.part == "1-of-1"
         self.outcomes: dict[str, Outcome] = {}
         self.progress = Progress()
+        self.stopping = Stopping()
 
     def run(self) -> Store | None:
         """Do this part. The store, if it is complete by then; None if other parts are not, or no video can be used.
 
         Raises UserError where the user must do something first, and then the same again; OSError for what is not a
-        video's fault.
+        video's fault; KeyboardInterrupt, between two videos, after Ctrl-C or SIGTERM.
         """
         settings, partial_store = self.settings, self.partial_store
         partial_store.check(self.parameters, overwrite=settings.overwrite)
         with partial_store.begin(self.part, parameters=self.parameters, overwrite=settings.overwrite):
-            self.load_known()
             if self.alone:
-                with partial_store.joining(), self._writer() as writer:
+                with partial_store.joining(), self.stopping.listening(), self._writer() as writer:
+                    self.load_known()
                     self._extract(writer)
                     return self._publish(writer)
-            self._extract(None)
-            with partial_store.joining():
+            with self.stopping.listening():
+                self.load_known()
+                self._extract(None)
+            with partial_store.joining(), self.stopping.listening():  # waiting for others, a signal interrupts
                 return self._join()
 
     def _newer_than(self) -> int | None:
@@ -72,6 +76,7 @@ class Extraction:
         if not self.settings.overwrite:
             known.append(remembered(self.settings.out))
         for source in self.found.sources:
+            self.stopping.check()
             for outcomes in known:
                 outcome = outcomes.of(source)
                 if outcome and self._stands(outcome):
@@ -119,16 +124,17 @@ class Extraction:
         workers = min(settings.workers, len(todo))
         if not todo:
             return (outcome for outcome in ())
+        common = {"worker_limits": settings.worker_limits, "stopping": self.stopping}
         if settings.engine == "ray":
             from preprocess.extraction.on_ray import work_on_ray
 
             address = settings.ray_address
             most = workers if address is None else None  # on a cluster, as many as it has CPUs
-            return work_on_ray(todo, unit, address=address, workers=most, worker_limits=settings.worker_limits)
-        return work_here(todo, unit, workers=workers, worker_limits=settings.worker_limits)
+            return work_on_ray(todo, unit, address=address, workers=most, **common)
+        return work_here(todo, unit, workers=workers, **common)
 
     def _placing(self, writer: StoreWriter) -> "Placing":
-        return Placing(self.found.sources, self.outcomes, writer, self.partial_store)
+        return Placing(self.found.sources, self.outcomes, writer, self.partial_store, self.stopping)
 
     def _join(self) -> Store | None:
         """Make the store if no part has anything left to do."""
@@ -136,6 +142,7 @@ class Extraction:
         self.locations.add_store(self.settings.out, newer_than=self._newer_than())
         known = self.partial_store.outcomes()
         for source in self.found.sources:
+            self.stopping.check()
             outcome = known.of(source)
             if outcome and (outcome.reason is not None or self._have(outcome.content)):
                 self.outcomes.setdefault(source.path, outcome)
@@ -208,15 +215,18 @@ class Placing:
         outcomes: Mapping[str, Outcome],
         writer: StoreWriter,
         partial_store: PartialStore,
+        stopping: Stopping,
     ) -> None:
         self._waiting = deque(sources)
         self._outcomes = outcomes  # which grows
         self._writer = writer
         self._partial_store = partial_store
+        self._stopping = stopping
 
     def place_ready(self) -> None:
         """Place every video whose turn it is, up to the first that is not settled."""
         while self._waiting and (outcome := self._outcomes.get(self._waiting[0].path)):
+            self._stopping.check()
             self._waiting.popleft()
             if outcome.reason is None:
                 self._place(str(outcome.content))
