@@ -121,17 +121,15 @@ class Extraction:
 
     def _work(self, todo: list[Source], unit: VideoTask) -> Generator[Outcome, None, None]:
         settings = self.settings
-        workers = min(settings.workers, len(todo))
         if not todo:
             return (outcome for outcome in ())
-        common = {"worker_limits": settings.worker_limits, "stopping": self.stopping}
+        workers = min(settings.workers, len(todo))
+        common = {"workers": workers, "worker_limits": settings.worker_limits, "stopping": self.stopping}
         if settings.engine == "ray":
             from preprocess.extraction.on_ray import work_on_ray
 
-            address = settings.ray_address
-            most = workers if address is None else None  # on a cluster, as many as it has CPUs
-            return work_on_ray(todo, unit, address=address, workers=most, **common)
-        return work_here(todo, unit, workers=workers, **common)
+            return work_on_ray(todo, unit, address=settings.ray_address, **common)
+        return work_here(todo, unit, **common)
 
     def _placing(self, writer: StoreWriter) -> "Placing":
         return Placing(self.found.sources, self.outcomes, writer, self.partial_store, self.stopping)
