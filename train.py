@@ -14,6 +14,11 @@ and last weights as safetensors. Judge it with python -m tasks.evaluate runs/NAM
 
 import os
 
+from preprocess.common.stopping import Stopping, stop_at_once
+
+if __name__ == "__main__":
+    stop_at_once()
+
 # Read when PyTorch is loaded: threads that wait sleep instead of spinning. Where anything else uses a core, spinning
 # threads hold up the one that works, and a training step takes up to ten times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -44,7 +49,6 @@ from fusion.training.ranks import Ranks
 from fusion.training.run import About, claim, read_split, save_weights, write_json
 from fusion.training.settings import TrainSettings
 from fusion.training.step import Step
-from fusion.training.stopping import Stopping
 from fusion.training.transfer import initialise
 from preprocess.common.command import available_cores, parse_command, run_command
 from preprocess.common.errors import UserError
@@ -124,7 +128,7 @@ def train(settings: TrainSettings, on_epoch: Callable[[dict], bool] = lambda row
         save = Saving(checkpoints, step, every=60 * machine.save_minutes, active=ranks.first)
         log = held.enter_context(Log(run, epochs_done=state.epoch)) if ranks.first else None
         peak = peak_flops(device) if state.epoch < recipe.epochs else None
-        stopping = held.enter_context(Stopping().listening())
+        stopping = held.enter_context(Stopping(answer="stopping after this step" if ranks.first else "").listening())
         for epoch in range(state.epoch, recipe.epochs):
             batches.epoch, batches.done = epoch, state.done
             row = train_one_epoch(loader, step, state, settings, save=save, stopping=stopping, peak=peak)

@@ -8,6 +8,11 @@ that has hurt. To mend a store, remove the damaged shard, or a damaged out.h5, a
 what was in it is done anew.
 """
 
+from preprocess.common.stopping import stop_at_once
+
+if __name__ == "__main__":
+    stop_at_once()
+
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -9,6 +9,11 @@ Run it again after it was interrupted, or after videos were added or changed: on
 Look at the result with python -m preprocess.info out.h5 and python -m preprocess.show out.h5 VIDEO.
 """
 
+from preprocess.common.stopping import stop_at_once
+
+if __name__ == "__main__":
+    stop_at_once()
+
 import errno
 import sys
 from dataclasses import replace
@@ -49,6 +54,7 @@ def extract(settings: ExtractSettings) -> Store | None:
     extraction = prepare_job(settings)
     try:
         store = extraction.run()
+        extraction.stopping.check()
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(extraction.what_is_kept()) from stop
     except OSError as error:  # not a video's fault: the disk is full, the target is read-only
@@ -78,7 +84,7 @@ def main() -> int:
 
         extraction = prepare_job(settings)
         extraction.load_known()
-        print_plan(extraction)
+        print_plan(extraction.todo(), total=len(extraction.found.sources), settings=settings)
         return 0
     store = extract(settings)
     if store is None:

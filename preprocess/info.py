@@ -6,6 +6,11 @@
 Nothing in the store is changed.
 """
 
+from preprocess.common.stopping import stop_at_once
+
+if __name__ == "__main__":
+    stop_at_once()
+
 import json
 from collections import Counter
 from collections.abc import Sequence

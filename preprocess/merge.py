@@ -6,6 +6,11 @@ All must have been extracted with the same settings. A video that is in several 
 with another content, label, group or split is refused. The stores that are joined stay as they are.
 """
 
+from preprocess.common.stopping import stop_at_once
+
+if __name__ == "__main__":
+    stop_at_once()
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated

@@ -5,6 +5,11 @@
 A stream that the video lacks says why.
 """
 
+from preprocess.common.stopping import stop_at_once
+
+if __name__ == "__main__":
+    stop_at_once()
+
 import difflib
 from dataclasses import dataclass
 from pathlib import Path

@@ -7,6 +7,11 @@ The best accuracy that any model can reach is therefore known for every subset o
 two, 100 % with three (ceilings.json). Clearly more than that proves a leak, much less a weak model.
 """
 
+from preprocess.common.stopping import stop_at_once
+
+if __name__ == "__main__":
+    stop_at_once()
+
 import csv
 import json
 from concurrent.futures import ProcessPoolExecutor

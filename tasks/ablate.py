@@ -13,6 +13,11 @@ Interrupted, the same command goes on. A run's folder is named after all that de
 settings are trained beside it, the old ones are found again, and ablations with the same --runs share them.
 """
 
+from preprocess.common.stopping import stop_at_once
+
+if __name__ == "__main__":
+    stop_at_once()
+
 import json
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -13,6 +13,11 @@ Three questions about the videos that train and those that are judged:
 tasks.evaluate and tasks.ablate print the same with every result.
 """
 
+from preprocess.common.stopping import stop_at_once
+
+if __name__ == "__main__":
+    stop_at_once()
+
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass

@@ -6,6 +6,11 @@
 Writes report.json and confusion.png into the run's folder and prints the table, with an audit of the split.
 """
 
+from preprocess.common.stopping import stop_at_once
+
+if __name__ == "__main__":
+    stop_at_once()
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated

@@ -6,6 +6,11 @@
 Flow and log-mel are computed as preprocess.extract does.
 """
 
+from preprocess.common.stopping import stop_at_once
+
+if __name__ == "__main__":
+    stop_at_once()
+
 import json
 import sys
 from dataclasses import asdict, dataclass, replace

@@ -14,6 +14,11 @@ Every trial is a run of train.py in OUT/trials. Interrupted or killed, the same 
 The same command may work in several terminals, or on several machines that share the folder, at the same time.
 """
 
+from preprocess.common.stopping import stop_at_once
+
+if __name__ == "__main__":
+    stop_at_once()
+
 import multiprocessing
 import multiprocessing.connection
 import signal

@@ -9,6 +9,7 @@ from typing import TypeVar
 import tyro
 
 from preprocess.common.errors import UserError, one_line
+from preprocess.common.stopping import stop_by_exception
 
 Settings = TypeVar("Settings")
 
@@ -32,6 +33,7 @@ def run_command(main: Callable[[], int | None]) -> None:
     for stream in (sys.stdout, sys.stderr):  # a file name may hold bytes that the terminal cannot show
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    stop_by_exception()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # clusters send it: clean up as after Ctrl-C
     try:
         status = main() or 0

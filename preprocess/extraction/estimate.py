@@ -3,37 +3,37 @@
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from preprocess.common.console import human_bytes, human_seconds, plural
 from preprocess.common.errors import one_line
 from preprocess.common.files import make_folder
+from preprocess.common.stopping import Stopping
 from preprocess.extraction.local import work_here
+from preprocess.extraction.settings import ExtractSettings
 from preprocess.extraction.sources import Source
 from preprocess.extraction.task import Outcome, VideoTask, looked_at, piece_path
 from preprocess.store.index import category
 
-if TYPE_CHECKING:
-    from preprocess.extraction.job import Extraction
-
 SAMPLE = 5  # videos
 
 
-def print_plan(extraction: "Extraction") -> None:
-    """Extract a few videos into a temporary folder, and tell what all of them will take. Nothing stays."""
-    settings, sources = extraction.settings, extraction.found.sources
-    todo = extraction.todo()
-    print(f"{plural(len(sources), 'video')}; {len(sources) - len(todo)} are done or belong to other parts")
+def print_plan(todo: Sequence[Source], *, total: int, settings: ExtractSettings) -> None:
+    """Extract a few of the videos that are to be done into a temporary folder, and tell what all of them will take.
+
+    total: the videos of the whole job. Nothing stays.
+    """
+    print(f"{plural(total, 'video')}; {total - len(todo)} are done or belong to other parts")
     if not todo:
         print("nothing to do")
         return
     sample = choose(todo)
-    with tempfile.TemporaryDirectory() as folder:
+    with Stopping().listening() as stopping, tempfile.TemporaryDirectory() as folder:
         pieces, scratch = Path(folder) / "pieces", Path(folder) / "scratch"
         make_folder(pieces)
         make_folder(scratch)
         unit = VideoTask(pieces, scratch, settings.store)
-        done = list(work_here(sample, unit, workers=1, worker_limits=settings.worker_limits))
+        limits = settings.worker_limits
+        done = list(work_here(sample, unit, workers=1, worker_limits=limits, stopping=stopping))
         stored = sum(piece_path(pieces, m.content).stat().st_size for m in done if m.content and not m.reason)
     _print_estimate(todo, done, stored=stored, workers=settings.workers)
 

@@ -1,16 +1,18 @@
 """One run of an extraction: what is known already, what is done now, and the store that comes of both."""
 
 import os
-from collections.abc import Generator, Iterator
+from collections import deque
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from preprocess.common.console import progress
 from preprocess.common.errors import UserError, one_line
+from preprocess.common.stopping import Stopping
 from preprocess.extraction.local import work_here
 from preprocess.extraction.partial import PartialStore
 from preprocess.extraction.report import Progress, duplicate_notes, find_duplicates, remembered, row, write_report
+from preprocess.extraction.settings import ExtractSettings
 from preprocess.extraction.sources import Catalog, Source, part_of
 from preprocess.extraction.task import Outcome, VideoTask, is_whole
 from preprocess.store import Store
@@ -18,14 +20,11 @@ from preprocess.store.index import Rejected, Video
 from preprocess.store.locations import Locations
 from preprocess.store.writer import StoreWriter
 
-if TYPE_CHECKING:
-    from preprocess.extraction.settings import ExtractSettings
-
 
 class Extraction:
     """One run: what is known already, what is done now, and the store that comes of both."""
 
-    def __init__(self, settings: "ExtractSettings", parameters: dict, found: Catalog) -> None:
+    def __init__(self, settings: ExtractSettings, parameters: dict, found: Catalog) -> None:
         self.settings = settings
         self.parameters = parameters
         self.found = found
@@ -35,23 +34,26 @@ class Extraction:
         self.alone = self.part == "1-of-1"
         self.outcomes: dict[str, Outcome] = {}
         self.progress = Progress()
+        self.stopping = Stopping()
 
     def run(self) -> Store | None:
         """Do this part. The store, if it is complete by then; None if other parts are not, or no video can be used.
 
         Raises UserError where the user must do something first, and then the same again; OSError for what is not a
-        video's fault.
+        video's fault; KeyboardInterrupt, between two videos, after Ctrl-C or SIGTERM.
         """
         settings, partial_store = self.settings, self.partial_store
         partial_store.check(self.parameters, overwrite=settings.overwrite)
         with partial_store.begin(self.part, parameters=self.parameters, overwrite=settings.overwrite):
-            self.load_known()
             if self.alone:
-                with partial_store.joining(), self._writer() as writer:
+                with partial_store.joining(), self.stopping.listening(), self._writer() as writer:
+                    self.load_known()
                     self._extract(writer)
                     return self._publish(writer)
-            self._extract(None)
-            with partial_store.joining():
+            with self.stopping.listening():
+                self.load_known()
+                self._extract(None)
+            with partial_store.joining(), self.stopping.listening():  # waiting for others, a signal interrupts
                 return self._join()
 
     def _newer_than(self) -> int | None:
@@ -74,6 +76,7 @@ class Extraction:
         if not self.settings.overwrite:
             known.append(remembered(self.settings.out))
         for source in self.found.sources:
+            self.stopping.check()
             for outcomes in known:
                 outcome = outcomes.of(source)
                 if outcome and self._stands(outcome):
@@ -97,13 +100,14 @@ class Extraction:
         mine = len(todo) + len(self.outcomes)
         pieces = any(m.reason is None and m.content not in self.locations for m in self.outcomes.values())
         # where nothing is new the store may be as it shall be, and copying what is in its own file would be in vain
-        placing = self._placing(writer) if writer and (todo or pieces) else iter(())
+        placing = self._placing(writer) if writer and (todo or pieces) else None
         with (
             progress(total=mine, done=len(self.outcomes), unit="video", name="extract") as bar,
             partial_store.journal(self.part) as journal,
             closing(self._work(todo, unit)) as done,
         ):
-            next(placing, None)
+            if placing:
+                placing.place_ready()
             for outcome in done:
                 self._check_still_there(outcome)
                 journal.add(outcome)
@@ -111,36 +115,24 @@ class Extraction:
                 self.progress.add(outcome)
                 if outcome.reason:
                     bar.write(f"not used: {one_line(outcome.path)}: {one_line(outcome.reason)}")
-                next(placing, None)
+                if placing:
+                    placing.place_ready()
                 bar.update()
 
     def _work(self, todo: list[Source], unit: VideoTask) -> Generator[Outcome, None, None]:
         settings = self.settings
-        workers = min(settings.workers, len(todo))
         if not todo:
             return (outcome for outcome in ())
+        workers = min(settings.workers, len(todo))
+        common = {"workers": workers, "worker_limits": settings.worker_limits, "stopping": self.stopping}
         if settings.engine == "ray":
             from preprocess.extraction.on_ray import work_on_ray
 
-            address = settings.ray_address
-            most = workers if address is None else None  # on a cluster, as many as it has CPUs
-            return work_on_ray(todo, unit, address=address, workers=most, worker_limits=settings.worker_limits)
-        return work_here(todo, unit, workers=workers, worker_limits=settings.worker_limits)
+            return work_on_ray(todo, unit, address=settings.ray_address, **common)
+        return work_here(todo, unit, **common)
 
-    def _placing(self, writer: StoreWriter) -> Iterator[None]:
-        """Place every source whose turn it is; stop at the first that is not settled, until the next call."""
-        for source in self.found.sources:
-            while source.path not in self.outcomes:
-                yield
-            outcome = self.outcomes[source.path]
-            if outcome.reason is None:
-                self._place(writer, outcome.content)
-
-    def _place(self, writer: StoreWriter, content: str | None) -> None:
-        assert content is not None
-        if content not in self.locations and not self.locations.add_file(self.partial_store.piece(content)):
-            raise UserError(f"{self.partial_store.piece(content)} is damaged: remove it and run the same command again")
-        writer.place(content)
+    def _placing(self, writer: StoreWriter) -> "Placing":
+        return Placing(self.found.sources, self.outcomes, writer, self.partial_store, self.stopping)
 
     def _join(self) -> Store | None:
         """Make the store if no part has anything left to do."""
@@ -148,6 +140,7 @@ class Extraction:
         self.locations.add_store(self.settings.out, newer_than=self._newer_than())
         known = self.partial_store.outcomes()
         for source in self.found.sources:
+            self.stopping.check()
             outcome = known.of(source)
             if outcome and (outcome.reason is not None or self._have(outcome.content)):
                 self.outcomes.setdefault(source.path, outcome)
@@ -156,8 +149,7 @@ class Extraction:
             print(f"part {self.settings.part} is done; {left} of {len(self.found.sources)} videos are left to others")
             return None
         with self._writer() as writer:
-            for _ in self._placing(writer):
-                pass
+            self._placing(writer).place_ready()
             return self._publish(writer)
 
     def _writer(self) -> StoreWriter:
@@ -210,6 +202,38 @@ class Extraction:
         """Raises UserError if it is not one video that is missing, but all of them."""
         if outcome.signature is None and not os.path.isabs(outcome.path) and _is_gone(self.settings.videos):
             raise UserError(f"{self.settings.videos} is gone: bring it back and run the same command again")
+
+
+class Placing:
+    """Hands videos to the writer in the order of paths, whatever the order in which they get done."""
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        outcomes: Mapping[str, Outcome],
+        writer: StoreWriter,
+        partial_store: PartialStore,
+        stopping: Stopping,
+    ) -> None:
+        self._waiting = deque(sources)
+        self._outcomes = outcomes  # which grows
+        self._writer = writer
+        self._partial_store = partial_store
+        self._stopping = stopping
+
+    def place_ready(self) -> None:
+        """Place every video whose turn it is, up to the first that is not settled."""
+        while self._waiting and (outcome := self._outcomes.get(self._waiting[0].path)):
+            self._stopping.check()
+            self._waiting.popleft()
+            if outcome.reason is None:
+                self._place(str(outcome.content))
+
+    def _place(self, content: str) -> None:
+        locations, piece = self._writer.locations, self._partial_store.piece(content)
+        if content not in locations and not locations.add_file(piece):
+            raise UserError(f"{piece} is damaged: remove it and run the same command again")
+        self._writer.place(content)
 
 
 def _is_gone(folder: Path) -> bool:

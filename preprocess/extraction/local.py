@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 
+from preprocess.common.stopping import Stopping
 from preprocess.extraction.sources import Source
 from preprocess.extraction.task import Outcome, VideoTask, looked_at
 from preprocess.video.settings import PieceSettings
@@ -13,11 +14,17 @@ from preprocess.workers.worker import Heartbeat
 
 
 def work_here(
-    sources: Iterable[Source], unit: VideoTask, *, workers: int, worker_limits: WorkerLimits
+    sources: Iterable[Source],
+    unit: VideoTask,
+    *,
+    workers: int,
+    worker_limits: WorkerLimits,
+    stopping: Stopping | None = None,
 ) -> Iterator[Outcome]:
     """Make the pieces of all sources; give out what became of each as they get done.
 
-    Raises OSError for what is not a video's fault: the disk is full, the folder is gone.
+    Raises OSError for what is not a video's fault: the disk is full, the folder is gone; KeyboardInterrupt soon after
+    `stopping` was asked.
     """
     settings = unit.settings
     engine = settings.parameters()["flow"]["engine"]
@@ -28,6 +35,7 @@ def work_here(
         worker_limits=worker_limits,
         warm_up=partial(warm_up, settings),
         limit_address_space=engine != "cuda",  # which reserves more of it than any limit
+        stopping=stopping,
     )
     for source, outcome in done:
         if isinstance(outcome, Failure):

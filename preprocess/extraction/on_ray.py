@@ -1,181 +1,225 @@
-"""The engine of a Ray cluster: an actor on each of its CPUs, with a contained worker process as on one machine.
+"""The engine of a Ray cluster: each video is a Ray task, done in a contained worker process as on one machine.
 
-Sources go out and manifests come back. Pieces go from the workers straight to the folder `unit.pieces`, so that every
+Sources go out and outcomes come back. Pieces go from the workers straight to the folder `unit.pieces`, so that every
 node must see that folder, the videos, and this code where it is not installed, under the paths that they have here.
 
-Nodes may go at any time, and what they were at is given to others; CPUs that come later are taken too.
+Ray hands out the tasks, gives those of a node that has gone to others, and uses CPUs that come later.
 """
 
+import logging
 import os
+import platform
+import re
+import signal
+import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 from uuid import uuid4
 
 from preprocess.common.errors import UserError
-from preprocess.extraction.local import failed
+from preprocess.common.stopping import Stopping
+from preprocess.extraction.local import failed, work_here
 from preprocess.extraction.sources import Source
 from preprocess.extraction.task import Outcome, VideoTask
-from preprocess.ray_actor import Actor
-from preprocess.ray_cluster import cluster, first_line
 from preprocess.workers.pool import WorkerLimits
 
+ROOT = Path(__file__).resolve().parents[2]  # where the nodes find this code
 LOOK = 1.0  # seconds from one look at the cluster's nodes to the next
-PATIENCE = 300.0  # seconds without any CPU, while others use the cluster
+REACHED = 5.0  # seconds in which a cluster must answer
+STORE = 100 << 20  # bytes of Ray's object store; no frame goes through it
+DEATHS = 3  # of Ray's workers that one video may cost; a node's going is hardly ever a video's fault
+VAIN = 3  # videos that fail so, one after the other: it is not they
 GO_ON = "run the same command again to go on"
-DEATHS = 3  # of actors that one video was at work in; a node's going is hardly ever a video's fault
-VAIN_DEATHS = 3  # of actors that did nothing, one after the other, for each CPU
 
 
 def work_on_ray(
     sources: Iterable[Source],
     unit: VideoTask,
     *,
+    workers: int,
     worker_limits: WorkerLimits,
     address: str | None = None,
-    workers: int | None = None,
+    stopping: Stopping | None = None,
 ) -> Generator[Outcome, None, None]:
     """Make the pieces of all sources, as `preprocess.extraction.local.work_here` does, on the Ray cluster at `address`.
 
-    Without an address one of `workers` CPUs is started here, and stopped in the end. With one, `workers` are at most
-    so many actors; None is one for each CPU.
+    Without an address one of `workers` CPUs is started here, and stopped in the end.
 
-    Raises OSError for what is not a video's fault; UserError if there is no cluster, or no node of it is left, or one
-    does not see what it must.
+    Raises what work_here raises; UserError if there is no cluster, or no node of it is left, or one does not see what
+    it must.
     """
     engine = unit.settings.parameters()["flow"]["engine"]  # "auto" means what it means here, on every node
     settings = replace(unit.settings, flow_engine=engine)
     unit = replace(unit, pieces=unit.pieces.absolute(), scratch=unit.scratch.absolute(), settings=settings)
-    tasks = [_Task(replace(source, file=os.path.abspath(source.file))) for source in sources]
-    landmarks = [unit.scratch / f"probe-{uuid4().hex}", unit.pieces]
-    landmarks += [Path(task.source.file) for task in tasks if os.path.exists(task.source.file)][:1]
+    sources = [replace(source, file=os.path.abspath(source.file)) for source in sources]
+    probe = unit.scratch / f"probe-{uuid4().hex}"
+    landmarks = (probe, unit.pieces, *[Path(one.file) for one in sources if os.path.exists(one.file)][:1])
     with cluster(address, cpus=workers) as ray:
-        landmarks[0].touch()
+        probe.touch()
         try:
-            arguments = [ray.put(unit), worker_limits, landmarks]
-            yield from _Pool(tasks, arguments, ray, most=workers, gpu=engine == "cuda").run()
+            job = ray.put(RayJob(unit, worker_limits, landmarks))
+            yield from _run(ray, sources, job, gpu=engine == "cuda", stopping=stopping or Stopping())
         except ray.exceptions.RayError as error:
             raise UserError(f"the Ray cluster fails ({first_line(error)}); {GO_ON}") from error
         finally:
-            landmarks[0].unlink(missing_ok=True)
+            probe.unlink(missing_ok=True)
 
 
-@dataclass
-class _Task:
-    source: Source
-    deaths: int = 0  # of actors in which it was at work
+@dataclass(frozen=True)
+class RayJob:
+    """What all tasks share."""
+
+    unit: VideoTask
+    worker_limits: WorkerLimits
+    landmarks: tuple[Path, ...]  # what every node must see
+
+    def look(self) -> None:
+        """Raises UserError for a file or folder that exists, but not as this node sees it."""
+        for path in self.landmarks:
+            if not path.exists():
+                raise UserError(f"node {platform.node()} does not see {path}: mount its folder there, at the same path")
 
 
-@dataclass(eq=False)
-class ActorState:
-    """What the driver knows of an actor."""
+def _run(ray: ModuleType, sources: list[Source], job, *, gpu: bool, stopping: Stopping) -> Iterator[Outcome]:
+    """Keep two tasks for each CPU in Ray's hands, so that none waits for its driver."""
+    task = ray.remote(max_retries=DEATHS - 1)(work)
+    waiting, running, vain, looked = deque(sources), {}, 0, float("-inf")
+    while waiting or running:
+        stopping.check()
+        if time.monotonic() - looked > LOOK:
+            cpus, gpus = _resources(ray, gpu=gpu)
+            looked = time.monotonic()
+        while waiting and len(running) < 2 * cpus:
+            share = min(1.0, 10_000 * gpus // cpus / 10_000) if gpu else 0
+            ref = task.options(num_cpus=1, num_gpus=share).remote([job], waiting[0])
+            running[ref] = waiting.popleft()
+        for ref in ray.wait(list(running), timeout=LOOK)[0]:
+            source = running.pop(ref)
+            try:
+                outcome, vain = ray.get(ref), 0
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause from error
+            except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
+                outcome, vain = failed(source, f"crashed: {DEATHS} Ray workers died while they decoded it"), vain + 1
+                if vain == VAIN:
+                    raise UserError(f"Ray's workers die at every video ({first_line(error)}); {GO_ON}") from error
+            yield outcome
 
-    actor: object
-    greeting: object | None  # the call of look(), until it has returned: the actor may still wait for a CPU
-    calls: deque[tuple[object, _Task]] = field(default_factory=deque)  # the first is at work, or about to be
+
+def _resources(ray: ModuleType, *, gpu: bool) -> tuple[int, int]:
+    """The CPUs and GPUs of the nodes that are there now. Raises UserError if there is none to work on."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cpus, gpus = (sum(int(node.get(name, 0)) for node in nodes) for name in ("CPU", "GPU"))
+    if not cpus:
+        raise UserError(f"no node of the Ray cluster has a CPU any more: start nodes and {GO_ON}")
+    if gpu and not gpus:
+        raise UserError("the Ray cluster has no GPU for the flow engine cuda: give --flow-engine cpu")
+    return cpus, gpus
 
 
-class _Pool:
-    """The actors and the tasks that are not done."""
+def work(job: list, source: Source) -> Outcome:
+    """Make the piece of a source; runs in a process of Ray's. job: a reference to it, in a list."""
+    return _contained_worker(job[0]).do(source)
 
-    def __init__(self, tasks: list[_Task], arguments: list, ray, *, most: int | None, gpu: bool) -> None:
-        self.waiting = deque(tasks)
-        self.again: deque[_Task] = deque()  # were at work in an actor that died; they come last, and alone
-        self.posts: list[ActorState] = []
-        self.arguments = arguments
-        self.ray = ray
-        self.most = most
-        self.gpu = gpu
-        self.vain = 0  # deaths of actors that did nothing since one was ready
-        self.why: list[str] = []  # the last line of what Ray said of the last of them
-        self.looked = float("-inf")  # when the nodes were counted
-        self.worked = time.monotonic()  # when an actor was there last
 
-    def run(self) -> Iterator[Outcome]:
-        while True:
-            self._enlist()
-            yield from self._hand_out()
-            if not (self.waiting or self.again or any(post.calls for post in self.posts)):
-                return
-            refs = [ref for post in self.posts for ref in (post.greeting, *(call[0] for call in post.calls)) if ref]
-            if not refs:
-                time.sleep(LOOK)  # all actors are gone, and the nodes have just been counted
-            elif self.ray.wait(refs, timeout=LOOK)[0]:
-                ready = set(self.ray.wait(refs, num_returns=len(refs), timeout=0)[0])
-                for post in list(self.posts):
-                    yield from self._attend(post, ready)
+@lru_cache(maxsize=1)
+def _contained_worker(reference) -> "ContainedWorker":
+    import ray
 
-    def _enlist(self) -> None:
-        """As many actors as the nodes that are there now have CPUs, and as there are tasks."""
-        now = time.monotonic()
-        if any(post.greeting is None for post in self.posts):
-            self.worked = now
-        if now - self.looked < LOOK:
-            return
-        self.looked = now
-        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
-        cpus, gpus = (sum(int(node.get(name, 0)) for node in nodes) for name in ("CPU", "GPU"))
-        if not cpus:
-            raise UserError(f"no node of the Ray cluster has a CPU any more: start nodes and {GO_ON}")
-        if self.gpu and not gpus:
-            raise UserError("the Ray cluster has no GPU for the flow engine cuda: give --flow-engine cpu")
-        if now - self.worked > PATIENCE:
-            raise UserError(f"the Ray cluster gave none of its {cpus} CPUs in {PATIENCE:.0f} s; {GO_ON}")
-        if self.vain > VAIN_DEATHS * cpus:
-            raise UserError(f"the actors on the Ray cluster end before they do any work: {''.join(self.why)}")
-        left = len(self.waiting) + len(self.again) + sum(len(post.calls) for post in self.posts)
-        needs = {"num_cpus": 1, "num_gpus": min(1.0, 10_000 * gpus // cpus / 10_000) if self.gpu else 0}
-        outpost = self.ray.remote(Actor).options(**needs)
-        for _ in range(min(cpus, left, self.most or cpus) - len(self.posts)):
-            actor = outpost.remote(*self.arguments)
-            self.posts.append(ActorState(actor, actor.look.remote()))
+    return ContainedWorker(ray.get(reference))
 
-    def _hand_out(self) -> Iterator[Outcome]:
-        """One task to every actor that has none, then a second one, so that none waits for its driver."""
-        ready = [post for post in self.posts if post.greeting is None]
-        for length in (0, 1):
-            for post in ready:
-                if len(post.calls) == length and len(self.waiting) > length * len(self.posts):
-                    self._give(post, self.waiting.popleft())
-        for post in ready:
-            while self.again and not post.calls:  # while there is no actor, none is judged either
-                task = self.again.popleft()
-                if task.deaths < DEATHS:
-                    self._give(post, task)
-                else:
-                    yield failed(task.source, f"crashed: {DEATHS} Ray actors died while they decoded it")
 
-    def _give(self, post: ActorState, task: _Task) -> None:
-        post.calls.append((post.actor.work.remote(task.source), task))
+class ContainedWorker:
+    """A contained worker process that stays for the next video: its imports take seconds."""
 
-    def _attend(self, post: ActorState, ready: set) -> Iterator[Outcome]:
-        """Take what the actor has sent; see whether it has died."""
+    def __init__(self, job: RayJob) -> None:
+        job.look()
+        self._job = job
+        self._next: deque[Source] = deque()
+        self._outcomes = work_here(self, job.unit, workers=1, worker_limits=job.worker_limits)
+
+    def do(self, source: Source) -> Outcome:
+        self._next.append(source)
         try:
-            if post.greeting in ready:
-                self.ray.get(post.greeting)
-                post.greeting = None
-                self.vain = 0
-            while post.calls and post.calls[0][0] in ready:
-                outcome = self.ray.get(post.calls[0][0])
-                post.calls.popleft()
-                yield outcome
-        except self.ray.exceptions.RayTaskError as error:
-            raise error.cause from error
-        except self.ray.exceptions.RayError as error:
-            self._lose(post, error)
+            outcome = next(self._outcomes)
+        except UserError as error:
+            raise UserError(f"node {platform.node()}: {error}") from error
+        if outcome.signature is None:  # a node that lost its mounts would go through all videos in no time
+            self._job.look()
+        return outcome
 
-    def _lose(self, post: ActorState, error: Exception) -> None:
-        """Its tasks go to other actors; the first was at work in it."""
-        self.posts.remove(post)
-        with suppress(self.ray.exceptions.RayError):
-            self.ray.kill(post.actor)  # it may just not answer
-        if post.greeting is not None:
-            self.vain, self.why = self.vain + 1, str(error).strip().splitlines()[-1:]
-        tasks = [task for _, task in post.calls]
-        for task in tasks[:1]:
-            task.deaths += 1
-            self.again.append(task)
-        self.waiting.extendleft(reversed(tasks[1:]))
+    def __iter__(self) -> Iterator[Source]:
+        return self
+
+    def __next__(self) -> Source:
+        """The pool asks again after this has ended."""
+        if not self._next:
+            raise StopIteration
+        return self._next.popleft()
+
+
+@contextmanager
+def cluster(address: str | None, *, cpus: int | None) -> Iterator[ModuleType]:
+    """The module ray, connected to the cluster at `address`, or to one that is started here and stopped in the end.
+
+    Raises UserError if Ray is not installed, or there is no cluster.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError("--engine ray needs Ray: pip install 'tristream[ray]'") from error
+    if address is not None:
+        _reach(address)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what it is going to be; a warning says so
+    stop = signal.getsignal(signal.SIGTERM)
+    try:
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        runtime = {"env_vars": {"PYTHONPATH": path}}
+        common = {"log_to_driver": False, "logging_level": logging.ERROR, "runtime_env": runtime}
+        if address is None:  # "local", for None may mean the cluster in RAY_ADDRESS
+            ray.init("local", num_cpus=cpus, include_dashboard=False, object_store_memory=STORE, **common)
+        else:
+            ray.init(address, **common)
+    except Exception as error:  # of many kinds, plain Exception among them
+        ray.shutdown()
+        where = "does not start on this machine" if address is None else f"at {address} cannot be used"
+        hint = "" if address is None else "; one that asks for a token needs RAY_AUTH_MODE=token here"
+        raise UserError(f"the Ray cluster {where}: {first_line(error)}{hint}") from error
+    try:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, stop)  # Ray has put its own there
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line: Ray's have pages."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _reach(address: str) -> None:
+    """Raises UserError at once if nobody answers: Ray tries for minutes."""
+    known = None
+    if address == "auto":
+        known = os.environ.get("RAY_ADDRESS")
+        with suppress(OSError):  # where `ray start` writes it, and leaves it
+            known = (
+                known or Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster").read_text().strip()
+            )
+        if not known:
+            return  # Ray says so itself
+    place = re.fullmatch(r"(?:ray://)?\[?(.+?)\]?:(\d{1,5})", known or address)
+    if place:
+        with suppress(OSError, OverflowError):
+            socket.create_connection((place[1], int(place[2])), timeout=REACHED).close()
+            return
+    raise UserError(f"no Ray cluster answers at --ray-address {address}: give auto, host:port or ray://host:port")

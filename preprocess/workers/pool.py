@@ -20,6 +20,7 @@ from typing import Generic, TypeVar
 
 from preprocess.common.errors import UserError
 from preprocess.common.processes import PAGE, memory_pages
+from preprocess.common.stopping import Stopping
 from preprocess.workers.worker import OUT_OF_MEMORY, Heartbeat, SharedState, run_worker
 
 Job = TypeVar("Job")
@@ -61,6 +62,7 @@ def supervise(
     worker_limits: WorkerLimits,
     warm_up: Callable[[], None] | None = None,
     limit_address_space: bool = True,
+    stopping: Stopping | None = None,
 ) -> Iterator[tuple[Job, Result | Failure]]:
     """Do `work` on every job, in spawned processes of one thread each; give (job, result) as they get done.
 
@@ -68,9 +70,11 @@ def supervise(
     the memory at rest is measured. CUDA reserves more address space than any limit: turn `limit_address_space` off.
 
     Raises what `work` or `warm_up` raises, except for MemoryError, which is a Failure (too large); UserError if
-    workers die before they do anything.
+    workers die before they do anything; KeyboardInterrupt soon after `stopping` was asked.
     """
-    crew = _Pool(iter(jobs), pickle.dumps((work, warm_up)), workers, worker_limits, limit_address_space)
+    crew = _Pool(
+        iter(jobs), pickle.dumps((work, warm_up)), workers, worker_limits, limit_address_space, stopping or Stopping()
+    )
     try:
         yield from crew.run()
     finally:  # also when the caller stops: what is at work is given up
@@ -164,13 +168,20 @@ class _Pool(Generic[Job, Result]):
     """The workers and the jobs that are not done."""
 
     def __init__(
-        self, jobs: Iterator[Job], payload: bytes, size: int, worker_limits: WorkerLimits, limit_address_space: bool
+        self,
+        jobs: Iterator[Job],
+        payload: bytes,
+        size: int,
+        worker_limits: WorkerLimits,
+        limit_address_space: bool,
+        stopping: Stopping,
     ) -> None:
         self.jobs = jobs
         self.payload = payload
         self.size = size
         self.worker_limits = worker_limits
         self.limit_address_space = limit_address_space
+        self.stopping = stopping
         self.workers: list[_Worker] = []
         self.waiting: deque[_Task] = deque()  # taken from jobs, and with no worker
         self.again: deque[_Task] = deque()  # have cost a worker; for fresh ones, so that no leak of others is in it
@@ -181,6 +192,7 @@ class _Pool(Generic[Job, Result]):
     def run(self) -> Iterator[tuple[Job, Result | Failure]]:
         next_look = 0.0
         while True:
+            self.stopping.check()
             while len(self.workers) < self.size and (self.again or self._fetch(1)):
                 self._start()
             self._hand_out()

@@ -106,7 +106,8 @@ def test_a_run_that_is_asked_to_stop_does_so_after_a_step_and_says_how_to_go_on(
     before = Checkpoints(folder, keep=9).files()[0].name
     status, _, err = end(process)
     assert status == 130, err
-    (line,) = (line for line in err.splitlines() if line and "it/s" not in line and "step/s" not in line)
+    said, line = (line for line in err.splitlines() if line and "it/s" not in line and "step/s" not in line)
+    assert said == "stopping after this step"
     step = int(line.split("after step ")[1].split(";")[0])
     assert line == f"stopped: after step {step}; go on with: python train.py --run {folder} --resume"
     newest = Checkpoints(folder, keep=9).files()[0].name
@@ -115,12 +116,12 @@ def test_a_run_that_is_asked_to_stop_does_so_after_a_step_and_says_how_to_go_on(
 
 
 def test_a_step_asked_to_stop_is_saved_whole_and_the_run_goes_on_from_there(undisturbed, store, tmp_path, monkeypatch):
-    from fusion.training.stopping import Stopping
+    from preprocess.common.stopping import Stopping
 
     asked, real = [], Stopping.__init__
 
-    def soon(self) -> None:
-        real(self)
+    def soon(self, **answer: str) -> None:
+        real(self, **answer)
         asked.append(self)
 
     monkeypatch.setattr(Stopping, "__init__", soon)

@@ -2,11 +2,10 @@
 
 import pytest
 
-from preprocess import extract
-from preprocess.extraction import estimate
 from preprocess.merge import merge
 from preprocess.store import Store
 from tests.support.runs import (
+    COMMAND,
     SHARD_SIZE,
     TEN,
     copy_store,
@@ -15,7 +14,7 @@ from tests.support.runs import (
     interrupt,
     leftovers,
     report,
-    settings_for,
+    run_here,
     snapshot,
     start,
 )
@@ -71,17 +70,16 @@ def test_separate_parts_merged_are_the_store_of_one_machine(engine, videos, out,
 
 
 @pytest.mark.parametrize("state", ["fresh", "interrupted", "finished"])
-def test_a_dry_run_tells_the_plan_and_writes_nothing(engine, videos, out, undisturbed, state, tmp_path, capsys):
+def test_a_dry_run_tells_the_plan_and_writes_nothing(
+    engine, videos, out, undisturbed, state, tmp_path, monkeypatch, capsys
+):
     if state == "finished":
         copy_store(undisturbed, out.parent)
         extract_here(videos, out)
     elif state == "interrupted":
         interrupt(engine, 4, videos, out)
     before = snapshot(tmp_path)
-    extraction = extract.plan(settings_for(videos, out, dry_run=True))
-    extraction.load_known()
-    estimate.print_plan(extraction)
-    said = capsys.readouterr().out
+    said = run_here(monkeypatch, capsys, videos, out, *COMMAND, "--dry-run").stdout
     done = {"fresh": 0, "interrupted": 4, "finished": 10}[state]
     assert f"10 videos; {done} are done" in said
     assert ("nothing to do" in said) == (state == "finished")

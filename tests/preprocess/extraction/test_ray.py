@@ -15,11 +15,10 @@ import numpy as np
 import pytest
 
 from preprocess.common.errors import UserError
-from preprocess.extraction.on_ray import work_on_ray
+from preprocess.extraction.on_ray import RayJob, work_on_ray
 from preprocess.extraction.sources import Source
 from preprocess.extraction.task import Outcome, VideoTask
-from preprocess.ray_actor import Actor
-from preprocess.video.settings import PieceSettings
+from preprocess.video.piece import PieceSettings
 from preprocess.workers.pool import WorkerLimits
 from tests.support.commands import command, environment, run
 from tests.support.videos import drift, sound, tone, write_video
@@ -78,7 +77,7 @@ class Rough(VideoTask):
         way = Path(source.path).stem
         if way == "worker":
             os.kill(os.getpid(), signal.SIGKILL)
-        elif way == "actor":
+        elif way == "ray":
             os.kill(os.getppid(), signal.SIGKILL)
             time.sleep(1000)
         elif way == "disk":
@@ -140,15 +139,15 @@ def test_a_node_that_goes_in_the_middle_changes_nothing(cluster, videos, local, 
 
 
 @pytest.mark.slow
-def test_a_worker_or_an_actor_that_dies_costs_its_video_alone(cluster, videos, tmp_path):
+def test_a_worker_or_one_of_ray_that_dies_costs_its_video_alone(cluster, videos, tmp_path):
     unit = rough(tmp_path)
     file = str(videos / "run/0.mp4")
-    sources = [Source(file, path, None, None, None) for path in ("a", "worker", "b", "actor", "c", "d", "e", "f")]
-    done = list(work_on_ray(sources, unit, address=cluster.address, worker_limits=WorkerLimits()))
+    sources = [Source(file, path, None, None, None) for path in ("a", "worker", "b", "ray", "c", "d", "e", "f")]
+    done = list(work_on_ray(sources, unit, workers=1, address=cluster.address, worker_limits=WorkerLimits()))
     reasons = {outcome.path: outcome.reason for outcome in done}
     assert len(done) == len(reasons) == len(sources)
     assert "SIGKILL" in reasons.pop("worker")
-    assert reasons.pop("actor") == "crashed: 3 Ray actors died while they decoded it"
+    assert reasons.pop("ray") == "crashed: 3 Ray workers died while they decoded it"
     assert reasons == dict.fromkeys("abcdef")
     assert len(list(unit.pieces.glob("*/*.h5"))) == 1  # they are the same file
     assert not list(unit.scratch.glob("probe-*"))
@@ -158,7 +157,7 @@ def test_a_worker_or_an_actor_that_dies_costs_its_video_alone(cluster, videos, t
 def test_a_full_disk_on_a_node_ends_the_run_as_one_here_does(cluster, videos, tmp_path):
     source = Source(str(videos / "run/0.mp4"), "disk", None, None, None)
     with pytest.raises(OSError, match="No space left on device"):
-        list(work_on_ray([source], rough(tmp_path), address=cluster.address, worker_limits=WorkerLimits()))
+        list(work_on_ray([source], rough(tmp_path), workers=1, address=cluster.address, worker_limits=WorkerLimits()))
 
 
 @pytest.mark.slow
@@ -189,7 +188,7 @@ def test_ctrl_c_leaves_no_process_of_a_cluster_that_was_started_here(videos, tmp
         text=True,
     )
     wait_for_manifests(out, 2)
-    assert len(marked(mark)) > 4  # the driver, the cluster, actors, workers
+    assert len(marked(mark)) > 4  # the driver, the cluster, its workers and ours
     begun = time.monotonic()
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
@@ -217,7 +216,9 @@ def test_a_cluster_that_does_not_answer_is_one_line_at_once(tmp_path):
     begun = time.monotonic()
     for address in (f"127.0.0.1:{HEAD_GONE}", f"ray://127.0.0.1:{HEAD_GONE}", "nonsense"):
         with pytest.raises(UserError, match=f"no Ray cluster answers at --ray-address {address}"):
-            next(work_on_ray([], rough(tmp_path / uuid4().hex), address=address, worker_limits=WorkerLimits()))
+            next(
+                work_on_ray([], rough(tmp_path / uuid4().hex), workers=1, address=address, worker_limits=WorkerLimits())
+            )
     assert time.monotonic() - begun < 20
 
 
@@ -234,7 +235,7 @@ def test_a_machine_without_ray_is_told_how_to_get_it(videos, tmp_path):
 
 def test_a_node_that_does_not_see_a_folder_names_itself_and_the_folder(tmp_path):
     unit = rough(tmp_path)
-    Actor(unit, WorkerLimits(), [unit.pieces]).look()
+    RayJob(unit, WorkerLimits(), (unit.pieces,)).look()
     probe = unit.scratch / "probe"
     with pytest.raises(UserError, match=f"node .+ does not see {probe}"):
-        Actor(unit, WorkerLimits(), [unit.pieces, probe]).look()
+        RayJob(unit, WorkerLimits(), (unit.pieces, probe)).look()

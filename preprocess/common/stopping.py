@@ -1,0 +1,74 @@
+"""Ending when asked to, at a moment of our own choosing.
+
+Ctrl-C is an exception by default, and Python drops one that is raised in a destructor or a weak reference's callback:
+the run goes on as if nothing had happened. A flag is not lost.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+AGAIN = 3.0  # seconds: torchrun hands on the signal that the terminal has sent to its processes too
+
+
+class Stopping:
+    """Whether Ctrl-C or SIGTERM, which clusters send some time before they kill, has come."""
+
+    def __init__(self, *, answer: str = "") -> None:
+        """answer: a line to write to stderr at once when a signal comes."""
+        self.asked = False
+        self._answer = answer
+
+    @contextmanager
+    def listening(self) -> Iterator["Stopping"]:
+        """The first signal asks; another, some seconds later, interrupts as usual."""
+        if threading.current_thread() is not threading.main_thread():  # which alone hears of signals
+            yield self
+            return
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
+
+        first = None
+
+        def ask(number: int, frame: object) -> None:
+            nonlocal first
+            self.asked = True
+            if first is None:
+                first = time.monotonic()
+                if self._answer:
+                    os.write(2, f"\n{self._answer}\n".encode())  # print might be at work just now
+            elif time.monotonic() - first > AGAIN:
+                signal.default_int_handler(number, frame)
+
+        try:
+            for number in before:
+                signal.signal(number, ask)
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def check(self) -> None:
+        """Raises KeyboardInterrupt if a signal has come."""
+        if self.asked:
+            raise KeyboardInterrupt
+
+
+def stop_at_once() -> None:
+    """Let Ctrl-C end this process with one line: for the seconds in which a command loads its modules."""
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end)
+
+
+def stop_by_exception() -> None:
+    """Undo `stop_at_once`: from now on there may be something to tidy up."""
+    if signal.getsignal(signal.SIGINT) == _end:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end(number: int, frame: object) -> None:
+    os.write(2, b"\nstopped\n")
+    os._exit(130)
