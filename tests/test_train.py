@@ -129,14 +129,13 @@ def test_batch_norms_statistics_are_taken_anew_for_judging_and_change_nothing_th
     assert all(one[0] == other[0] and one[1] != other[1] for one, other in zip(*losses, strict=True))
 
 
-def test_the_split_column_of_the_store_decides_who_trains(tmp_path, capsys):
+def test_the_split_column_of_the_store_decides_who_trains(tmp_path):
     specs = [replace(spec, split=("train", "train", "val", "test")[k // 8]) for k, spec in enumerate(three_bit(32))]
     store = make_store(tmp_path / "s.h5", specs)
     folder = train(settings_of(store, tmp_path / "run", recipe=replace(TINY, epochs=1)))
     split = read_split(folder)
     of = {spec.path: spec.split for spec in specs}
     assert {of[path] for path in split.train} == {"train"} and {of[path] for path in split.val} == {"val"}
-    assert "16 videos train, 8 validate; by the split column" in capsys.readouterr().out
 
 
 def test_the_same_settings_give_the_same_run_with_any_number_of_workers(undisturbed, store, tmp_path):
@@ -149,7 +148,7 @@ def test_another_seed_gives_another_run_on_the_same_split(undisturbed, store, tm
     assert rows_of(other)[0]["loss"] != rows_of(undisturbed)[0]["loss"]
 
 
-@pytest.mark.parametrize(("moment", "workers"), [("validate", 0), ("save", 0), ("step", 0), ("step", 2)])
+@pytest.mark.parametrize(("moment", "workers"), [("validate", 0), ("save", 0), ("step", 2)])
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(undisturbed, store, tmp_path, workers, moment):
     settings = settings_of(store, tmp_path / "run", workers=workers, save_minutes=0.0 if moment == "step" else 5.0)
     owner, name = {"save": (Checkpoints, "save"), "step": (Step, "_update")}.get(moment, (training, moment))
@@ -197,7 +196,6 @@ def test_the_command_line_trains_any_streams_and_takes_out_h5_of_the_folder(tmp_
     small = ["--epochs", 1, "--frames", 2, "--size", 32, "--width", 2, "--feature", 4, "--audio-seconds", 0.32]
     result = run("train", "--streams", "audio,rgb", *small, "--head", "mean", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "device: " in result.stdout and "by video" in result.stdout
     settings, _ = read_settings(tmp_path / "runs" / "rgb+audio")
     assert (settings.recipe.model.head, settings.recipe.epochs, settings.seed) == ("mean", 1, 0)
 
@@ -205,81 +203,65 @@ def test_the_command_line_trains_any_streams_and_takes_out_h5_of_the_folder(tmp_
 def test_the_command_line_answers_wrong_input_with_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for options, says in (
-        (["--streams", "rgb,smell"], ("unknown stream 'smell'", "rgb, flow")),
-        ([], ("no store out.h5", "preprocess.extract")),
+        (["--streams", "rgb,smell"], ("smell",)),
+        ([], ("out.h5",)),
     ):
         assert_one_line_error(run_here(monkeypatch, capsys, *options, main=training.main), *says)
 
 
-def wrong(**changes) -> Recipe:
-    return replace(TINY, **changes)
+WRONG = {  # the option → what makes no sense of it
+    "--epochs": [{"epochs": 0}],
+    "--batch": [{"batch": 0}],
+    "--lr": [{"lr": -1.0}, {"lr": math.nan}],
+    "--weight-decay": [{"weight_decay": -1.0}],
+    "--auxiliary": [{"auxiliary": -0.5}],
+    "--label-smoothing": [{"label_smoothing": 1.5}],
+    "--mixup": [{"mixup": -0.2}],
+    "--cutmix": [{"cutmix": math.inf}],
+    "--average": [{"average": 1.0}],
+    "--split-seed": [{"split_seed": -1}],
+    "--stream-dropout": [{"stream_dropout": 1.0}],
+    "--norm-clips": [{"norm_clips": -1}],
+    "--accumulate": [{"accumulate": 0}],
+}
+WRONG_OF_THE_MODEL = {"tail": {"head": "tail"}, "rgb=vgg": {"towers": ("rgb=vgg",)}, "--dropout": {"dropout": -0.1}}
+WRONG_OF_THE_MODEL |= {"--width": {"width": 0}, "--feature": {"feature": 0}}
+WRONG_OF_THE_CLIP = {"--size": {"size": 16}, "--stride": {"stride": 0}, "--least-crop": {"least_crop": 0.0}}
+WRONG_OF_THE_CLIP |= {"--spec-mask": {"spec_mask": 1.0}, "--spec-tilt": {"spec_tilt": -1.0}}
+WRONG_OF_THE_CLIP |= {"--spec-noise": {"spec_noise": math.inf}, "--recolour": {"recolour": 1.0}}
 
 
-@pytest.mark.parametrize(
-    ("recipe", "says"),
-    [
-        (wrong(model=replace(TINY.model, head="tail")), "unknown head 'tail'"),
-        (wrong(model=replace(TINY.model, towers=("rgb=vgg",))), "unknown tower 'rgb=vgg'"),
-        (wrong(epochs=0), "--epochs"),
-        (wrong(batch=0), "--batch"),
-        (wrong(lr=-1.0), "--lr"),
-        (wrong(lr=math.nan), "--lr"),
-        (wrong(weight_decay=-1.0), "--weight-decay"),
-        (wrong(auxiliary=-0.5), "--auxiliary"),
-        (wrong(label_smoothing=1.5), "--label-smoothing"),
-        (wrong(mixup=-0.2), "--mixup"),
-        (wrong(cutmix=math.inf), "--cutmix"),
-        (wrong(average=1.0), "--average"),
-        (wrong(split_seed=-1), "--split-seed"),
-        (wrong(stream_dropout=1.0), "--stream-dropout"),
-        (wrong(model=replace(TINY.model, dropout=-0.1)), "--dropout"),
-        (wrong(model=replace(TINY.model, width=0)), "--width"),
-        (wrong(model=replace(TINY.model, feature=0)), "--feature"),
-        (wrong(clip=replace(CLIP, size=16)), "--size"),
-        (wrong(clip=replace(CLIP, stride=0)), "--stride"),
-        (wrong(clip=replace(CLIP, least_crop=0.0)), "--least-crop must be above 0 and at most 1"),
-        (wrong(clip=replace(CLIP, least_crop=1.1)), "--least-crop"),
-        (wrong(clip=replace(CLIP, least_crop=math.nan)), "--least-crop"),
-        (wrong(clip=replace(CLIP, spec_mask=1.0)), "--spec-mask must be at least 0 and below 1"),
-        (wrong(clip=replace(CLIP, spec_mask=-0.1)), "--spec-mask"),
-        (wrong(clip=replace(CLIP, spec_tilt=-1.0)), "--spec-tilt"),
-        (wrong(clip=replace(CLIP, spec_noise=math.inf)), "--spec-noise"),
-        (wrong(clip=replace(CLIP, recolour=1.0)), "--recolour must be at least 0 and below 1"),
-        (wrong(norm_clips=-1), "--norm-clips"),
-        (wrong(accumulate=0), "--accumulate"),
-    ],
-)
-def test_a_setting_that_makes_no_sense_is_named(store, tmp_path, recipe, says):
-    with pytest.raises(UserError, match=says):
-        train(settings_of(store, tmp_path / "run", recipe=recipe))
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_negative_seed_or_number_of_workers_is_named(store, tmp_path):
-    with pytest.raises(UserError, match="--seed"):
-        train(settings_of(store, tmp_path / "run", seed=-1))
-    with pytest.raises(UserError, match="--workers"):
-        train(settings_of(store, tmp_path / "run", workers=-1))
-    with pytest.raises(UserError, match="--seed must be below 2147483648"):
-        train(settings_of(store, tmp_path / "run", seed=2**31))
-    with pytest.raises(UserError, match="--keep"):
-        train(settings_of(store, tmp_path / "run", keep=0))
-    for minutes in (-1.0, math.nan):
-        with pytest.raises(UserError, match="--save-minutes"):
-            train(settings_of(store, tmp_path / "run", save_minutes=minutes))
-    with pytest.raises(UserError, match="no device 'tpu9'"):
+def test_a_setting_that_makes_no_sense_is_named(store, tmp_path):
+    wrong = [(name, replace(TINY, **changes)) for name, each in WRONG.items() for changes in each]
+    wrong += [(name, replace(TINY, model=replace(TINY.model, **one))) for name, one in WRONG_OF_THE_MODEL.items()]
+    wrong += [(name, replace(TINY, clip=replace(CLIP, **one))) for name, one in WRONG_OF_THE_CLIP.items()]
+    for name, recipe in wrong:
+        with pytest.raises(UserError, match=name):
+            train(settings_of(store, tmp_path / "run", recipe=recipe))
+    for name, changes in (
+        ("--seed", {"seed": -1}),
+        ("--seed", {"seed": 2**31}),
+        ("--workers", {"workers": -1}),
+        ("--keep", {"keep": 0}),
+        ("--save-minutes", {"save_minutes": -1.0}),
+        ("--save-minutes", {"save_minutes": math.nan}),
+    ):
+        with pytest.raises(UserError, match=name):
+            train(settings_of(store, tmp_path / "run", **changes))
+    with pytest.raises(UserError, match="tpu9"):
         train(replace(settings_of(store, tmp_path / "run"), machine=Machine(device="tpu9")))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_store_without_a_stream_is_an_error_that_says_what_to_train_on(tmp_path):
     store = make_store(tmp_path / "s.h5", three_bit(24, streams=("rgb", "flow")))
-    with pytest.raises(UserError, match=r"has audio \(left out\): train with --streams rgb,flow"):
+    with pytest.raises(UserError, match=r"audio.*--streams rgb,flow"):
         train(settings_of(store, tmp_path / "run"))
     train(settings_of(store, tmp_path / "run", streams="rgb,flow", recipe=replace(TINY, epochs=1)))
 
 
 def test_a_store_of_one_class_or_without_labels_cannot_be_trained_on(tmp_path):
-    for label, says in (("a", "one class, a"), (None, "has a label")):
+    for label, says in (("a", r"class.* a\b"), (None, "--labels")):
         store = make_store(tmp_path / f"{label}.h5", [Spec(f"{k}.mp4", label=label) for k in range(9)])
         with pytest.raises(UserError, match=says):
             train(settings_of(store, tmp_path / "run"))
@@ -287,7 +269,7 @@ def test_a_store_of_one_class_or_without_labels_cannot_be_trained_on(tmp_path):
 
 def test_a_run_that_is_there_is_not_overwritten(undisturbed, store):
     before = (undisturbed / "best.safetensors").read_bytes()
-    with pytest.raises(UserError, match=r"holds a run.*--resume"):
+    with pytest.raises(UserError, match=r"undisturbed.*--resume"):
         train(settings_of(store, undisturbed))
     assert (undisturbed / "best.safetensors").read_bytes() == before
 
@@ -303,12 +285,13 @@ def test_a_run_is_not_resumed_on_another_store(undisturbed, tmp_path):
     other = make_store(tmp_path / "renamed.h5", renamed + lacking)
     with pytest.raises(UserError, match="classes"):
         resume(folder, other.path)
-    with pytest.raises(UserError, match="lacks videos that this run trains on"):
+    with pytest.raises(UserError, match=r"fewer\.h5"):
         resume(folder, make_store(tmp_path / "fewer.h5", three_bit(16)).path)
 
 
-@pytest.mark.parametrize("name", ["settings.json", "split.json", "checkpoints"])
-@pytest.mark.parametrize("damage", ["{", "[]", None])
+@pytest.mark.parametrize(
+    ("name", "damage"), [("settings.json", "{"), ("settings.json", None), ("split.json", "[]"), ("checkpoints", None)]
+)
 def test_a_damaged_run_is_named_when_it_is_resumed(undisturbed, store, tmp_path, name, damage):
     folder = shutil.copytree(undisturbed, tmp_path / "run")
     for file in [folder / name] if name.endswith(".json") else [*(folder / name).iterdir()]:

@@ -74,7 +74,7 @@ def test_a_resumed_run_loads_nothing_again_and_does_not_miss_the_file(store, ear
     assert "init " not in capsys.readouterr().out
     assert json.loads((settings.run / "settings.json").read_text()) == said and said["init"]
     assert Checkpoints(settings.run, keep=1).load()["epoch"] == 2
-    with pytest.raises(UserError, match=r"--resume goes on with the settings of .*leave out --init"):
+    with pytest.raises(UserError, match="--init"):
         train(TrainSettings(run=settings.run, resume=True, init=("other.pt",), machine=CPU))
 
 

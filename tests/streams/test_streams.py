@@ -45,7 +45,7 @@ def test_a_clip_fills_all_of_its_place(tmp_path, name):
 
 
 @each_stream
-@pytest.mark.parametrize("frames", [2, 3, 7, 30])
+@pytest.mark.parametrize("frames", [2, 7])
 def test_clips_have_one_shape_however_short_the_video(tmp_path, name, frames):
     store = make_store(tmp_path / "s.h5", [Spec("v.mp4", frames=frames)])
     assert read(name, store, 0, CLIP, np.random.default_rng(0)) is not None
@@ -95,13 +95,13 @@ def test_clips_of_one_batch_are_augmented_each_in_its_own_way(tmp_path, name):
 
 
 @each_stream
-@pytest.mark.parametrize("training", [False, True])
-def test_a_batch_without_a_clip_can_be_prepared(tmp_path, name, training):
+def test_a_batch_without_a_clip_can_be_prepared(tmp_path, name):
     """As one of several processes has it where the last batch of an epoch is small."""
     store = make_store(tmp_path / "s.h5", [Spec("v.mp4")])
     full = stack(read(name, store, 0, CLIP))
-    nothing = STREAMS[name].prepare({part: values[:0] for part, values in full.items()}, CLIP, training=training)
-    assert nothing.shape == (0, *STREAMS[name].prepare(full, CLIP, training=False).shape[1:])
+    for training in (False, True):
+        nothing = STREAMS[name].prepare({part: values[:0] for part, values in full.items()}, CLIP, training=training)
+        assert nothing.shape == (0, *STREAMS[name].prepare(full, CLIP, training=False).shape[1:])
 
 
 def test_streams_are_named_in_any_order_and_kept_in_one():
@@ -110,20 +110,10 @@ def test_streams_are_named_in_any_order_and_kept_in_one():
     assert parse_streams(",".join(STREAMS)) == tuple(STREAMS)
 
 
-def test_an_unknown_stream_is_named_beside_the_known_ones():
-    with pytest.raises(UserError, match="unknown stream 'smell'.*" + ", ".join(STREAMS)):
-        parse_streams("rgb,smell")
-
-
-def test_a_stream_named_twice_is_an_error():
-    with pytest.raises(UserError, match="rgb is named twice"):
-        parse_streams("rgb,rgb")
-
-
-@pytest.mark.parametrize("text", ["", " , "])
-def test_naming_no_stream_is_an_error(text):
-    with pytest.raises(UserError, match="no stream named"):
-        parse_streams(text)
+def test_streams_that_cannot_be_meant_are_named():
+    for text, name in (("rgb,smell", "smell"), ("rgb,rgb", "rgb"), ("", "stream"), (" , ", "stream")):
+        with pytest.raises(UserError, match=name):
+            parse_streams(text)
 
 
 def test_subsets_are_all_there_are_each_once_single_streams_first():

@@ -30,9 +30,7 @@ def test_every_tower_is_tried_here():
 
 
 @pytest.mark.parametrize("name", VISUAL)
-@pytest.mark.parametrize(
-    ("frames", "height", "width"), [(16, 112, 112), (1, 32, 32), (3, 33, 47), (5, 50, 38), (2, 32, 99)]
-)
+@pytest.mark.parametrize(("frames", "height", "width"), [(16, 112, 112), (1, 32, 32), (3, 33, 47)])
 @torch.no_grad()
 def test_a_visual_tower_takes_any_length_and_size(name, frames, height, width):
     tower = create_tower(name, channels=2, width=4).eval()
@@ -41,11 +39,11 @@ def test_a_visual_tower_takes_any_length_and_size(name, frames, height, width):
     assert sequence.isfinite().all()
 
 
-@pytest.mark.parametrize("rows", [1, 7, 8, 9, 255, 256])
 @torch.no_grad()
-def test_the_audio_tower_takes_any_length(rows):
+def test_the_audio_tower_takes_any_length():
     tower = create_tower("conv1d", channels=16, width=4).eval()
-    assert tower(torch.randn(2, 16, rows)).shape == (2, ceil(rows / 8), tower.features)
+    for rows in (1, 7, 8, 9, 256):
+        assert tower(torch.randn(2, 16, rows)).shape == (2, ceil(rows / 8), tower.features)
 
 
 @pytest.mark.parametrize("name", maybe(TOWERS))
@@ -118,7 +116,7 @@ def test_a_default_tower_is_built_for_its_streams_channels(tmp_path, stream, cha
     assert first.in_channels == channels
 
 
-@pytest.mark.parametrize("frames", [1, 2, 16])
+@pytest.mark.parametrize("frames", [1, 16])
 @pytest.mark.parametrize("name", VISUAL)
 def test_the_smallest_clip_of_a_single_video_can_be_trained_on(tmp_path, name, frames):
     """Batch norm needs more than one value a channel, also in the last stage."""

@@ -229,8 +229,7 @@ def lstm_of(head, name: str) -> torch.nn.LSTM:
     return lstm
 
 
-@pytest.mark.parametrize("name", STREAMS)
-@pytest.mark.parametrize("among", [False, True])
+@pytest.mark.parametrize(("name", "among"), [("one", False), ("two", True), ("three", True)])
 def test_the_binding_head_with_one_stream_is_an_lstm_on_its_sequence(name, among):
     """Whether it is the only one that the head knows, or the only one that is there."""
     head = make("binding", STREAMS if among else (name,))
@@ -241,7 +240,7 @@ def test_the_binding_head_with_one_stream_is_an_lstm_on_its_sequence(name, among
     torch.testing.assert_close(head(encoding, present), head.classify(expected.mean(dim=1)), **TIGHT)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 4, 16, 24])
+@pytest.mark.parametrize("steps", [1, 4, 24])
 def test_the_binding_head_averages_or_repeats_the_steps_of_a_sequence_to_fill_its_windows(steps):
     head = make("binding", ("one",))
     encoding, _ = inputs(("one",), steps={"one": steps})

@@ -14,10 +14,9 @@ from fusion.training.checkpoint import Checkpoints
 from fusion.training.settings import TrainSettings
 from fusion.training.step import Step
 from preprocess.store import Store
-from tests.fusion.training.balance.test_balance import interrupt
 from tests.fusion.training.test_step import batches_of, make, take
 from tests.support.stores import make_store, three_bit
-from tests.test_train import TINY, assert_same_run, settings_of
+from tests.test_train import TINY, assert_same_run, interrupt, settings_of
 from train import train
 
 YES, NO = torch.tensor(True), torch.tensor(False)
@@ -114,14 +113,14 @@ def test_the_model_learns_as_it_does_without_an_average(store):
 @pytest.fixture(scope="module")
 def undisturbed(store, tmp_path_factory):
     """A run, and the weights of the models that its epochs have judged."""
-    real, judged = training.answer, []
+    real, judged = training.predict_videos, []
 
     def watched(model, *positional, **named):
         judged.append({name: value.clone() for name, value in model.state_dict().items()})
         return real(model, *positional, **named)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "answer", watched)
+        patch.setattr(training, "predict_videos", watched)
         run = train(settings_of(store, tmp_path_factory.mktemp("runs") / "run", recipe=RECIPE))
     return run, judged
 

@@ -104,11 +104,11 @@ def test_flow_has_one_pair_fewer_than_frames_and_x_before_y(engine):
 @pytest.mark.parametrize(
     "solve", [cpu, torch_path, lambda frames, preset: tvl1(frames, engine="opencv")], ids=["cpu", "torch", "opencv"]
 )
-@pytest.mark.parametrize("motion", [(1.0, 0.0), (-2.25, 1.5), (0.3, -0.6)])
-def test_a_known_translation_is_found(solve, motion):
-    flow = solve(shifted(96, 120, *motion), "default")[0]
-    inside = flow[8:-8, 8:-8]
-    assert distance(inside, np.float32(motion)) < 0.1
+def test_a_known_translation_is_found(solve):
+    for motion in ((1.0, 0.0), (-2.25, 1.5), (0.3, -0.6)):
+        flow = solve(shifted(96, 120, *motion), "default")[0]
+        inside = flow[8:-8, 8:-8]
+        assert distance(inside, np.float32(motion)) < 0.1
 
 
 @pytest.mark.parametrize("preset", list(PRESETS))
@@ -173,12 +173,11 @@ def hard_inputs():
     [(cpu, "default"), (cpu, "quality"), (torch_path, "default")],
     ids=["cpu", "cpu-quality", "torch"],
 )
-@pytest.mark.parametrize("name", list(hard_inputs()))
-def test_flow_is_finite_whatever_the_frames_show(solve, preset, name):
-    frames = hard_inputs()[name]
-    flow = solve(frames, preset)
-    assert flow.shape == (len(frames) - 1, *frames.shape[1:], 2)
-    assert np.isfinite(flow).all()
+def test_flow_is_finite_whatever_the_frames_show(solve, preset):
+    for name, frames in hard_inputs().items():
+        flow = solve(frames, preset)
+        assert flow.shape == (len(frames) - 1, *frames.shape[1:], 2), name
+        assert np.isfinite(flow).all(), name
 
 
 def test_a_4k_pair_is_solved():
@@ -263,7 +262,7 @@ def test_cpu_and_cuda_engines_agree_on_real_video(preset):
 
 TRITON_CHECK = """
 import torch
-from preprocess import tvl1_torch, tvl1_triton
+from preprocess.flow import cuda_kernels, torch_steps
 from preprocess.flow.schedule import PRESETS
 
 settings = PRESETS["default"]
@@ -272,7 +271,7 @@ image, other = 255 * torch.rand(2, 2, 13, 19, generator=generator)
 flow = 3 * torch.randn(2, 2, 13, 19, generator=generator)
 dual = torch.zeros(4, 2, 13, 19)
 found = []
-for steps in (tvl1_torch, tvl1_triton):
+for steps in (torch_steps, cuda_kernels):
     warped = steps.warp(other, flow)
     data = steps.linearise(image, warped, flow, settings)
     moved, tension = flow.clone(), dual.clone()
@@ -306,29 +305,26 @@ def test_the_cuda_engine_on_a_gpu_agrees_with_cpu():
 # Use
 
 
-@pytest.mark.parametrize(
-    "frames",
-    [
+def test_frames_of_another_kind_are_refused():
+    for frames in (
         np.zeros((2, 8, 8), np.float32),
         np.zeros((2, 8, 8, 3), np.uint8),
         np.zeros((8, 8), np.uint8),
         np.zeros((0, 8, 8), np.uint8),
         np.zeros((2, 1, 8), np.uint8),
         [[0, 1], [2, 3]],
-    ],
-)
-def test_frames_of_another_kind_are_refused_with_what_is_allowed(frames):
-    with pytest.raises(ValueError, match="must be"):
-        tvl1(frames, engine="cpu")
+    ):
+        with pytest.raises(ValueError, match="frames"):
+            tvl1(frames, engine="cpu")
 
 
-def test_unknown_engines_and_presets_are_refused_with_the_choices():
+def test_unknown_engines_and_presets_are_refused_by_name():
     frames = moving_video(2)
-    with pytest.raises(ValueError, match="auto, opencv, cpu, cuda"):
+    with pytest.raises(ValueError, match="gpu"):
         tvl1(frames, engine="gpu")
-    with pytest.raises(ValueError, match="default, quality"):
+    with pytest.raises(ValueError, match="best"):
         tvl1(frames, engine="cpu", preset="best")
-    with pytest.raises(ValueError, match="default"):
+    with pytest.raises(ValueError, match="quality"):
         tvl1(frames, engine="opencv", preset="quality")
 
 

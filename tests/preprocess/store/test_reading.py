@@ -47,8 +47,15 @@ def assert_same_pictures(found: np.ndarray, expected: np.ndarray, stream: str) -
 
 
 @pytest.mark.parametrize("stream", ["rgb", "flow"])
-@pytest.mark.parametrize("steps", [[0], [10], range(11), [7, 2, 2, 9], np.arange(1, 10, 3)])
-@pytest.mark.parametrize("window", [None, (slice(3, 20), slice(5, 48)), (slice(0, 36), slice(12, 48))])
+@pytest.mark.parametrize(
+    ("steps", "window"),
+    [
+        ([0], None),
+        ([7, 2, 2, 9], (slice(3, 20), slice(5, 48))),
+        (range(11), (slice(0, 36), slice(12, 48))),
+        (np.arange(1, 10, 3), None),
+    ],
+)
 def test_frames_are_those_that_plain_h5py_and_opencv_give(store, stream, steps, window):
     expected = by_h5py(store, stream)[np.array(steps)]
     given = {}
@@ -71,11 +78,11 @@ def test_a_place_of_another_shape_is_an_error_and_not_filled_with_something_else
     assert not room.any()
 
 
-@pytest.mark.parametrize(("start", "stop"), [(0, 48), (5, 9), (47, 48), (-3, 7), (40, 99)])
-def test_sound_is_what_plain_h5py_gives(store, start, stop):
+def test_sound_is_what_plain_h5py_gives(store):
     with h5py.File(store.path) as file:
-        expected = file[f"videos/{store.videos[0].content}/audio/data"][max(start, 0) : stop]
-    np.testing.assert_array_equal(store.mel(store.videos[0], start, stop), expected)
+        expected = file[f"videos/{store.videos[0].content}/audio/data"][:]
+    for start, stop in ((0, 48), (5, 9), (47, 48), (-3, 7), (40, 99)):
+        np.testing.assert_array_equal(store.mel(store.videos[0], start, stop), expected[max(start, 0) : stop])
 
 
 def forge(store: Store, **columns: int) -> Store:
@@ -111,11 +118,14 @@ FORGED = [
 ]
 
 
-@pytest.mark.parametrize("columns", FORGED, ids=str)
-def test_an_index_that_points_to_what_is_no_frame_is_one_clear_line(store, columns):
-    with pytest.raises(UserError) as caught:
-        read_all(forge(store, **columns))
-    assert "s.h5" in str(caught.value) and "\n" not in str(caught.value)
+def test_an_index_that_points_to_what_is_no_frame_is_one_clear_line(store):
+    good = store.path.read_bytes()
+    for columns in FORGED:
+        store.path.write_bytes(good)
+        with pytest.raises(UserError) as caught:
+            read_all(forge(store, **columns))
+            pytest.fail(f"{columns} was not refused")
+        assert "s.h5" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_the_place_of_another_video_is_read_as_that_video_at_worst(store):
@@ -126,7 +136,7 @@ def test_the_place_of_another_video_is_read_as_that_video_at_worst(store):
     expected = store.frames(other, "rgb", [0, 1])
     forged = forge(store, **places, **lengths)
     np.testing.assert_array_equal(forged.frames(forged.videos[0], "rgb", [0, 1]), expected)
-    with pytest.raises(UserError, match="damaged"):
+    with pytest.raises(UserError, match=r"rgb of a\.mp4"):
         forged.frames(forged.videos[0], "rgb", [0, 11])
 
 
@@ -179,12 +189,14 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("stream", ["rgb", "flow"])
-@pytest.mark.parametrize("kind", HOSTILE)
-def test_a_frame_that_is_not_what_it_should_be_is_one_clear_line(store, stream, kind):
-    hostile = overwrite(store, stream, HOSTILE[kind])
-    with pytest.raises(UserError, match=rf"s\.h5: {stream} of a\.mp4 is damaged") as caught:
-        read_all(hostile)
-    assert "\n" not in str(caught.value)
+def test_a_frame_that_is_not_what_it_should_be_is_one_clear_line(store, stream):
+    good = store.path.read_bytes()
+    for kind, change in HOSTILE.items():
+        store.path.write_bytes(good)
+        with pytest.raises(UserError, match=rf"s\.h5: {stream} of a\.mp4") as caught:
+            read_all(overwrite(store, stream, change))
+            pytest.fail(f"{kind} was not refused")
+        assert "\n" not in str(caught.value)
 
 
 def test_index_and_headers_that_agree_on_a_giant_picture_are_one_clear_line(store):
@@ -193,23 +205,23 @@ def test_index_and_headers_that_agree_on_a_giant_picture_are_one_clear_line(stor
             _huge(frame)(data, ends)
 
     giant = forge(overwrite(store, "rgb", change), height=65535, width=65535)
-    with pytest.raises(UserError, match=r"rgb of a\.mp4 is damaged"):
+    with pytest.raises(UserError, match=r"rgb of a\.mp4"):
         giant.frames(giant.videos[0], "rgb", [0])
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_whatever_bytes_a_store_holds_they_are_frames_of_its_size_or_one_clear_line(store, seed):
-    rng = np.random.default_rng(seed)
+def test_whatever_bytes_a_store_holds_they_are_frames_of_its_size_or_one_clear_line(store):
+    rng, good = np.random.default_rng(0), store.path.read_bytes()
+    for number in range(40):
 
-    def change(data, ends):
-        places = rng.integers(0, [200, len(data)][seed % 2], 5)
-        data[places] = rng.integers(0, 256, 5)
+        def change(data, ends, most=(200, None)[number % 2]):  # in the first frame's headers, or anywhere
+            data[rng.integers(0, most or len(data), 5)] = rng.integers(0, 256, 5)
 
-    hostile = overwrite(store, "rgb", change)
-    try:
-        assert hostile.frames(hostile.videos[0], "rgb", range(12)).shape == (12, HEIGHT, WIDTH, 3)
-    except UserError as error:
-        assert "\n" not in str(error)
+        store.path.write_bytes(good)
+        hostile = overwrite(store, "rgb", change)
+        try:
+            assert hostile.frames(hostile.videos[0], "rgb", range(12)).shape == (12, HEIGHT, WIDTH, 3)
+        except UserError as error:
+            assert "\n" not in str(error)
 
 
 def joined(jpegs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -223,10 +235,10 @@ def test_the_check_of_headers_lets_our_own_frames_through_and_no_other_size():
     check_jpegs(*joined(rgb), (20, 30))
     check_jpegs(*joined(flow), (40, 30))
     for jpegs, size in ((rgb, (30, 20)), (rgb, (20, 31)), (flow, (20, 30))):
-        with pytest.raises(ValueError, match="no JPEG of"):
+        with pytest.raises(ValueError, match=f"{size[1]}×{size[0]}"):
             check_jpegs(*joined(jpegs), size)
     small = encode_rgb(np.zeros((8, 8, 3), np.uint8)).ravel()
-    with pytest.raises(ValueError, match="no JPEG"):
+    with pytest.raises(ValueError, match="30×20"):
         check_jpegs(*joined([*rgb[:2], small]), (20, 30))
 
 

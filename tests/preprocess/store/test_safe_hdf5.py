@@ -42,13 +42,20 @@ def call(module, monkeypatch, capsys, *arguments: object) -> subprocess.Complete
     return run_here(monkeypatch, capsys, *arguments, main=module.main)
 
 
-@pytest.mark.parametrize("kind", INDEX)
-def test_a_hostile_index_is_refused_by_every_command_in_one_line(path, kind, monkeypatch, capsys, tmp_path):
-    change, says = INDEX[kind]
-    altered(path, change)
-    with pytest.raises(UserError, match=says) as caught:
-        Store(path)
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+def test_every_hostile_index_is_refused_and_what_is_wrong_with_it_named(path):
+    for kind, (change, name) in INDEX.items():
+        path.unlink(missing_ok=True)
+        altered(path, change)
+        with pytest.raises(UserError) as caught:
+            Store(path)
+            pytest.fail(f"{kind} was not refused")
+        told = str(caught.value)
+        assert str(path) in told and name in told and "\n" not in told, kind
+
+
+@pytest.mark.parametrize("kind", ["external link", "parameters nested deeply"])
+def test_a_hostile_index_is_one_line_from_every_command(path, kind, monkeypatch, capsys, tmp_path):
+    altered(path, INDEX[kind][0])
     good = make_store(tmp_path / "good.h5", SPECS[:1]).path
     for module, arguments in (
         (info, [path]),
@@ -61,21 +68,49 @@ def test_a_hostile_index_is_refused_by_every_command_in_one_line(path, kind, mon
     assert sorted(os.listdir(tmp_path)) == ["bad.h5", "good.h5", "secret.h5"]
 
 
+@pytest.fixture(scope="module")
+def good(tmp_path_factory) -> Path:
+    """A store of the video that no hostile one has tampered with."""
+    return make_store(tmp_path_factory.mktemp("good") / "good.h5", SPECS[:1]).path
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory) -> dict[str, tuple[int, ...]]:
+    """What every hostile store claims to hold."""
+    return {
+        name: values.shape
+        for name, values in read_all(make_store(tmp_path_factory.mktemp("s") / "s.h5", SPECS).path).items()
+    }
+
+
 @pytest.mark.parametrize("kind", STREAM)
-def test_a_hostile_stream_is_found_by_check_and_nothing_is_read_through_it(path, kind, monkeypatch, capsys, tmp_path):
+def test_nothing_is_read_through_a_hostile_stream_nor_copied_and_check_names_it(path, good, shapes, kind):
     """Who reads goes to the places that the index tells: bytes of this file, of the right shape, or one line."""
-    change, says = STREAM[kind]
-    good = read_all(make_store(tmp_path / "good.h5", SPECS).path)
-    written = {name: values.shape for name, values in good.items()}
+    change, name = STREAM[kind]
     store = Store(altered(path, change))
     try:
         found = read_all(path)
     except UserError as error:
         assert str(path) in str(error) and "\n" not in str(error)
     else:
-        assert {name: values.shape for name, values in found.items()} == written
-    assert any(re.search(says, problem) for problem in check_video(store, store.videos[0], decode=False))
+        assert {name: values.shape for name, values in found.items()} == shapes
+    problems = list(check.check(path))
+    assert any(name in problem for problem in problems) and all("\n" not in problem for problem in problems)
     assert list(check_video(store, store.videos[1], decode=True)) == []
+    out = path.with_name("out.h5")
+    if kind in UNREAD:
+        merge.merge([good, path], out)
+        assert list(check.check(out)) == []
+    else:
+        with pytest.raises(UserError, match=r"bad\.h5"):
+            merge.merge([good, path], out)
+        assert sorted(os.listdir(path.parent)) == ["bad.h5", "secret.h5"]
+
+
+@pytest.mark.parametrize("kind", ["pictures that claim gigabytes", "external link"])
+def test_a_hostile_stream_is_one_line_from_the_commands_that_read_it(path, good, kind, monkeypatch, capsys, tmp_path):
+    altered(path, STREAM[kind][0])
+    assert_one_line_error(call(merge, monkeypatch, capsys, good, path, tmp_path / "out.h5"), "bad.h5")
     result = call(show, monkeypatch, capsys, path, "b.mp4", "--out", tmp_path / "b.png")
     if result.returncode:
         assert_one_line_error(result, "bad.h5")
@@ -90,23 +125,8 @@ def test_streams_that_changed_places_are_found_by_check(path):
 
     store = Store(altered(path, exchange))
     for video in store.videos:
-        assert [f"rgb of {video.path}: it lies elsewhere than the index says"] == [
-            *check_video(store, video, decode=False)
-        ]
-
-
-@pytest.mark.parametrize("kind", STREAM)
-def test_merging_copies_nothing_that_a_stream_only_leads_to(path, kind, monkeypatch, capsys, tmp_path):
-    """Nor what is not what its checksum says; so no hostile store gets into a good one."""
-    altered(path, STREAM[kind][0])
-    good = make_store(tmp_path / "good.h5", SPECS[:1]).path
-    result = call(merge, monkeypatch, capsys, good, path, tmp_path / "out.h5")
-    if kind in UNREAD:
-        assert result.returncode == 0
-        assert list(check.check(tmp_path / "out.h5")) == []
-        return
-    assert_one_line_error(result, "bad.h5 is damaged")
-    assert sorted(os.listdir(tmp_path)) == ["bad.h5", "good.h5", "secret.h5"]
+        (problem,) = check_video(store, video, decode=False)
+        assert f"rgb of {video.path}" in problem
 
 
 @pytest.mark.slow
@@ -121,46 +141,32 @@ def test_training_on_a_hostile_stream_ends_in_one_line_also_from_a_reading_proce
     result = subprocess.run(
         list(map(str, command)), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=170
     )
-    assert_one_line_error(result, "bad.h5: rgb of ", "is damaged: frames begin and end where they cannot")
+    assert_one_line_error(result, "bad.h5: rgb of ")
     assert "Traceback" not in result.stderr and len(result.stderr) < 300
-
-
-def test_check_finds_hostile_streams(tmp_path):
-    """The whole of it, on a few of them."""
-    with h5py.File(tmp_path / "secret.h5", "w") as file:
-        file["seconds"] = SECONDS
-    for number, (change, says) in enumerate(list(STREAM.values())[::6]):
-        path = altered(tmp_path / f"bad{number}.h5", change)
-        problems = list(check.check(path))
-        assert any(re.search(says, problem) for problem in problems), problems
-        assert all("\n" not in problem for problem in problems)
 
 
 def test_a_frame_that_claims_gigabytes_is_never_given_to_the_decoder(path, monkeypatch):
     altered(path, forged_pictures)
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
-    with pytest.raises(UserError, match="no JPEG of 48×36"):
+    with pytest.raises(UserError, match=r"bad\.h5: rgb"):
         Store(path).frames(Store(path).videos[0], "rgb", [0])
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (lambda address, size: (1 << 40, size), "bytes that are not in the file|cannot be read"),
-        (lambda address, size: (address, size * 1000), "bytes that are not in the file|cannot be read"),
-        (lambda address, size: (address, size - 1), "bytes that are not in the file|cannot be read"),
-        (lambda address, size: (2**64 - 1, size), "bytes that are not in the file|cannot be read"),
-    ],
-    ids=["behind the end", "too many", "too few", "nowhere"],
-)
 @pytest.mark.parametrize("name", ["index/seconds", "videos/{content}/rgb/data"])
-def test_a_dataset_whose_bytes_do_not_lie_in_the_file_is_refused(path, name, change, says):
-    patched(path, name, change)
-    if name.startswith("index"):
-        with pytest.raises(UserError, match=says):
-            Store(path)
-    else:
-        assert any(re.search(says, problem) for problem in check.check(path))
+def test_a_dataset_whose_bytes_do_not_lie_in_the_file_is_refused(path, name):
+    for place in (
+        lambda address, size: (1 << 40, size),
+        lambda address, size: (address, size * 1000),
+        lambda address, size: (address, size - 1),
+        lambda address, size: (2**64 - 1, size),
+    ):
+        path.unlink(missing_ok=True)
+        patched(path, name, place)
+        if name.startswith("index"):
+            with pytest.raises(UserError, match=name):
+                Store(path)
+        else:
+            assert any("rgb of jump/b.mp4" in problem for problem in check.check(path))
 
 
 def test_the_last_bytes_of_a_file_may_be_data_and_the_first_behind_them_may_not(tmp_path):
@@ -183,26 +189,23 @@ def test_the_last_bytes_of_a_file_may_be_data_and_the_first_behind_them_may_not(
             if fits:
                 assert bytes(safe_hdf5.read(file, "x", np.dtype("u1"))[-1:]) == data[-1:]
             else:
-                with pytest.raises(safe_hdf5.UnsafeFile, match=r"not in the file|cannot be read"):
+                with pytest.raises(safe_hdf5.UnsafeFile, match="x"):
                     safe_hdf5.dataset(file, "x", np.dtype("u1"))
 
 
-@pytest.mark.parametrize("what", ["no seal", "cut short", "longer", "another digest", "no block"])
-def test_a_store_whose_seal_is_not_in_order_is_not_opened(path, what):
+def test_a_store_whose_seal_is_not_in_order_is_not_opened(path):
     make_store(path, SPECS)
     data = path.read_bytes()
-    if what == "no seal":
-        path.write_bytes(bytes(BLOCK) + data[BLOCK:])
-    elif what == "cut short":
-        path.write_bytes(data[:-1])
-    elif what == "longer":
-        path.write_bytes(data + b"\0")
-    elif what == "another digest":
-        path.write_bytes(data.replace(b"blake2b ", b"blake3b ", 1))
-    else:
-        path.write_bytes(data[BLOCK:])
-    with pytest.raises(UserError, match=r"bad\.h5 is damaged or was cut short"):
-        Store(path)
+    for spoilt in (
+        bytes(BLOCK) + data[BLOCK:],  # no seal
+        data[:-1],
+        data + b"\0",
+        data.replace(b"blake2b ", b"blake3b ", 1),
+        data[BLOCK:],
+    ):
+        path.write_bytes(spoilt)
+        with pytest.raises(UserError, match=r"bad\.h5"):
+            Store(path)
 
 
 def test_a_shard_that_is_not_the_one_that_the_store_means_is_not_read(tmp_path):
@@ -212,10 +215,10 @@ def test_a_shard_that_is_not_the_one_that_the_store_means_is_not_read(tmp_path):
     with h5py.File(shard, "r+") as file:
         file.attrs["more"] = 1
     write_seal(shard)
-    with pytest.raises(UserError, match=f"{shard.name}.*another has taken its place"):
+    with pytest.raises(UserError, match=shard.name):
         read_all(tmp_path / "out.h5")
     shard.unlink()
-    with pytest.raises(UserError, match=f"{shard.name} is missing"):
+    with pytest.raises(UserError, match=shard.name):
         read_all(tmp_path / "out.h5")
 
 

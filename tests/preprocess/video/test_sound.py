@@ -51,7 +51,7 @@ def band_limited(rate: int, seconds: float = 1.5) -> np.ndarray:
     return sum(tone(seconds, rate=rate, frequency=f, level=0.15) for f in (180, 523, 1200, 2900))
 
 
-@pytest.mark.parametrize("rate", [8000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000])
+@pytest.mark.parametrize("rate", [8000, 11_025, 44_100, 48_000, 96_000])
 def test_resampling_is_scipys(rate):
     samples = band_limited(rate)
     ours, _ = listen(in_packets(samples, rate=rate))
@@ -67,13 +67,13 @@ def test_sound_at_16_khz_passes_unchanged():
     np.testing.assert_allclose(listen(in_packets(samples, rate=16_000))[0], samples, atol=1e-6)
 
 
-@pytest.mark.parametrize("form", ["fltp", "flt", "s16", "s16p"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_sample_format_sounds_alike(form, layout):
+def test_every_sample_format_sounds_alike(layout):
     samples = np.stack([tone(0.5, frequency=300 + 200 * c, level=0.1) for c in range(LAYOUTS[layout])])
-    ours, _ = listen(in_packets(samples, rate=16_000, form=form, layout=layout))
     expected, _ = listen(in_packets(samples, rate=16_000, layout=layout))
-    np.testing.assert_allclose(ours, expected, atol=3e-4)
+    for form in ("flt", "s16", "s16p"):
+        ours, _ = listen(in_packets(samples, rate=16_000, form=form, layout=layout))
+        np.testing.assert_allclose(ours, expected, atol=3e-4)
 
 
 def test_stereo_becomes_the_mean_of_its_channels():
@@ -89,16 +89,15 @@ def test_mixing_never_leaves_full_scale(layout):
     assert 0.4 < np.abs(ours).max() <= 1.0
 
 
-@pytest.mark.parametrize("channel", [0, 1, 2, 4, 5])
-def test_every_full_channel_of_surround_sound_is_heard(channel):
-    samples = np.zeros((6, 8000), np.float32)
-    samples[channel] = tone(0.5)
-    ours, _ = listen(in_packets(samples, rate=16_000, layout="5.1"))
-    assert np.abs(ours).max() > 0.02
+def test_every_full_channel_of_surround_sound_is_heard():
+    for channel in (0, 1, 2, 4, 5):
+        samples = np.zeros((6, 8000), np.float32)
+        samples[channel] = tone(0.5)
+        ours, _ = listen(in_packets(samples, rate=16_000, layout="5.1"))
+        assert np.abs(ours).max() > 0.02
 
 
-@pytest.mark.parametrize("rate", [16_000, 44_100])
-@pytest.mark.parametrize("gap", [0.1, 1.7])
+@pytest.mark.parametrize(("rate", "gap"), [(16_000, 0.1), (44_100, 1.7)])
 def test_a_gap_between_timestamps_becomes_silence_of_its_length(rate, gap):
     before, after = tone(0.5, rate=rate), tone(0.5, rate=rate)
     frames = [*in_packets(before, rate=rate), *in_packets(after, rate=rate, start=0.5 + gap)]
@@ -151,9 +150,9 @@ def test_frames_without_timestamps_follow_one_another():
     assert mono.start == 0.0
 
 
-@pytest.mark.parametrize("start", [-0.023, 0.0, 1.5])
-def test_the_start_is_the_first_timestamp(start):
-    assert listen(in_packets(tone(0.2), rate=16_000, start=start))[1].start == pytest.approx(start, abs=1e-6)
+def test_the_start_is_the_first_timestamp():
+    for start in (-0.023, 0.0, 1.5):
+        assert listen(in_packets(tone(0.2), rate=16_000, start=start))[1].start == pytest.approx(start, abs=1e-6)
 
 
 def test_a_broken_timestamp_far_ahead_costs_its_own_packet():
@@ -181,11 +180,10 @@ def test_a_broadcast_may_change_its_layout_and_rate_midway():
         assert spectrum.argmax() * 16_000 / len(half) == pytest.approx(400, abs=3)
 
 
-@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
-def test_samples_that_are_no_numbers_do_not_spread(broken):
+def test_samples_that_are_no_numbers_do_not_spread():
     """Float PCM can hold anything; one bad sample must not cost the video its sound."""
     samples = tone(1.0)
-    samples[5000] = broken
+    samples[[3000, 5000, 7000]] = np.nan, np.inf, -np.inf
     ours, _ = listen(in_packets(samples, rate=16_000))
     assert np.isfinite(ours).all()
     assert np.abs(ours).max() <= 1.0
@@ -197,7 +195,7 @@ def test_no_sound_at_all_gives_nothing():
     assert mono.start is None
 
 
-@pytest.mark.parametrize("channels", [7, 8, 9, 24, 64])
+@pytest.mark.parametrize("channels", [7, 8, 24])
 def test_every_channel_of_many_is_heard(channels):
     """PyAV reads beyond the end of a frame that has more than seven channels in planes."""
     samples = np.zeros((channels, 8000), np.float32)
@@ -208,8 +206,7 @@ def test_every_channel_of_many_is_heard(channels):
         np.testing.assert_allclose(ours, samples[-1] / channels, atol=1e-4)
 
 
-@pytest.mark.parametrize("rate", [8000, 44_100, 48_000])
-@pytest.mark.parametrize("gap", [2.5, 61.3])
+@pytest.mark.parametrize(("rate", "gap"), [(8000, 61.3), (44_100, 2.5), (48_000, 61.3)])
 def test_the_silence_of_a_long_gap_is_what_the_resampler_would_have_made_of_it(rate, gap):
     before, after = tone(0.5, rate=rate), tone(0.5, rate=rate, frequency=700)
     whole = np.concatenate([before, np.zeros(round(gap * rate), np.float32), after])
