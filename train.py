@@ -54,9 +54,9 @@ from preprocess.common.command import available_cores, parse_command, run_comman
 from preprocess.common.errors import UserError
 from preprocess.store import Store
 from preprocess.store.format import release
-from streams import parse_streams, subset_name
 from streams.batch import ClipDataset
 from streams.loader import EpochBatches, ViewBatches, make_loader
+from streams.registry import parse_streams, subset_name
 from streams.split import group_numbers, split_videos
 
 
@@ -271,8 +271,8 @@ def validate(step: Step, loader: DataLoader, dataset: ClipDataset) -> dict:
     return row | step.balance.end_epoch(step.ranks)
 
 
-def main() -> None:
-    train(parse_command(TrainSettings, prog="python train.py", doc=__doc__))
+def main(settings: TrainSettings | None = None) -> None:
+    train(settings or parse_command(TrainSettings, prog="python train.py", doc=__doc__))
     Ranks().end_process()
 
 

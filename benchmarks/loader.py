@@ -30,10 +30,10 @@ import torch
 from benchmarks.apart import Apart
 from preprocess.store import Store
 from preprocess.store.index import Texts, Videos
-from streams import STREAMS
 from streams.batch import ClipDataset
 from streams.clip import ClipSettings
 from streams.loader import make_loader
+from streams.registry import STREAMS
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT.parent / "shared" / "data" / "ucf7"

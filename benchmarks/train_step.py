@@ -23,11 +23,12 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from fusion.model import FusionModel, ModelSettings, build_model
+from fusion.model import FusionModel, build_model
+from fusion.settings import ModelSettings
 from fusion.training.loss import count_rows, each_loss, joint_loss
 from preprocess.store.format import MEL_RATE
-from streams import STREAMS
 from streams.clip import ClipSettings
+from streams.registry import STREAMS
 
 CLASSES = 101
 PARAMETERS = {"mel_bands": 64, "short_side": 128}

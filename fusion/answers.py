@@ -6,8 +6,8 @@ import torch
 
 from fusion.device import mixed_precision
 from fusion.model import FusionModel, Output
-from streams import subset_name
 from streams.batch import Batch
+from streams.registry import subset_name
 
 
 class Answers:

@@ -244,8 +244,8 @@ def _store(path: Path) -> Store:
     return Store(path)
 
 
-def main() -> int:
-    settings = parse_command(CheckSettings, prog="python -m preprocess.check", doc=__doc__)
+def main(settings: CheckSettings | None = None) -> int:
+    settings = settings or parse_command(CheckSettings, prog="python -m preprocess.check", doc=__doc__)
     at_least(1, workers=settings.workers)
     begun, count = monotonic(), 0
     for problem in check(settings.store, decode=settings.decode, workers=settings.workers):

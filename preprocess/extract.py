@@ -77,8 +77,8 @@ def find(settings: ExtractSettings) -> Catalog:
     return sources.with_splits(found, val=settings.val, test=settings.test)
 
 
-def main() -> int:
-    settings = parse_command(ExtractSettings, prog="python -m preprocess.extract", doc=__doc__)
+def main(settings: ExtractSettings | None = None) -> int:
+    settings = settings or parse_command(ExtractSettings, prog="python -m preprocess.extract", doc=__doc__)
     if settings.dry_run:
         from preprocess.extraction.estimate import print_plan
 

@@ -130,8 +130,8 @@ def _reasons(rejected: Sequence[Rejected]) -> str:
     return f" ({', '.join(f'{name} ×{count}' for name, count in counts.most_common())})" if counts else ""
 
 
-def main() -> None:
-    settings = parse_command(InfoSettings, prog="python -m preprocess.info", doc=__doc__)
+def main(settings: InfoSettings | None = None) -> None:
+    settings = settings or parse_command(InfoSettings, prog="python -m preprocess.info", doc=__doc__)
     store = Store(settings.store)
     if settings.json:
         print(json.dumps(describe(store), indent=1))

@@ -104,8 +104,8 @@ def join_rejected(stores: list[Store], videos: list[Video]) -> list[Rejected]:
     return list(found.values())
 
 
-def main() -> None:
-    settings = parse_command(MergeSettings, prog="python -m preprocess.merge", doc=__doc__)
+def main(settings: MergeSettings | None = None) -> None:
+    settings = settings or parse_command(MergeSettings, prog="python -m preprocess.merge", doc=__doc__)
     if len(settings.stores) < 2:
         raise UserError("name the stores to join, and last the one to write: a.h5 b.h5 out.h5")
     at_least(0.0001, shard_size=settings.shard_size)

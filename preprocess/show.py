@@ -127,8 +127,8 @@ def _absent(axes, stream: str, why: str) -> None:
     axes.set(yticks=[], title=stream)
 
 
-def main() -> None:
-    settings = parse_command(ShowSettings, prog="python -m preprocess.show", doc=__doc__)
+def main(settings: ShowSettings | None = None) -> None:
+    settings = settings or parse_command(ShowSettings, prog="python -m preprocess.show", doc=__doc__)
     store = Store(settings.store)
     video = find(store, settings.video)
     out = settings.out or Path(Path(video.path).stem + ".png")

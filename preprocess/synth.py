@@ -170,8 +170,8 @@ def _write_video(job: tuple) -> None:
         container.mux(audio.encode())
 
 
-def main() -> None:
-    settings = parse_command(SynthSettings, prog="python -m preprocess.synth", doc=__doc__)
+def main(settings: SynthSettings | None = None) -> None:
+    settings = settings or parse_command(SynthSettings, prog="python -m preprocess.synth", doc=__doc__)
     synthesise(settings)
     print(
         f"{settings.out}: {settings.train} training and {settings.test} test videos, labels.csv, ceilings.json; next:\n"

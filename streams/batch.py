@@ -10,8 +10,8 @@ from torch.utils.data import Dataset, get_worker_info
 
 from preprocess.store import Store
 from preprocess.store.index import Video
-from streams import STREAMS
 from streams.clip import ClipSettings, hop_starts, random_start, view_starts
+from streams.registry import STREAMS
 from streams.spec import Stream
 
 

@@ -13,7 +13,7 @@ Shapes = dict[str, tuple[tuple[int, ...], type]]  # name → shape of one clip's
 
 
 class Stream(Protocol):
-    """One way to perceive a video. A new one is a class like this and an entry in streams.STREAMS."""
+    """One way to perceive a video. A new one is a class like this and an entry in streams.registry.STREAMS."""
 
     towers: tuple[str, ...]  # names in streams.towers.TOWERS that can encode it; the first is the default
 

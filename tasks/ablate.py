@@ -19,17 +19,14 @@ if __name__ == "__main__":
     stop_at_once()
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
-import tyro
 
 from fusion.model import build_model
 from fusion.training.run import write_json
-from fusion.training.settings import Machine, Recipe
 from fusion.training.transfer import initialise
 from preprocess.common.command import parse_command, run_command
 from preprocess.common.console import print_table
@@ -37,7 +34,7 @@ from preprocess.common.errors import UserError, at_least
 from preprocess.common.files import write_aside
 from preprocess.store import Store
 from preprocess.store.index import Video
-from streams import parse_streams, subset_name, subsets
+from streams.registry import parse_streams, subset_name, subsets
 from streams.split import Split, split_videos
 from tasks.ablation.controls import (
     FITTERS,
@@ -54,38 +51,9 @@ from tasks.ablation.tables import csv_text, latex, markdown, tables
 from tasks.audit import audit_split, print_audit
 from tasks.bootstrap import units_of
 from tasks.run import Run, choose_videos, load_run
+from tasks.settings import AblateSettings
 
 FILES = ("table.md", "table.csv", "table.tex", "ablation.png", "ablation.json")
-
-
-@dataclass(frozen=True)
-class AblateSettings:
-    """The command line of tasks.ablate."""
-
-    data: Path = Path("out.h5")
-    """store to train and judge on"""
-    streams: str = "rgb,flow,audio"
-    """streams whose subsets are trained"""
-    subsets: tuple[str, ...] = ()
-    """only these subsets, for instance rgb rgb+flow; the default is all"""
-    seeds: int = 1
-    """runs of each subset, with other weights and clips but the same split"""
-    init: tuple[str, ...] = ()
-    """encoders to start from, as train.py's --init; each subset takes what is for its streams, and {seed} in a path is
-    the seed of its run"""
-    out: Path = Path("runs/ablation")
-    """folder for table.md, table.csv, table.tex, ablation.png and ablation.json"""
-    runs: Path | None = None
-    """folder for the runs, which several ablations may share; the default is the same"""
-    views: int = 5
-    """clips a video when judging"""
-    bootstrap_by: str = "group"
-    """what the intervals are drawn by: group (a video without one is its own), or video, which takes the videos of a
-    group for more evidence than they are"""
-    ceilings: Path | None = None
-    """JSON file of the best top-1 there can be for each subset, if that is known; drawn beside the results"""
-    recipe: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
-    machine: Annotated[Machine, tyro.conf.arg(name="")] = field(default_factory=Machine)
 
 
 @dataclass(frozen=True)
@@ -272,8 +240,8 @@ def print_result(result: dict) -> None:
     print_audit(result["audit"])
 
 
-def main() -> None:
-    settings = parse_command(AblateSettings, prog="python -m tasks.ablate", doc=__doc__)
+def main(settings: AblateSettings | None = None) -> None:
+    settings = settings or parse_command(AblateSettings, prog="python -m tasks.ablate", doc=__doc__)
     try:
         result = ablate(settings)
     except KeyboardInterrupt:

@@ -21,7 +21,6 @@ if __name__ == "__main__":
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -33,20 +32,11 @@ from preprocess.store.index import Video
 from streams.split import Split, split_videos
 from tasks.bootstrap import paired_bootstrap, units_of
 from tasks.run import Run
+from tasks.settings import AuditSettings
 from tasks.shortcut import FACTS, answer_from_facts, prior, read_facts
 
 LEVEL = 0.95  # that no interval of an audit misses
 NAMED = 3  # leaks that a table names
-
-
-@dataclass(frozen=True)
-class AuditSettings:
-    """The command line of tasks.audit."""
-
-    data: Path = Path("out.h5")
-    """store whose split is looked at: its test videos, or its validation videos where the labels name no test videos"""
-    split_seed: int = 0
-    """which groups validate, as train.py has it"""
 
 
 @dataclass(frozen=True)
@@ -214,8 +204,8 @@ def _some(leaks: list[dict], shown: Callable[[dict], str]) -> str:
     return (f"{named} and {len(leaks) - NAMED} more" if len(leaks) > NAMED else named) or "none"
 
 
-def main() -> None:
-    settings = parse_command(AuditSettings, prog="python -m tasks.audit", doc=__doc__)
+def main(settings: AuditSettings | None = None) -> None:
+    settings = settings or parse_command(AuditSettings, prog="python -m tasks.audit", doc=__doc__)
     at_least(0, split_seed=settings.split_seed)
     store = Store(settings.data)
     split = split_videos(store.videos, seed=settings.split_seed, name=str(store.path))

@@ -11,12 +11,9 @@ from preprocess.common.stopping import stop_at_once
 if __name__ == "__main__":
     stop_at_once()
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import torch
-import tyro
 
 from fusion.training.run import write_json
 from preprocess.common.command import parse_command, run_command
@@ -25,34 +22,11 @@ from preprocess.common.errors import UserError, at_least
 from preprocess.common.files import write_aside
 from preprocess.store import Store
 from preprocess.store.index import Video
-from streams import parse_streams, subset_name, subsets
+from streams.registry import parse_streams, subset_name, subsets
 from tasks.audit import audit_run, print_audit
 from tasks.metrics import confusion, score
 from tasks.run import Run, check_store, choose_videos, load_run
-
-
-@dataclass(frozen=True)
-class EvaluateSettings:
-    """The command line of tasks.evaluate."""
-
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """folder of the run, for instance runs/rgb+flow+audio"""
-    data: Path = Path("out.h5")
-    """store to judge it on"""
-    views: int = 5
-    """clips a video, spread evenly over its time; their probabilities are averaged"""
-    split: str = "auto"
-    """test videos of the labels' split column, the run's val videos, or auto: test if any, else all it has not seen"""
-    streams: str | None = None
-    """judge only subsets of these of the run's streams, separated by commas"""
-    weights: str = "best"
-    """best (by validation) or last"""
-    out: Path | None = None
-    """folder for report.json and confusion.png; the default is the run's"""
-    batch: int = 32
-    """clips at a time"""
-    device: str = "auto"
-    """cpu, cuda …; auto is cuda where there is one"""
+from tasks.settings import EvaluateSettings
 
 
 def evaluate(settings: EvaluateSettings) -> dict:
@@ -156,8 +130,8 @@ def _check_presence(videos: list[Video], streams: tuple[str, ...], store: Store)
             raise UserError(f"no video of {store.path} to judge has {name} ({videos[0].why[name]}): {what}")
 
 
-def main() -> None:
-    settings = parse_command(EvaluateSettings, prog="python -m tasks.evaluate", doc=__doc__)
+def main(settings: EvaluateSettings | None = None) -> None:
+    settings = settings or parse_command(EvaluateSettings, prog="python -m tasks.evaluate", doc=__doc__)
     print_report(evaluate(settings))
 
 

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from preprocess.store.format import MEL_RATE
 from preprocess.video.decoder import Frame, Samples
 from preprocess.video.live import LiveVideo
-from streams import STREAMS
 from streams.batch import Batch, ClipDataset
 from streams.clip import ClipSettings
+from streams.registry import STREAMS
 
 PATIENCE = 1.0  # seconds that sound may lag behind the pictures; then a window is given without what is missing of it
 

@@ -23,10 +23,10 @@ from fusion.training.settings import TrainSettings
 from preprocess.common.errors import UserError, at_least
 from preprocess.store import Store
 from preprocess.store.index import Video
-from streams import parse_streams, subset_name
 from streams.batch import ClipDataset
 from streams.clip import ClipSettings
 from streams.loader import ViewBatches, make_loader
+from streams.registry import parse_streams, subset_name
 from tasks.live_windows import live_batches
 from tasks.prediction import Prediction, mean_answer, ranked
 from tasks.sources import Source, files_of, is_live, open_source

@@ -13,11 +13,8 @@ if __name__ == "__main__":
 
 import json
 import sys
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Annotated
+from dataclasses import asdict, replace
 
-import tyro
 from tqdm import tqdm
 
 from preprocess.common.command import parse_command, run_command
@@ -25,24 +22,7 @@ from preprocess.common.console import print_table
 from preprocess.common.errors import UserError, at_least
 from tasks.model import load
 from tasks.prediction import Prediction
-
-
-@dataclass(frozen=True)
-class PredictSettings:
-    """The command line of tasks.predict."""
-
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """folder of the run, for instance runs/rgb+flow+audio, or a .safetensors file of it"""
-    videos: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="VIDEOS")]
-    """video files"""
-    top: int = 5
-    """how many classes to name"""
-    views: int = 5
-    """clips a video, spread evenly over its time"""
-    json: bool = False
-    """print one JSON document instead of tables"""
-    device: str = "auto"
-    """cpu, cuda …; auto is cuda where there is one"""
+from tasks.settings import PredictSettings
 
 
 def print_prediction(prediction: Prediction, *, top: int) -> None:
@@ -66,8 +46,8 @@ def shortened(prediction: Prediction, top: int) -> Prediction:
     return replace(prediction, classes=dict(prediction.top(top)), streams=streams)
 
 
-def main() -> int:
-    settings = parse_command(PredictSettings, prog="python -m tasks.predict", doc=__doc__)
+def main(settings: PredictSettings | None = None) -> int:
+    settings = settings or parse_command(PredictSettings, prog="python -m tasks.predict", doc=__doc__)
     if not settings.videos:
         raise UserError("no video named: give one or more files after the run")
     at_least(1, top=settings.top, views=settings.views)

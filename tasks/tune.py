@@ -112,8 +112,8 @@ def _worker(settings: TuneSettings, space: Space, number: int, errors: multiproc
         pass
 
 
-def main() -> None:
-    settings = parse_command(TuneSettings, prog="python -m tasks.tune", doc=__doc__)
+def main(settings: TuneSettings | None = None) -> None:
+    settings = settings or parse_command(TuneSettings, prog="python -m tasks.tune", doc=__doc__)
     result = tune(settings)
     print("\nvalidation top-1 in %; the best of many is better here than it will be elsewhere")
     print_table(*table(result))

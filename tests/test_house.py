@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from streams import STREAMS
+from streams.registry import STREAMS
 from tests.support.commands import ROOT
 
 ROOMS = ["preprocess", "streams", "fusion", "train", "tasks", "tristream"]  # each may import those before it

@@ -11,15 +11,16 @@ import torch
 from safetensors.torch import load_file
 
 import train as training
-from fusion.model import ModelSettings
+from fusion.settings import ModelSettings
 from fusion.training.checkpoint import Checkpoints
 from fusion.training.run import default_run, read_settings, read_split
 from fusion.training.settings import Machine, Recipe, TrainSettings
 from fusion.training.step import Step
 from preprocess.common.errors import UserError
-from streams import STREAMS, subset_name, subsets
 from streams.clip import ClipSettings
-from tasks.evaluate import EvaluateSettings, evaluate
+from streams.registry import STREAMS, subset_name, subsets
+from tasks.evaluate import evaluate
+from tasks.settings import EvaluateSettings
 from tests.support.commands import assert_one_line_error, run
 from tests.support.runs import run_here
 from tests.support.stores import CEILINGS, Spec, make_store, three_bit

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 import train as training
-from fusion.model import ModelSettings
+from fusion.settings import ModelSettings
 from fusion.training.checkpoint import Checkpoints
 from fusion.training.run import read_settings
 from fusion.training.settings import Machine, Recipe, TrainSettings

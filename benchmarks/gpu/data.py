@@ -120,10 +120,10 @@ class Endless:
 
 def new_batch(streams: tuple[str, ...], batch: int, size: Size, device: torch.device):
     """A batch as a loader gives it, in pinned memory."""
-    from streams import STREAMS
     from streams.batch import Batch
     from streams.clip import ClipSettings
     from streams.geometry import centre_crop
+    from streams.registry import STREAMS
 
     clip, rng = ClipSettings(**size.clip), np.random.default_rng(0)
     parameters = {"mel_bands": 64, "short_side": min(size.stored)}

@@ -80,7 +80,8 @@ def repeat(step: Callable[[], object], size: Size, device: torch.device) -> floa
 
 
 def new_model(streams: tuple[str, ...], size: Size, device: torch.device):
-    from fusion.model import ModelSettings, build_model
+    from fusion.model import build_model
+    from fusion.settings import ModelSettings
 
     parameters = {"mel_bands": 64, "short_side": min(size.stored)}
     return build_model(ModelSettings(**size.model), streams=streams, classes=CLASSES, parameters=parameters).to(device)

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from fusion.heads.head import Mask, Parts, StreamOutputs
 from fusion.heads.mean import Mean, weighted_mean
-from streams import subsets
+from streams.registry import subsets
 
 PRIOR = 1e-4  # keeps weights and temperature finite where the opinions are all right, or a stream is of no use at all
 STEPS = 200  # of L-BFGS, at the most

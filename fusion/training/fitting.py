@@ -9,8 +9,8 @@ from fusion.answers import predict_videos
 from fusion.heads.crossfit import cross_fit
 from fusion.heads.weighted import log_probabilities
 from fusion.model import FusionModel
-from streams import subset_name
 from streams.batch import Batch
+from streams.registry import subset_name
 
 
 def fit_head(

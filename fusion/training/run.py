@@ -9,14 +9,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import nn
 
-from fusion.model import FusionModel, ModelSettings, build_model
+from fusion.model import FusionModel, build_model
+from fusion.settings import ModelSettings
 from fusion.training.checkpoint import Checkpoints
 from fusion.training.ranks import Ranks
-from fusion.training.settings import Machine, Recipe, TrainSettings, check, differences
+from fusion.training.settings import Machine, Recipe, TrainSettings, differences, validate
 from preprocess.common.errors import UserError
 from preprocess.common.files import only_one, write_aside
-from streams import parse_streams, subset_name
 from streams.clip import ClipSettings
+from streams.registry import parse_streams, subset_name
 from streams.split import Split
 
 KEY = "tristream"  # of the metadata that say what a file of weights holds
@@ -150,7 +151,7 @@ def claim(settings: TrainSettings, ranks: Ranks, held: ExitStack) -> tuple[Path,
         settings = resume_settings(run, settings)
     elif ranks.first and any(Checkpoints(run, keep=1).files()):  # without one nothing is lost
         raise UserError(f"{run} holds a run: go on with it with --resume, name another, or delete it")
-    check(settings)
+    validate(settings)
     if ranks.first:
         new = not run.exists()
         run.mkdir(parents=True, exist_ok=True)

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from fusion.model import ModelSettings
-from fusion.training.balance import BALANCES
+from fusion.settings import ModelSettings
 from preprocess.common.errors import UserError, at_least
 from streams.clip import ClipSettings
 
@@ -99,8 +98,10 @@ class TrainSettings:
     machine: Annotated[Machine, tyro.conf.arg(name="")] = field(default_factory=Machine)
 
 
-def check(settings: TrainSettings) -> None:
+def validate(settings: TrainSettings) -> None:
     """Raises UserError for numbers that make no sense."""
+    from fusion.training.balance import BALANCES  # which loads PyTorch: --help must not wait for it
+
     recipe, machine, clip, model = settings.recipe, settings.machine, settings.recipe.clip, settings.recipe.model
     at_least(1, epochs=recipe.epochs, batch=recipe.batch, width=model.width, feature=model.feature)
     at_least(1, frames=clip.frames, stride=clip.stride)

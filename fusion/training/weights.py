@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from preprocess.common.errors import UserError, one_line
-from streams import STREAMS
+from streams.registry import STREAMS
 
 Weights = dict[str, Tensor]
 KINETICS = "kinetics"

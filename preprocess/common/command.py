@@ -40,9 +40,7 @@ def run_command(main: Callable[[], int | None]) -> None:
         sys.stdout.flush()
     except UserError as error:
         status = 2
-        text = str(error).rpartition("preprocess.common.errors.UserError: ")[
-            2
-        ]  # before it a DataLoader puts a traceback
+        text = str(error).split(f"{UserError.__module__}.UserError: ")[-1]  # before it a DataLoader puts a traceback
         print(f"error: {one_line(text)}", file=sys.stderr)
     except BrokenPipeError:  # `… | head` has read enough; keep Python from flushing into the pipe again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -64,7 +64,7 @@ def _draw_differences(axes, rows: list[dict]) -> None:
 
 def _order(name: str) -> tuple:
     """Single streams first, each in its streams' order."""
-    from streams import STREAMS
+    from streams.registry import STREAMS
 
     streams = name.split("+")
     return len(streams), [list(STREAMS).index(stream) for stream in streams]

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from streams import subset_name, subsets
+from streams.registry import subset_name, subsets
 from tasks.ablation.shapley import shapley
 from tasks.bootstrap import paired_bootstrap
 

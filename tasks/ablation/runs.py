@@ -10,7 +10,7 @@ from fusion.training.checkpoint import Checkpoints
 from fusion.training.settings import Machine, Recipe, TrainSettings
 from fusion.training.weights import KINETICS, Source, encoders_in, parse_init, read_weights
 from preprocess.store import Store
-from streams import STREAMS, subset_name
+from streams.registry import STREAMS, subset_name
 from streams.split import Split
 from train import train
 

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import tyro
 
-from fusion.model import ModelSettings
+from fusion.settings import ModelSettings
 from fusion.training.run import write_json
-from fusion.training.settings import Machine, Recipe, TrainSettings, check, options
+from fusion.training.settings import Machine, Recipe, TrainSettings, options, validate
 from preprocess.common.errors import UserError, at_least
 from preprocess.common.files import only_one
 from preprocess.store import Store
-from streams import parse_streams
+from streams.registry import parse_streams
 from streams.split import split_videos
 from tasks.search.space import KNOWN, USUAL, Space, parse_space
 
@@ -67,7 +67,7 @@ def prepare(settings: TuneSettings) -> Space:
                 f"--{option}, or another --search {name}=…"
             )
         for value in known.ends:
-            check(trial_settings(settings, {name: value}, run=None))
+            validate(trial_settings(settings, {name: value}, run=None))
     search = {
         "streams": ",".join(streams),
         "seed": settings.seed,

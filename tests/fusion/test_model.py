@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from fusion.heads import HEADS
-from fusion.model import ModelSettings, build_model, drop_streams
+from fusion.model import build_model, drop_streams
+from fusion.settings import ModelSettings
 from preprocess.common.errors import UserError
-from streams import STREAMS
+from streams.registry import STREAMS
 
 PARAMETERS = {"fps": 25.0, "short_side": 36, "mel_bands": 16}
 SHAPES = {"rgb": (3, 4, 32, 32), "flow": (2, 4, 32, 32), "audio": (16, 32)}

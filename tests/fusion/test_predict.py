@@ -7,11 +7,12 @@ import torch
 
 from fusion.answers import Answers, predict_videos
 from fusion.heads import HEADS
-from fusion.model import ModelSettings, build_model
-from streams import STREAMS, subset_name, subsets
+from fusion.model import build_model
+from fusion.settings import ModelSettings
 from streams.batch import ClipDataset
 from streams.clip import ClipSettings
 from streams.loader import ViewBatches, make_loader
+from streams.registry import STREAMS, subset_name, subsets
 from tests.support.stores import Spec, make_store, three_bit
 
 CLIP = ClipSettings(frames=4, stride=2, size=32, audio_seconds=0.32)

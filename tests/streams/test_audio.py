@@ -8,9 +8,9 @@ import torch
 from scipy.stats import kstest
 
 from preprocess.store.format import MEL_RATE, SILENCE
-from streams import STREAMS
 from streams.audio import GAIN, KNOTS, MASKS, SPREAD
 from streams.clip import ClipSettings
+from streams.registry import STREAMS
 from tests.support.reading import read
 from tests.support.stores import BANDS, FPS, Spec, make_store
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from streams import STREAMS
 from streams.batch import Batch, ClipDataset
 from streams.clip import view_starts
 from streams.loader import EpochBatches, make_loader
+from streams.registry import STREAMS
 from tests.support.batches import CLIP, assert_same, dataset_of, load, views_of
 from tests.support.reading import read
 from tests.support.stores import HEIGHT, WIDTH, Spec, make_store

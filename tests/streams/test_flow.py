@@ -6,9 +6,9 @@ import torch
 
 from preprocess.store.codec import dequantise_flow
 from preprocess.store.format import FLOW_BOUND, FLOW_STEPS, FLOW_ZERO
-from streams import STREAMS
 from streams.clip import ClipSettings
 from streams.flow import KNEE, NOISE, squash
+from streams.registry import STREAMS
 from tests.support.reading import as_towers_see, read, whole
 from tests.support.stores import HEIGHT, WIDTH, Spec, make_store
 

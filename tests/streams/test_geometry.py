@@ -210,7 +210,8 @@ def test_every_frame_of_a_clip_goes_through_its_own_clips_map():
 def test_the_map_is_not_rounded_in_mixed_precision():
     """Preparing is outside of autocast: eight bits of mantissa do not tell pixels apart."""
     from fusion.answers import predict_videos
-    from fusion.model import ModelSettings, build_model
+    from fusion.model import build_model
+    from fusion.settings import ModelSettings
     from streams.batch import Batch
     from streams.clip import ClipSettings
 

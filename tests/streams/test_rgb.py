@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from streams import STREAMS
 from streams.clip import ClipSettings
+from streams.registry import STREAMS
 from tests.support.reading import as_towers_see, read, stack, whole
 from tests.support.stores import HEIGHT, WIDTH, Spec, make_store
 

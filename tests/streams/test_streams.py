@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from preprocess.common.errors import UserError
-from streams import STREAMS, parse_streams, subset_name, subsets
 from streams.clip import ClipSettings
+from streams.registry import STREAMS, parse_streams, subset_name, subsets
 from streams.towers import TOWERS
 from tests.support.reading import read, stack
 from tests.support.stores import Spec, make_store

@@ -8,10 +8,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fusion.model import ModelSettings, build_model
-from streams import STREAMS
+from fusion.model import build_model
+from fusion.settings import ModelSettings
 from streams.batch import ClipDataset
 from streams.clip import ClipSettings
+from streams.registry import STREAMS
 from streams.towers import TOWERS, create_tower
 from tests.support.reading import read, stack
 from tests.support.stores import Spec, make_store

@@ -2,10 +2,10 @@
 
 import torch
 
-from streams import STREAMS
 from streams.batch import Batch, ClipDataset
 from streams.clip import ClipSettings
 from streams.loader import ViewBatches, make_loader
+from streams.registry import STREAMS
 
 CLIP = ClipSettings(frames=4, stride=2, size=32, audio_seconds=0.32)
 

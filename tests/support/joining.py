@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from fusion.answers import predict_videos
-from fusion.model import ModelSettings, build_model
+from fusion.model import build_model
+from fusion.settings import ModelSettings
 from fusion.training import norms
 from fusion.training import step as stepping
 from fusion.training.balance import BALANCES, opm
@@ -19,10 +20,10 @@ from fusion.training.ranks import Ranks
 from fusion.training.settings import Recipe
 from fusion.training.step import Step
 from preprocess.store import Store
-from streams import STREAMS, subsets
 from streams.batch import ClipDataset
 from streams.clip import ClipSettings
 from streams.loader import EpochBatches, ViewBatches, make_loader
+from streams.registry import STREAMS, subsets
 
 CLIP = ClipSettings(frames=4, stride=2, size=32, audio_seconds=0.32)
 MODEL = ModelSettings(width=4, feature=8, dropout=0.0, towers=("flow=r2plus1d",))

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from preprocess.store import Store
-from streams import STREAMS
 from streams.clip import ClipSettings
+from streams.registry import STREAMS
 
 Clip = dict[str, np.ndarray]
 

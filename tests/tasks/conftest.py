@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fusion.model import ModelSettings
+from fusion.settings import ModelSettings
 from fusion.training.settings import Machine, Recipe, TrainSettings
 from preprocess.store import Store
 from streams.clip import ClipSettings

@@ -9,9 +9,10 @@ import torch
 
 from fusion.training.settings import TrainSettings
 from preprocess.common.errors import UserError
-from streams import STREAMS, subset_name, subsets
-from tasks.evaluate import EvaluateSettings, evaluate, main, print_report
+from streams.registry import STREAMS, subset_name, subsets
+from tasks.evaluate import evaluate, main, print_report
 from tasks.run import load_run
+from tasks.settings import EvaluateSettings
 from tests.support.commands import assert_one_line_error, run
 from tests.support.runs import run_here
 from tests.support.stores import make_store, three_bit

@@ -11,7 +11,7 @@ from preprocess.common.errors import UserError
 from preprocess.extract import extract
 from preprocess.extraction.settings import ExtractSettings
 from preprocess.video.settings import PieceSettings
-from streams import subset_name
+from streams.registry import subset_name
 from tasks.model import load
 from tasks.predict import main, print_prediction
 from tests.support.commands import assert_one_line_error, run

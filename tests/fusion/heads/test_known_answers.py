@@ -11,7 +11,7 @@ from fusion.heads.attention import PARTS, WAVES
 from fusion.heads.binding import WINDOWS
 from fusion.heads.lowrank import RANK
 from fusion.heads.weighted import Weighting, Weightings
-from streams import subsets
+from streams.registry import subsets
 from tests.support.encodings import CHANNELS, STEPS, STREAMS, B, D, K, change, everywhere, inputs, make
 
 TIGHT = {"rtol": 1e-5, "atol": 1e-6}

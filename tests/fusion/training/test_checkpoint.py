@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from fusion.model import ModelSettings, build_model
+from fusion.model import build_model
+from fusion.settings import ModelSettings
 from fusion.training.checkpoint import Checkpoints
 from fusion.training.run import About, load_model, save_weights, write_json
 from fusion.training.settings import Recipe, TrainSettings

@@ -8,13 +8,14 @@ from torch.nn.functional import nll_loss
 
 from fusion.answers import predict_videos
 from fusion.heads import crossfit
-from fusion.model import ModelSettings, build_model
+from fusion.model import build_model
+from fusion.settings import ModelSettings
 from fusion.training import fitting
 from fusion.training.fitting import fit_head
-from streams import STREAMS, subset_name
 from streams.batch import ClipDataset
 from streams.clip import ClipSettings
 from streams.loader import ViewBatches, make_loader
+from streams.registry import STREAMS, subset_name
 from tests.support.stores import Spec, make_store, three_bit
 
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy, one_hot
 from fusion.heads.head import StreamOutputs
 from fusion.model import Output
 from fusion.training.loss import count_rows, each_loss, joint_loss
-from streams import STREAMS
+from streams.registry import STREAMS
 
 
 def a_batch(streams=tuple(STREAMS), rows: int = 7, classes: int = 5) -> tuple[Output, torch.Tensor, dict]:

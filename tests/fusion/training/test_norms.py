@@ -5,9 +5,10 @@ import copy
 import pytest
 import torch
 
-from fusion.model import ModelSettings, build_model
+from fusion.model import build_model
+from fusion.settings import ModelSettings
 from fusion.training.norms import estimate_norms
-from streams import STREAMS
+from streams.registry import STREAMS
 from streams.towers.norm import BatchNorm
 from tests.support.batches import dataset_of, load, views_of
 from tests.support.stores import Spec, make_store, three_bit

@@ -17,7 +17,7 @@ from fusion.heads import HEADS
 from fusion.training.balance import BALANCES
 from fusion.training.ranks import Ranks
 from preprocess.store import Store
-from streams import STREAMS
+from streams.registry import STREAMS
 from streams.towers.norm import BatchNorm
 from tests.support.commands import ROOT, environment
 from tests.support.joining import train

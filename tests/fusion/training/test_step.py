@@ -10,16 +10,17 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fusion.heads import HEADS
-from fusion.model import ModelSettings, build_model
+from fusion.model import build_model
+from fusion.settings import ModelSettings
 from fusion.training.balance import BALANCES
 from fusion.training.ranks import Ranks
 from fusion.training.settings import Recipe
 from fusion.training.step import BAD_IN_A_ROW, LAST_RATE, WARMUP, Step
 from preprocess.common.errors import UserError
-from streams import STREAMS
 from streams.batch import Batch, ClipDataset
 from streams.clip import ClipSettings
 from streams.loader import EpochBatches, make_loader
+from streams.registry import STREAMS
 from streams.towers.norm import BatchNorm
 from tests.support.stores import Spec, make_store, three_bit
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fusion.model import FusionModel, ModelSettings, build_model
+from fusion.model import FusionModel, build_model
+from fusion.settings import ModelSettings
 from fusion.training.transfer import Report, initialise
 from fusion.training.weights import parse_init
 from preprocess.common.errors import UserError

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from streams import subset_name
-from tasks.ablate import AblateSettings, ablate
+from streams.registry import subset_name
+from tasks.ablate import ablate
+from tasks.settings import AblateSettings
 from tests.support.stores import make_store, three_bit
 from tests.tasks.conftest import CPU, TINY
 

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from preprocess.common.errors import UserError
-from streams import STREAMS, subset_name, subsets
-from tasks.ablate import FILES, AblateSettings, ablate, print_result
+from streams.registry import STREAMS, subset_name, subsets
+from tasks.ablate import FILES, ablate, print_result
 from tasks.ablation.controls import fitted_probabilities
 from tasks.ablation.findings import best_single
 from tasks.ablation.tables import csv_text, latex, markdown, tables
 from tasks.run import load_run
+from tasks.settings import AblateSettings
 from tests.support.commands import assert_one_line_error, run
 from tests.support.stores import make_store, three_bit
 from tests.tasks.ablation.conftest import ONCE, PAIR, runs

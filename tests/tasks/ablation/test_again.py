@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from fusion.training.checkpoint import Checkpoints
 from preprocess.common.errors import UserError
-from streams import subsets
+from streams.registry import subsets
 from tasks import ablate as ablation
 from tasks.ablate import FILES, ablate
 from tests.tasks.ablation.conftest import ONCE, PAIR, runs, weights

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from fusion.model import build_model
 from fusion.training.settings import TrainSettings
-from streams import parse_streams
+from streams.registry import parse_streams
 from streams.split import split_videos
 from tasks.ablation import runs
 from tasks.ablation.runs import run_folder, trained_run

@@ -1,0 +1,28 @@
+"""The model's shape."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The model's shape."""
+
+    towers: tuple[str, ...] = ()
+    """towers other than the default, as STREAM=TOWER; rgb and flow: conv3d, r2plus1d, or torchvision's r3d_18,
+    r2plus1d_18 or s3d"""
+    width: int = 32
+    """channels of the first stage of each tower; torchvision's have their own"""
+    feature: int = 128
+    """size D of each stream's feature"""
+    head: str = "concat"
+    """fusion head
+    concat: the streams' features side by side, and a perceptron;
+    mean: of the streams' own logits, nothing learned;
+    weighted: mean with weights and a temperature for each combination of streams, fitted on the validation videos;
+    stacked: sum of the streams' own log-probabilities, each through an affine map fitted on the validation videos;
+    gated: features through learned gates that see all streams, then context gating;
+    attention: a learned query looks at all time steps of all streams;
+    lowrank: products of all streams' features, with few weights;
+    binding: towers joined at each time step, then one LSTM"""
+    dropout: float = 0.3
+    """share of features hidden in training, before the LSTMs and in the head"""

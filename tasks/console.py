@@ -1,0 +1,92 @@
+"""The command `tristream`: what the modules do, under one name.
+
+    tristream extract videos/ out.h5
+    tristream train --streams rgb,flow,audio
+    tristream predict runs/rgb+flow+audio new.mp4
+
+`tristream NAME --help` says all of a command; python -m preprocess.extract, python train.py and so on do the same.
+"""
+
+import ast
+import sys
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+from preprocess.common.command import parse_command, run_command
+from preprocess.common.errors import UserError
+from preprocess.common.stopping import stop_at_once
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command: which module does it, and what its options are, which is known without loading the module."""
+
+    module: str
+    settings: str  # module:class
+    what: str
+
+    @property
+    def usual(self) -> str:
+        """How it is called without `tristream`."""
+        return "python train.py" if self.module == "train" else f"python -m {self.module}"
+
+
+COMMANDS = {
+    "extract": Command("preprocess.extract", "preprocess.extraction.settings:ExtractSettings", "videos into a store"),
+    "check": Command("preprocess.check", "preprocess.check:CheckSettings", "find any flipped bit of a store"),
+    "merge": Command("preprocess.merge", "preprocess.merge:MergeSettings", "several stores into one"),
+    "info": Command("preprocess.info", "preprocess.info:InfoSettings", "classes, counts, what is missing and why"),
+    "show": Command("preprocess.show", "preprocess.show:ShowSettings", "a picture of one video in a store"),
+    "synth": Command("preprocess.synth", "preprocess.synth:SynthSettings", "make the three-bit videos"),
+    "train": Command("train", "fusion.training.settings:TrainSettings", "train any subset of the streams jointly"),
+    "evaluate": Command("tasks.evaluate", "tasks.settings:EvaluateSettings", "judge a run on every subset of streams"),
+    "ablate": Command("tasks.ablate", "tasks.settings:AblateSettings", "what each stream is worth, with controls"),
+    "audit": Command("tasks.audit", "tasks.settings:AuditSettings", "what leaks through a split"),
+    "tune": Command("tasks.tune", "tasks.settings:TuneSettings", "search for good settings"),
+    "predict": Command("tasks.predict", "tasks.settings:PredictSettings", "ask a run about new videos"),
+}
+
+
+def main() -> None:
+    stop_at_once()
+    run_command(partial(start, sys.argv[1:]))
+
+
+def start(arguments: list[str]) -> int | None:
+    """Run the command that the arguments name.
+
+    Raises UserError for a name that is none.
+    """
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(overview())
+        return 0
+    name, *sys.argv[1:] = arguments
+    if name == "--version":
+        from preprocess.store.format import release
+
+        print(release())
+        return 0
+    if name not in COMMANDS:
+        raise UserError(f"unknown command '{name}': known are {', '.join(COMMANDS)}")
+    command = COMMANDS[name]
+    place, _, settings = command.settings.partition(":")
+    doc = docstring(command.module).replace(command.usual, f"tristream {name}")
+    parsed = parse_command(getattr(import_module(place), settings), prog=f"tristream {name}", doc=doc)
+    return import_module(command.module).main(parsed)
+
+
+def overview() -> str:
+    """All commands, a line each."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name.ljust(width)}  {command.what}" for name, command in COMMANDS.items()]
+    return f"{__doc__.strip()}\n\ncommands:\n" + "\n".join(lines)
+
+
+def docstring(module: str) -> str:
+    """What a module's source says first, without loading it."""
+    spec = find_spec(module)
+    assert spec is not None and spec.origin is not None
+    return ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""

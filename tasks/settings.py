@@ -1,0 +1,91 @@
+"""The command lines of tasks, apart from what they start: --help must not wait for PyTorch."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from fusion.training.settings import Machine, Recipe
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """The command line of tasks.evaluate."""
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """folder of the run, for instance runs/rgb+flow+audio"""
+    data: Path = Path("out.h5")
+    """store to judge it on"""
+    views: int = 5
+    """clips a video, spread evenly over its time; their probabilities are averaged"""
+    split: str = "auto"
+    """test videos of the labels' split column, the run's val videos, or auto: test if any, else all it has not seen"""
+    streams: str | None = None
+    """judge only subsets of these of the run's streams, separated by commas"""
+    weights: str = "best"
+    """best (by validation) or last"""
+    out: Path | None = None
+    """folder for report.json and confusion.png; the default is the run's"""
+    batch: int = 32
+    """clips at a time"""
+    device: str = "auto"
+    """cpu, cuda …; auto is cuda where there is one"""
+
+
+@dataclass(frozen=True)
+class PredictSettings:
+    """The command line of tasks.predict."""
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """folder of the run, for instance runs/rgb+flow+audio, or a .safetensors file of it"""
+    videos: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="VIDEOS")]
+    """video files"""
+    top: int = 5
+    """how many classes to name"""
+    views: int = 5
+    """clips a video, spread evenly over its time"""
+    json: bool = False
+    """print one JSON document instead of tables"""
+    device: str = "auto"
+    """cpu, cuda …; auto is cuda where there is one"""
+
+
+@dataclass(frozen=True)
+class AblateSettings:
+    """The command line of tasks.ablate."""
+
+    data: Path = Path("out.h5")
+    """store to train and judge on"""
+    streams: str = "rgb,flow,audio"
+    """streams whose subsets are trained"""
+    subsets: tuple[str, ...] = ()
+    """only these subsets, for instance rgb rgb+flow; the default is all"""
+    seeds: int = 1
+    """runs of each subset, with other weights and clips but the same split"""
+    init: tuple[str, ...] = ()
+    """encoders to start from, as train.py's --init; each subset takes what is for its streams, and {seed} in a path is
+    the seed of its run"""
+    out: Path = Path("runs/ablation")
+    """folder for table.md, table.csv, table.tex, ablation.png and ablation.json"""
+    runs: Path | None = None
+    """folder for the runs, which several ablations may share; the default is the same"""
+    views: int = 5
+    """clips a video when judging"""
+    bootstrap_by: str = "group"
+    """what the intervals are drawn by: group (a video without one is its own), or video, which takes the videos of a
+    group for more evidence than they are"""
+    ceilings: Path | None = None
+    """JSON file of the best top-1 there can be for each subset, if that is known; drawn beside the results"""
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
+    machine: Annotated[Machine, tyro.conf.arg(name="")] = field(default_factory=Machine)
+
+
+@dataclass(frozen=True)
+class AuditSettings:
+    """The command line of tasks.audit."""
+
+    data: Path = Path("out.h5")
+    """store whose split is looked at: its test videos, or its validation videos where the labels name no test videos"""
+    split_seed: int = 0
+    """which groups validate, as train.py has it"""
