@@ -20,8 +20,11 @@ def live_batches(
     classes: Sequence[str],
     clip: ClipSettings,
     hop: int,
-) -> Iterator[Batch]:
-    """One window a batch, each `hop` frames; when the items end, what is left. Memory holds little more than one."""
+) -> Iterator[tuple[Batch, float]]:
+    """A window as a batch of its own each `hop` frames, and the seconds so far; when the items end, what is left.
+
+    Memory holds little more than one window.
+    """
     live, given = LiveVideo(parameters), 0
 
     def is_there(number: int) -> bool:
@@ -44,9 +47,9 @@ def live_batches(
     for item in items:
         live.push(item)
         while is_there(given):
-            yield window(given)
+            yield window(given), live.video.seconds
             given += 1
     live.end()
     if live.frames_so_far:
         for number in range(given, len(dataset().starts(live.video))):
-            yield window(number)
+            yield window(number), live.video.seconds

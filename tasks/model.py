@@ -80,6 +80,11 @@ class Model:
     device: torch.device
 
     @property
+    def fps(self) -> float:
+        """Pictures a second of the store that it was trained on."""
+        return self.parameters["fps"]
+
+    @property
     def clip(self) -> ClipSettings:
         """The shape of the clips that it was trained on."""
         return self.settings.recipe.clip
@@ -87,7 +92,7 @@ class Model:
     @property
     def seconds(self) -> float:
         """How long such a clip is."""
-        return self.clip.span / self.parameters["fps"]
+        return self.clip.span / self.fps
 
     def windows(
         self,
@@ -119,9 +124,9 @@ class Model:
         at_least(1, batch=batch)
         if is_live(source):
             shape = {"parameters": self.parameters, "streams": self.streams, "classes": self.classes}
-            for loaded in live_batches(source, clip=clip, hop=frames, **shape):
-                moved = loaded.to(self.device)
-                yield encode(self.network, moved, names=["live"], fps=self.parameters["fps"], gradients=gradients)
+            for loaded, seconds in live_batches(source, clip=clip, hop=frames, **shape):
+                named = [("live", seconds)]
+                yield encode(self.network, loaded.to(self.device), videos=named, fps=self.fps, gradients=gradients)
             return
         for part in files_of(source):
             with open_source(part, video=video, parameters=self.parameters) as opened:
@@ -188,8 +193,8 @@ class Model:
         loader = make_loader(dataset, batches, workers=workers, pin=self.device.type == "cuda")
         names = store.columns["path"] if names is None else names
         for loaded in tqdm(loader, desc=bar, unit="batch", leave=False, disable=None if bar else True):
-            moved = loaded.to(self.device)
-            yield encode(self.network, moved, names=names, fps=store.fps, gradients=gradients)
+            asked = [(names[row], videos[row].seconds) for row in loaded.videos.tolist()]
+            yield encode(self.network, loaded.to(self.device), videos=asked, fps=store.fps, gradients=gradients)
 
     def answers(
         self,
@@ -212,7 +217,7 @@ class Model:
 
     def _window(self, length: float | None, hop: float | None) -> tuple[ClipSettings, int]:
         """The clip that covers `length` seconds, and the frames from one to the next."""
-        fps, clip = self.parameters["fps"], self.clip
+        fps, clip = self.fps, self.clip
         for name, value in (("length", length), ("hop", hop)):
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise UserError(f"{name} is a number of seconds above zero, not {value}")

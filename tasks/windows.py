@@ -55,8 +55,10 @@ def fuse(network: FusionModel, windows: Windows, subset: tuple[str, ...]) -> Win
     return replace(windows, present=present, fused=fused, answer=answer)
 
 
-def encode(network: FusionModel, batch: Batch, *, names: Sequence[str], fps: float, gradients: bool = False) -> Windows:
-    """A batch on the network's device → its windows; `names` are those of the videos, by the batch's rows.
+def encode(
+    network: FusionModel, batch: Batch, *, videos: Sequence[tuple[str, float]], fps: float, gradients: bool = False
+) -> Windows:
+    """A batch on the network's device → its windows; `videos` are the name and the seconds of each row's video.
 
     With `gradients` they can be taken with respect to `inputs`, which the windows then have.
     """
@@ -67,11 +69,12 @@ def encode(network: FusionModel, batch: Batch, *, names: Sequence[str], fps: flo
         outputs = network.encode(inputs, batch.present, rows=batch.rows)
         outputs = StreamOutputs(*({name: value.float() for name, value in part.items()} for part in outputs))
         fused, answer = _fuse(network, outputs, batch.present)
-    seconds = batch.starts.double() / fps
+    begin = batch.starts.double() / fps
+    ends = torch.tensor([seconds for _, seconds in videos], dtype=torch.float64, device=begin.device)
     return Windows(
-        videos=tuple(names[row] for row in batch.videos.tolist()),
+        videos=tuple(name for name, _ in videos),
         rows=batch.videos,
-        times=torch.stack([seconds, seconds + batch.clip.span / fps], dim=1),
+        times=torch.stack([begin, torch.minimum(begin + batch.clip.span / fps, ends)], dim=1),
         present=batch.present,
         **outputs._asdict(),
         fused=fused,
