@@ -236,7 +236,7 @@ STREAM = {
         linked(lambda file: f"videos/{file['index/content'][0].decode()}", lambda file: file["classes"]),
         "is no group",
     ),
-    "video that holds itself": (linked("video/rgb", lambda file: first_video(file)), "ends is missing"),
+    "video that holds itself": (linked("video/rgb", lambda file: first_video(file)), "data is missing"),
     "a link among the pictures": (
         lambda file: first_video(file)["rgb"].__setitem__("more", external(file)),
         "more or less than the index says",
