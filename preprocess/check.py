@@ -31,9 +31,10 @@ from preprocess.common.console import human_bytes, plural, progress
 from preprocess.common.errors import UserError, at_least, one_line
 from preprocess.info import total_bytes
 from preprocess.store import Store, safe_hdf5
-from preprocess.store.codec import check_jpegs, decode_flow, decode_rgb
+from preprocess.store.codec import check_jpegs
 from preprocess.store.index import STREAMS, Video
-from preprocess.store.reader import frame_datasets, mel_dataset
+from preprocess.store.kinds import KINDS, Pictures
+from preprocess.store.reader import stream_datasets
 from preprocess.store.seal import COPY_BLOCK, Broken, new_hasher, verify
 from preprocess.workers.pool import Failure, WorkerLimits, supervise
 from preprocess.workers.worker import Heartbeat
@@ -139,13 +140,12 @@ def check_video(store: Store, video: Video, *, decode: bool) -> Iterator[str]:
 
 def _check_stream(group, store: Store, video: Video, stream: str, *, decode: bool) -> None:
     found, hasher = safe_hdf5.group(group, stream), new_hasher()
-    if stream == "audio":
-        datasets = {"data": mel_dataset(group, video, store.parameters)}
-        _check_audio(datasets["data"], hasher)
+    datasets = stream_datasets(group, video, stream, bands=store.parameters["mel_bands"])
+    kind = KINDS[stream]
+    if isinstance(kind, Pictures):
+        _check_pictures(datasets["data"], datasets["ends"][:], hasher, video, kind, decode=decode)
     else:
-        ends, data = frame_datasets(group, video, stream)
-        datasets = {"data": data, "ends": ends}
-        _check_frames(data, ends[:], hasher, video, stream, decode=decode)
+        _check_numbers(datasets["data"], hasher)
     if any(video.at.get(f"{stream}_{name}") != data.id.get_offset() for name, data in datasets.items()):
         raise safe_hdf5.UnsafeFile("it lies elsewhere than the index says")
     if hasher.hexdigest() != safe_hdf5.attribute(found, "checksum"):
@@ -154,7 +154,7 @@ def _check_stream(group, store: Store, video: Video, stream: str, *, decode: boo
         raise safe_hdf5.UnsafeFile("it holds more or less than the index says")
 
 
-def _check_frames(data, ends: np.ndarray, hasher, video: Video, stream: str, *, decode: bool) -> None:
+def _check_pictures(data, ends: np.ndarray, hasher, video: Video, kind: Pictures, *, decode: bool) -> None:
     if ends[0] != 0 or ends[-1] != len(data) or (np.diff(ends) < 4).any():
         raise safe_hdf5.UnsafeFile("frames begin and end where they cannot")
     begin = 0
@@ -162,21 +162,21 @@ def _check_frames(data, ends: np.ndarray, hasher, video: Video, stream: str, *, 
         end = max(begin + 1, int(np.searchsorted(ends, ends[begin] + COPY_BLOCK, side="right")) - 1)
         jpegs = data[ends[begin] : ends[end]]
         hasher.update(jpegs)
-        _check_jpegs(jpegs, ends[begin : end + 1] - ends[begin], video, stream, decode=decode)
+        _check_jpegs(jpegs, ends[begin : end + 1] - ends[begin], video, kind, decode=decode)
         begin = end
     hasher.update(ends)
 
 
-def _check_jpegs(jpegs: np.ndarray, ends: np.ndarray, video: Video, stream: str, *, decode: bool) -> None:
-    check_jpegs(jpegs, ends, (video.height * (2 if stream == "flow" else 1), video.width))
+def _check_jpegs(jpegs: np.ndarray, ends: np.ndarray, video: Video, kind: Pictures, *, decode: bool) -> None:
+    check_jpegs(jpegs, ends, kind.size(video.height, video.width))
     lasts = ends[1:] - 2
     if (jpegs[lasts] != 0xFF).any() or (jpegs[lasts + 1] != 0xD9).any():
         raise safe_hdf5.UnsafeFile("a frame does not end")
     for begin, end in pairwise(ends) if decode else ():
-        {"rgb": decode_rgb, "flow": decode_flow}[stream](jpegs[begin:end])
+        kind.decode(jpegs[begin:end])
 
 
-def _check_audio(data, hasher) -> None:
+def _check_numbers(data, hasher) -> None:
     step = max(1, COPY_BLOCK // max(1, data.shape[1] * data.dtype.itemsize))
     for begin in range(0, len(data), step):
         block = np.ascontiguousarray(data[begin : begin + step])

@@ -24,6 +24,7 @@ from preprocess.store import Store
 from preprocess.store.codec import dequantise_flow
 from preprocess.store.format import MEL_RATE, SILENCE
 from preprocess.store.index import Video
+from preprocess.store.kinds import KINDS
 
 COLUMNS = 8  # frames and flow fields that are drawn
 FULL_COLOUR = 4.0  # pixels a frame: motion as fast as this, or as the fastest of the video if that is more
@@ -83,7 +84,9 @@ def draw(store: Store, video: Video, path: Path) -> None:
     frames = store.frames(video, "rgb", at)
     _strip(pictures, frames, times, step, "frames")
     if video.streams["flow"]:
-        flow = np.moveaxis(dequantise_flow(store.frames(video, "flow", np.minimum(at, video.frames - 2))), 1, -1)
+        flow = np.moveaxis(
+            dequantise_flow(store.frames(video, "flow", np.minimum(at, KINDS["flow"].number(video.frames) - 1))), 1, -1
+        )
         full = max(FULL_COLOUR, float(np.quantile(np.linalg.norm(flow, axis=-1), 0.995)))
         _strip(motion, flow_to_rgb(flow, full=full), times, step, f"flow, full colour is {full:.1f} pixels a frame")
         _wheel(motion)

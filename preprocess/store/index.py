@@ -12,16 +12,17 @@ from typing import overload
 import numpy as np
 
 from preprocess.store import safe_hdf5
+from preprocess.store.kinds import KINDS
 
-JPEGS = {"data": ("u1", 1), "ends": ("i8", 1)}
-DATASETS = {"rgb": JPEGS, "flow": JPEGS, "audio": {"data": ("f2", 2)}}  # stream → dataset → type, number of axes
-STREAMS = tuple(DATASETS)
+STREAMS = tuple(KINDS)
 UNLABELLED = -1
 HERE = -1  # the shard number of what lies in the store's own file
 BLOCK = 1 << 20  # bytes of a column that are looked at together
 CONTENT = np.dtype("S32")  # a digest in hexadecimal digits
 
-PLACED = tuple(f"{stream}_{name}" for stream, names in DATASETS.items() for name in names)  # as the columns name them
+PLACED = tuple(
+    f"{stream}_{name}" for stream, kind in KINDS.items() for name in kind.datasets
+)  # as the columns name them
 NUMBERS = dict.fromkeys(("seconds", "expected", "sound_from", "sound_until"), np.dtype("f8")) | dict.fromkeys(
     (
         *("frames", "height", "width", "damaged"),
@@ -220,7 +221,7 @@ def write_columns(group, columns: Mapping[str, "np.ndarray | Texts"]) -> None:
 def read_facts(group) -> Columns:
     """The columns of a piece or a shard.
 
-    Raises safe_hdf5.Hostile for columns that cannot be.
+    Raises safe_hdf5.UnsafeFile for columns that cannot be.
     """
     columns: Columns = {"content": safe_hdf5.read(group, "content", CONTENT)}
     rows = len(columns["content"])
@@ -235,7 +236,7 @@ def read_facts(group) -> Columns:
 def read_videos(group, *, classes: int, shards: int) -> Columns:
     """The columns of a store of so many classes and shards.
 
-    Raises safe_hdf5.Hostile for columns that cannot be.
+    Raises safe_hdf5.UnsafeFile for columns that cannot be.
     """
     columns = read_facts(group)
     rows = len(columns["content"])
@@ -252,7 +253,7 @@ def read_videos(group, *, classes: int, shards: int) -> Columns:
 def read_texts(group, name: str, *, rows: int | None = None) -> Texts:
     """A column of text.
 
-    Raises safe_hdf5.Hostile if it is none, or of another number of rows.
+    Raises safe_hdf5.UnsafeFile if it is none, or of another number of rows.
     """
     try:
         texts = Texts(safe_hdf5.read(group, name, np.dtype("u1")))

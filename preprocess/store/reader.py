@@ -23,28 +23,17 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from preprocess.common.errors import UserError
 from preprocess.store import safe_hdf5
-from preprocess.store.codec import check_jpegs, decode_flow, decode_rgb
+from preprocess.store.codec import check_jpegs
 from preprocess.store.format import FORMAT, VERSION, frame_count, read_parameters, shard_folder
-from preprocess.store.index import (
-    CONTENT,
-    Columns,
-    Rejected,
-    Video,
-    Videos,
-    read_texts,
-    read_videos,
-)
+from preprocess.store.index import CONTENT, Columns, Rejected, Video, Videos, read_texts, read_videos
+from preprocess.store.kinds import KINDS, Pictures, Spectrogram
 from preprocess.store.open_files import OpenFiles
 from preprocess.store.seal import Broken, Unsealed, read_seal
-
-if TYPE_CHECKING:
-    pass
 
 SHARD_NAME = re.compile(r"[0-9a-f]{32}\.h5")
 EVERYTHING = (slice(None), slice(None))
@@ -158,20 +147,19 @@ class Store:
         Raises UserError where the store does not hold what its index says.
         """
         first, last = min(steps), max(steps)
-        if not 0 <= first <= last < frame_number(video, stream):
-            raise IndexError(f"{video.path} has {frame_number(video, stream)} frames of {stream}, not {last + 1}")
-        decode = {"rgb": decode_rgb, "flow": decode_flow}[stream]
-        place = window if stream == "rgb" else (slice(None), *window)
-        size = (video.height * (2 if stream == "flow" else 1), video.width)
+        pictures = _pictures(stream)
+        number, place = pictures.number(video.frames), pictures.window(*window)
+        if not 0 <= first <= last < number:
+            raise IndexError(f"{video.path} has {number} frames of {stream}, not {last + 1}")
         try:
             ends = self._read(video, f"{stream}_ends", first, last + 2 - first, np.dtype("i8"))
-            most = video.bytes[stream] - ends.itemsize * (frame_number(video, stream) + 1)
+            most = video.bytes[stream] - ends.itemsize * (number + 1)
             if not (ends[0] >= 0 and (np.diff(ends) > 0).all() and ends[-1] <= most):
                 raise ValueError("frames begin and end where they cannot")
             jpegs = self._read(video, f"{stream}_data", int(ends[0]), int(ends[-1] - ends[0]), np.dtype("u1"))
             ends = ends - ends[0]
-            check_jpegs(jpegs, ends, size)
-            decoded = {k: decode(jpegs[ends[k - first] : ends[k - first + 1]])[place] for k in {*steps}}
+            check_jpegs(jpegs, ends, pictures.size(video.height, video.width))
+            decoded = {k: pictures.decode(jpegs[ends[k - first] : ends[k - first + 1]])[place] for k in {*steps}}
             return np.stack([decoded[k] for k in steps], out=out)
         except ValueError as error:
             raise UserError(f"{self.path}: {stream} of {video.path} is damaged: {error}") from error
@@ -202,31 +190,31 @@ class Store:
         return np.frombuffer(os.pread(handle, count * dtype.itemsize, begin), dtype)
 
 
-def frame_number(video: Video, stream: str) -> int:
-    """How many frames of rgb or flow a video has: flow runs from one frame to the next."""
-    return video.frames - (stream == "flow")
+def stream_datasets(group, video: Video, stream: str, *, bands: int) -> dict:
+    """The datasets of one stream of a video, by name; `bands` is M of a spectrogram.
 
-
-def frame_datasets(group, video: Video, stream: str):
-    """`ends` and `data` of a video's rgb or flow.
-
-    Raises safe_hdf5.Hostile if they are not as the index says.
+    Raises safe_hdf5.UnsafeFile if they are not as the index says.
     """
-    found = safe_hdf5.group(group, stream)
-    ends = safe_hdf5.dataset(found, "ends", np.dtype("i8"), rows=frame_number(video, stream) + 1)
-    return ends, safe_hdf5.dataset(found, "data", np.dtype("u1"))
+    kind, found = KINDS[stream], safe_hdf5.group(group, stream)
+    if isinstance(kind, Spectrogram):
+        rows = {"data": frame_count(video.seconds)}
+    else:
+        rows = {"data": None, "ends": kind.number(video.frames) + 1}
+    datasets = {
+        name: safe_hdf5.dataset(found, name, np.dtype(dtype), ndim=ndim, rows=rows[name])
+        for name, (dtype, ndim) in kind.datasets.items()
+    }
+    for data in datasets.values():
+        if data.ndim == 2 and data.shape[1] != bands:
+            raise safe_hdf5.UnsafeFile(f"{data.name} has {data.shape[1]} bands, not {bands}")
+    return datasets
 
 
-def mel_dataset(group, video: Video, parameters: dict):
-    """The log-mel spectrogram of a video.
-
-    Raises safe_hdf5.Hostile if it is not as the index says.
-    """
-    rows = frame_count(video.seconds)
-    data = safe_hdf5.dataset(safe_hdf5.group(group, "audio"), "data", np.dtype("f2"), ndim=2, rows=rows)
-    if data.shape[1] != parameters["mel_bands"]:
-        raise safe_hdf5.UnsafeFile(f"{data.name} has {data.shape[1]} bands, not {parameters['mel_bands']}")
-    return data
+def _pictures(stream: str) -> Pictures:
+    kind = KINDS.get(stream)
+    if not isinstance(kind, Pictures):
+        raise ValueError(f"{stream} is no stream of frames")
+    return kind
 
 
 def _check_kind(path: Path) -> None:

@@ -25,7 +25,7 @@ class UnsafeFile(Exception):
 def open_file(path: str | os.PathLike, *, digest: str | None = None):
     """Open a sealed HDF5 file for reading; one with that digest in its seal, if one is given.
 
-    Raises Hostile if it is no HDF5 file, has no or another seal, or another length than its seal says.
+    Raises UnsafeFile if it is no HDF5 file, has no or another seal, or another length than its seal says.
     """
     import h5py
 
@@ -48,7 +48,7 @@ def open_file(path: str | os.PathLike, *, digest: str | None = None):
 def sealed_digest(file) -> str:
     """The digest in the seal of an open file, which may have lost its name to another since.
 
-    Raises Hostile if it has no seal.
+    Raises UnsafeFile if it has no seal.
     """
     try:
         return parse_seal(os.pread(file.id.get_vfd_handle(), BLOCK, 0)).digest
@@ -59,7 +59,7 @@ def sealed_digest(file) -> str:
 def open_handle(path: str | os.PathLike, *, digest: str) -> tuple[int, int]:
     """A file descriptor of a sealed file with that digest, for reading, and its size.
 
-    Raises Hostile if it has no or another seal, or another length than its seal says.
+    Raises UnsafeFile if it has no or another seal, or another length than its seal says.
     """
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -80,7 +80,7 @@ def open_handle(path: str | os.PathLike, *, digest: str) -> tuple[int, int]:
 def group(parent, name: str | bytes):
     """A group right below `parent`.
 
-    Raises Hostile if there is none, or it lies behind a link that is not a plain one.
+    Raises UnsafeFile if there is none, or it lies behind a link that is not a plain one.
     """
     import h5py
 
@@ -93,7 +93,7 @@ def group(parent, name: str | bytes):
 def dataset(parent, name: str, dtype: np.dtype, *, ndim: int = 1, rows: int | None = None):
     """A dataset right below `parent`, of that type and number of axes and rows.
 
-    Raises Hostile for anything but a plain contiguous dataset whose bytes lie within the file.
+    Raises UnsafeFile for anything but a plain contiguous dataset whose bytes lie within the file.
     """
     import h5py
 
@@ -130,7 +130,7 @@ def read(parent, name: str, dtype: np.dtype, *, rows: int | None = None) -> np.n
 def attribute(owner, name: str):
     """A short text, a number, or a few numbers in an array, that is attached to a group.
 
-    Raises Hostile if there is none, or it is anything else.
+    Raises UnsafeFile if there is none, or it is anything else.
     """
     import h5py
 

@@ -17,7 +17,8 @@ from preprocess.common.errors import UserError
 from preprocess.common.files import make_folder, replace
 from preprocess.store import safe_hdf5
 from preprocess.store.format import shard_folder
-from preprocess.store.index import DATASETS, HERE, STREAMS, Facts, Rejected, Video, facts_columns, write_columns
+from preprocess.store.index import HERE, STREAMS, Facts, Rejected, Video, facts_columns, write_columns
+from preprocess.store.kinds import KINDS
 from preprocess.store.locations import Locations
 from preprocess.store.new_file import NewFile, new_file, write_index
 from preprocess.store.seal import stream_checksum, write_seal
@@ -145,12 +146,12 @@ class StoreWriter:
         """Where its datasets are in the new file. Raises safe_hdf5.UnsafeFile if it is not what was written."""
         assert self._file is not None
         _copy_attributes(source, target)
-        for name, (dtype, ndim) in DATASETS[stream].items():
+        for name, (dtype, ndim) in KINDS[stream].datasets.items():
             self._file.copy(safe_hdf5.dataset(source, name, np.dtype(dtype), ndim=ndim), target, name=name)
         self._file.check()
         if stream_checksum(target) != safe_hdf5.attribute(source, "checksum"):
             raise safe_hdf5.UnsafeFile(f"{source.name[1:]} is not what was written")
-        return {f"{stream}_{name}": target[name].id.get_offset() for name in DATASETS[stream]}
+        return {f"{stream}_{name}": target[name].id.get_offset() for name in KINDS[stream].datasets}
 
     def _leave_origin(self) -> None:
         if self._origin is not None:

@@ -1,0 +1,47 @@
+"""Which streams a store has, and what kind of data each is: whoever reads or checks them asks here, not for a name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from preprocess.store.codec import decode_flow, decode_rgb
+
+Layout = dict[str, tuple[str, int]]  # dataset → its type and number of axes
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures at the store's rate, each a JPEG; picture k is data[ends[k]:ends[k + 1]]."""
+
+    datasets: ClassVar[Layout] = {"data": ("u1", 1), "ends": ("i8", 1)}
+    decode: Callable[[np.ndarray], np.ndarray]  # of one JPEG; several planes come out as the first axis
+    fewer: int = 0  # than the video's frames: 1 for what lies between a frame and the next
+    planes: int = 1  # of the video's size, one above the other in each JPEG
+
+    def number(self, frames: int) -> int:
+        """How many pictures a video of so many frames has."""
+        return frames - self.fewer
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of each JPEG of a video of that size."""
+        return self.planes * height, width
+
+    def window(self, rows: slice, columns: slice) -> tuple[slice, ...]:
+        """What cuts rows and columns from a decoded picture."""
+        return (rows, columns) if self.planes == 1 else (slice(None), rows, columns)
+
+
+@dataclass(frozen=True)
+class Spectrogram:
+    """Rows of a log-mel spectrogram."""
+
+    datasets: ClassVar[Layout] = {"data": ("f2", 2)}
+
+
+KINDS: dict[str, Pictures | Spectrogram] = {
+    "rgb": Pictures(decode_rgb),
+    "flow": Pictures(decode_flow, fewer=1, planes=2),
+    "audio": Spectrogram(),
+}
