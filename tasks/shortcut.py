@@ -9,8 +9,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from preprocess.common.errors import UserError
 from preprocess.store import Store, safe_hdf5
@@ -48,20 +46,20 @@ def answer_from_facts(train: Sequence[Facts], labels: Sequence[str], asked: Sequ
     """What the classifier says of the videos `asked`, after it has learned from those that train.
 
     Each number is standardised by the training videos' mean and deviation and cut at three deviations, and is also told
-    by which tenth of the training videos it is in; each kind is told by a flag. The regression has an L2 penalty of
-    half the squared weights beside the summed cross-entropy, as scikit-learn's by default, and is solved by L-BFGS.
+    by which tenth of the training videos it is in; each kind is told by a flag.
     """
+    from sklearn.linear_model import LogisticRegression
+
     if len(train) > MOST:
         chosen = np.random.default_rng(0).choice(len(train), MOST, replace=False)
         train, labels = [train[row] for row in chosen], [labels[row] for row in chosen]
-    classes = sorted(set(labels))
     columns, asked_columns = encode_facts(train, asked)
-    rows = torch.tensor([classes.index(label) for label in labels])
-    weight, bias = fit_logistic(columns, rows, classes=len(classes))
-    return [classes[row] for row in (asked_columns @ weight + bias).argmax(dim=1)]
+    if len({*labels}) < 2 or not columns.shape[1] or not asked:  # nothing that a regression takes
+        return [prior(labels)] * len(asked)
+    return LogisticRegression(max_iter=1000).fit(columns, labels).predict(asked_columns).tolist()
 
 
-def encode_facts(train: Sequence[Facts], asked: Sequence[Facts]) -> tuple[Tensor, Tensor]:
+def encode_facts(train: Sequence[Facts], asked: Sequence[Facts]) -> tuple[np.ndarray, np.ndarray]:
     """Facts as columns: → (N, D), (M, D)"""
     columns: list[np.ndarray] = []
     for name in sorted({name for facts in train for name in facts}):
@@ -77,27 +75,9 @@ def encode_facts(train: Sequence[Facts], asked: Sequence[Facts]) -> tuple[Tensor
         for kind in sorted(set(told[: len(train)])):
             columns.append(np.array([value == kind for value in told], "f8"))
     if not columns:
-        return torch.zeros(len(train), 0).double(), torch.zeros(len(asked), 0).double()
-    both = torch.from_numpy(np.stack(columns, axis=1))
+        return np.zeros((len(train), 0)), np.zeros((len(asked), 0))
+    both = np.stack(columns, axis=1)
     return both[: len(train)], both[len(train) :]
-
-
-def fit_logistic(columns: Tensor, labels: Tensor, *, classes: int) -> tuple[Tensor, Tensor]:
-    """(N, D) float64, (N,) → weight (D, K), bias (K,), which is not penalised."""
-    weight = torch.zeros(columns.shape[1], classes, dtype=torch.float64, requires_grad=True)
-    bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
-    search = torch.optim.LBFGS([weight, bias], max_iter=200, tolerance_grad=1e-6, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        search.zero_grad()
-        value = torch.nn.functional.cross_entropy(columns @ weight + bias, labels)
-        value = value + weight.square().sum() / (2 * len(labels))
-        value.backward()
-        return value
-
-    with torch.enable_grad():
-        search.step(loss)
-    return weight.detach(), bias.detach()
 
 
 def _index_facts(video: Video) -> Facts:

@@ -20,83 +20,70 @@ if __name__ == "__main__":
     stop_at_once()
 
 import multiprocessing
-import multiprocessing.connection
 import signal
-from collections.abc import Callable
+import sys
 from dataclasses import replace
+from multiprocessing import resource_tracker
 
 import torch
 
 from preprocess.common.command import available_cores, parse_command, run_command
-from preprocess.common.console import print_table, progress
-from preprocess.common.errors import UserError
+from preprocess.common.console import print_table
+from preprocess.common.errors import UserError, one_line
 from preprocess.common.processes import end_with_parent
-from tasks.search.report import Watch, best_trials, report, table
+from tasks.search.report import Found, best_trials, report
 from tasks.search.settings import TuneSettings, prepare
-from tasks.search.space import Space
-from tasks.search.trials import ENDED, load_optuna, open_study, work
+from tasks.search.trials import ENDED, load_optuna, open_study, spell, work
 
 
-def tune(settings: TuneSettings) -> dict:
+def tune(settings: TuneSettings) -> Found:
     """Do the trials that are left, write and return what was found.
 
     Raises UserError for input that cannot be searched on, and KeyboardInterrupt, which says how to go on.
     """
     load_optuna()  # before anything is written
     space = prepare(settings)
-    study = open_study(settings)
-    with progress(total=settings.trials, unit="trial", name="tune") as bar:
-        watch = Watch(study, bar)
-        try:
-            if settings.parallel > 1:
-                work_in_parallel(settings, space, watch)
-            else:
-                work(settings, space, study, watch)
-        except KeyboardInterrupt as stop:
-            bar.close()
-            done = sum(trial.state.name in ENDED for trial in study.get_trials(deepcopy=False))
-            if any(best_trials(study)):
-                report(settings, space, study)
-            raise KeyboardInterrupt(f"{done} of {settings.trials} trials are done; the same command goes on") from stop
-        watch()
-    return report(settings, space, study)
-
-
-def work_in_parallel(settings: TuneSettings, space: Space, watch: Callable[[], None]) -> None:
-    """Let several processes work, and tell of what they find. Asked to stop, they come to a checkpoint first."""
-    context = multiprocessing.get_context("spawn")
-    errors = context.SimpleQueue()
-    processes = [context.Process(target=_worker, args=(settings, space, n, errors)) for n in range(settings.parallel)]
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C reaches all: only this process is to hear it
+    study = open_study(settings, space)
+    print(f"{settings.trials} trials; how one is doing: {settings.out}/trials/NUMBER/log.txt", flush=True)
     try:
-        for process in processes:
-            process.start()
+        if settings.parallel > 1:
+            work_in_parallel(settings)
+        else:
+            work(settings, space, study)
+    except KeyboardInterrupt as stop:
+        done = sum(trial.state.name in ENDED for trial in study.get_trials(deepcopy=False))
+        if best_trials(study):
+            report(settings, study)
+        raise KeyboardInterrupt(f"{done} of {settings.trials} trials are done; the same command goes on") from stop
+    return report(settings, study)
+
+
+def work_in_parallel(settings: TuneSettings) -> None:
+    """Let several processes work. Asked to stop, they come to a checkpoint first."""
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_worker, args=(settings, number)) for number in range(settings.parallel)]
+    resource_tracker.ensure_running()  # now: it would unblock the signal that is blocked next
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C reaches all: only this process is to hear it
+    for process in processes:
+        process.start()
+    try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        while any(process.is_alive() for process in processes):
-            multiprocessing.connection.wait([process.sentinel for process in processes if process.is_alive()], 1)
-            watch()
+        for process in processes:
+            process.join()
     except KeyboardInterrupt:
-        started = [process for process in processes if process.pid]
-        for process in started:
+        for process in processes:
             process.terminate()
-        for process in started:
+        for process in processes:
             process.join()
         raise
-    finally:  # after a second Ctrl-C
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        for process in processes:
-            if process.pid:
-                process.kill()
-    if not errors.empty():
-        raise UserError(errors.get())
-    died = [process.exitcode for process in processes if process.exitcode]
-    if len(died) == len(processes):
-        raise UserError(f"all processes died (exit codes {died}): see {settings.out}/trials/*/log.txt")
-    if died:
-        print(f"note: {len(died)} of {len(processes)} processes died (exit codes {died}): the same command goes on")
+    if died := [process.exitcode for process in processes if process.exitcode]:
+        text = f"{len(died)} of {len(processes)} processes died (exit codes {died}): the same command goes on"
+        if len(died) == len(processes):
+            raise UserError(f"{text}; see {settings.out}/trials/*/log.txt")
+        print(f"note: {text}")
 
 
-def _worker(settings: TuneSettings, space: Space, number: int, errors: multiprocessing.SimpleQueue) -> None:
+def _worker(settings: TuneSettings, number: int) -> None:
     """One process of several."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     end_with_parent(signal.SIGTERM)  # between two steps, with a checkpoint
@@ -105,24 +92,29 @@ def _worker(settings: TuneSettings, space: Space, number: int, errors: multiproc
         device = f"cuda:{number % torch.cuda.device_count()}"
         settings = replace(settings, machine=replace(settings.machine, device=device))
     try:
-        work(settings, space, open_study(settings), lambda *_: None)
+        load_optuna()
+        space = prepare(settings)
+        work(settings, space, open_study(settings, space))
     except UserError as error:
-        errors.put(str(error))
+        sys.exit(f"error: {one_line(str(error))}")
     except KeyboardInterrupt:
         pass
 
 
 def main(settings: TuneSettings | None = None) -> None:
     settings = settings or parse_command(TuneSettings, prog="python -m tasks.tune", doc=__doc__)
-    result = tune(settings)
+    found = tune(settings)
     print("\nvalidation top-1 in %; the best of many is better here than it will be elsewhere")
-    print_table(*table(result))
-    if result["running_elsewhere"]:
-        count = len(result["running_elsewhere"])
-        print(f"note: other processes are still at {count} trials; the same command tells of them when they are done")
-    print("wrote " + ", ".join(str(settings.out / name) for name in ("trials.csv", "best.json", "tuning.png")))
-    print(f"judge the best one: {result['evaluate']}")
-    print(f"train it anew:      {result['train']}")
+    rows = [
+        [f"{one['trial']:03d}", f"{100 * one['val_top1']:.1f}", *map(spell, one["settings"].values())]
+        for one in found.best
+    ]
+    print_table(["trial", "top-1", *found.settings], rows)
+    if found.trials["RUNNING"]:
+        print(f"note: other processes are still at {found.trials['RUNNING']} trials")
+    print(f"wrote trials.csv, best.json and figures in {settings.out}")
+    print(f"judge the best one: {found.evaluate}")
+    print(f"train it anew:      {found.train}")
     print(f"search on:          the same command with --trials {settings.trials * 2}")
 
 

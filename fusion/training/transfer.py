@@ -1,9 +1,9 @@
 """--init: encoders that start from weights which were learned before, and a report of what came of it."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -15,14 +15,13 @@ from streams.towers.inflate import inflate_channels, resize_bands, stretch_bands
 from streams.towers.torchvision import kinetics_weights
 
 COUNTER = "num_batches_tracked"  # of batch norm, which does nothing with it
-INNER = ("", "tower.", "tower.layers.")  # a file's top may be an encoder, a tower of ours, or one of torchvision's
 
 
 @dataclass(frozen=True)
 class Report:
     """What became of the tensors of one encoder and of one file; batch norm's counters are left aside.
 
-    Those taken and those left out are the encoder's, those taken and those unused are the file's.
+    Those taken and those left out are the encoder's, those taken, its own head's and those unused are the file's.
     """
 
     stream: str
@@ -83,29 +82,36 @@ def load_encoder(encoder: Encoder, weights: Weights, *, stream: str, source: str
     """
     wanted, weights = _without_counters(encoder.state_dict()), _without_counters(weights)
     inputs = [f"tower.{name}" for name in _input_layers(encoder.tower)]
-    anchor = f"{inputs[-1]}.weight"  # the file has it under this name, shortened in front or prolonged
+    first = f"{inputs[-1]}.weight"
     matches = [
-        _match(wanted, weights, inputs=inputs, inner=inner, root=name.removesuffix(anchor.removeprefix(inner)))
-        for inner in INNER
-        for name in weights
-        if anchor.startswith(inner) and f".{name}".endswith(f".{anchor.removeprefix(inner)}")
+        (part, names, *_match(wanted, {here: weights[there] for here, there in names.items()}, inputs=inputs))
+        for part, names in _readings(weights, stream)
+        if first in names
     ]
     if not matches:
-        usual = anchor.removeprefix(next(inner for inner in reversed(INNER) if anchor.startswith(inner)))
+        usual = first.removeprefix("tower.").removeprefix("layers.")
         raise UserError(
             f"--init: nothing in {source} fits {stream}: names that end in {usual} were "
             f"expected, it has {', '.join(list(weights)[:2]) or 'none'}; is --towers {stream}=… that of the file?"
         )
-    best = max(matches, key=lambda match: (f"encoders.{stream}." in match.root, len(match.taken)))
-    report = replace(best.report, stream=stream, source=f"{source} ({best.root.rstrip('.')})" if best.root else source)
-    if not best.taken:
-        why = "; ".join(report.left_out)
-        raise UserError(f"--init: nothing in {report.source} fits {stream}; set --towers and --width as there: {why}")
-    for name, tensor in best.taken.items():
-        _check_finite(report.source, name, tensor)
-    for name, tensor in best.taken.items():
+    part, names, taken, left_out = max(matches, key=lambda match: len(match[2]))
+    source = f"{source} ({part})" if part else source
+    if not taken:
+        why = "; ".join(left_out)
+        raise UserError(f"--init: nothing in {source} fits {stream}; set --towers and --width as there: {why}")
+    for name, (_, tensor) in taken.items():
+        _check_finite(source, name, tensor)
+    for name, (_, tensor) in taken.items():
         wanted[name].copy_(tensor)
-    return report
+    ways = Counter(way for way, _ in taken.values())
+    unused = Counter(_part(name) for name in weights.keys() - {names[name] for name in taken})
+    return Report(
+        stream=stream,
+        source=source,
+        **{way: ways[way] for way in ("matched", "inflated", "resized")},
+        left_out=left_out,
+        unused=dict(sorted(unused.items())),
+    )
 
 
 def _load_own_head(model: FusionModel, weights: Weights, report: Report) -> Report:
@@ -126,35 +132,34 @@ def _check_finite(source: str, name: str, tensor: Tensor) -> None:
         raise UserError(f"--init: {source} holds numbers that are not finite (for {name}): take others")
 
 
-class _Match(NamedTuple):
-    """How a file fits whose names begin with `root`."""
+def _readings(weights: Weights, stream: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """What in the file may be an encoder, and its tensors' names: in an encoder → in the file."""
+    there = sorted(encoders_in(weights))
+    for encoder in [stream] if stream in there else there:
+        part = f"encoders.{encoder}"
+        yield part, {name.removeprefix(f"{part}."): name for name in weights if name.startswith(f"{part}.")}
+    if not there:
+        for top in ("", "tower.", "tower.layers."):  # an encoder, a tower of ours, a network of torchvision
+            yield "", {top + name: name for name in weights}
 
-    root: str
-    taken: Weights  # by their names in the encoder
-    report: Report
 
-
-def _match(wanted: Weights, weights: Weights, *, inputs: list[str], inner: str, root: str) -> _Match:
-    """The encoder's INNER… is called ROOT… in the file."""
-    taken, ways, left_out, sizes, known = {}, Counter(), Counter(), {}, set()
+def _match(wanted: Weights, there: Weights, *, inputs: list[str]) -> tuple[dict[str, tuple[str, Tensor]], dict]:
+    """What fits, by name, with how it came to fit; and why the other tensors are left out."""
+    taken, left_out, examples = {}, Counter(), {}
     for layer, names in ((layer, list(names)) for layer, names in groupby(wanted, _layer)):
         part = layer.partition(".")[0]
-        there = {name: root + name.removeprefix(inner) for name in names if name.startswith(inner)}
-        if any(there.get(name) not in weights for name in names):
+        if any(name not in there for name in names):
             left_out[f"{part}, not in the file"] += len(names)
             continue
-        known |= {*there.values()}
-        fitted = {name: _fit(weights[there[name]], wanted[name], first=layer in inputs) for name in names}
-        misfit = next((name for name, fit in fitted.items() if fit is None), None)
-        if misfit:
-            example = f"{misfit} is {_size(weights[there[misfit]])} there, {_size(wanted[misfit])} here"
-            left_out[sizes.setdefault(part, f"{part}, of another size ({example})")] += len(names)
-            continue
-        ways.update(way for way, _ in fitted.values())
-        taken |= {name: tensor for name, (_, tensor) in fitted.items()}
-    unused = Counter(_part(name, root) for name in weights if name not in known)
-    counts = {way: ways[way] for way in ("matched", "inflated", "resized")}
-    return _Match(root, taken, Report("", "", **counts, left_out=dict(left_out), unused=dict(unused)))
+        fitted = {name: _fit(there[name], wanted[name], first=layer in inputs) for name in names}
+        misfits = [
+            f"{name} is {_size(there[name])} there, {_size(wanted[name])} here" for name in names if not fitted[name]
+        ]
+        if misfits:
+            left_out[f"{part}, of another size ({examples.setdefault(part, misfits[0])})"] += len(names)
+        else:
+            taken |= fitted
+    return taken, dict(left_out)
 
 
 def _fit(there: Tensor, here: Tensor, *, first: bool) -> tuple[str, Tensor] | None:
@@ -217,9 +222,9 @@ def _layer(name: str) -> str:
     return name.rpartition(".")[0]
 
 
-def _part(name: str, root: str) -> str:
-    """``"encoders.flow.lstm.bias"`` → ``"encoders.flow"``; of what lies below `root`, the first word."""
-    words = name.removeprefix(root).split(".")
+def _part(name: str) -> str:
+    """``"encoders.flow.lstm.bias"`` → ``"encoders.flow"``; ``"fc.bias"`` → ``"fc"``"""
+    words = name.split(".")
     return ".".join(words[:2] if words[0] == "encoders" else words[:1])
 
 

@@ -16,6 +16,7 @@ from streams.registry import STREAMS
 Weights = dict[str, Tensor]
 KINETICS = "kinetics"
 NESTED = ("model", "state_dict", "model_state_dict")  # where training programs put the weights in what they save
+WRAPPERS = ("module.", "model.", "_orig_mod.")  # what DataParallel, Lightning and torch.compile put before every name
 
 
 class Source(NamedTuple):
@@ -62,12 +63,18 @@ def read_weights(text: str) -> tuple[Path, Weights]:
         raise UserError(f"--init {text}: there is no such run or file; give a run's folder or a file of weights")
     if path.suffix == ".safetensors":
         try:
-            return path, load_file(path)
+            return path, _unwrapped(load_file(path))
         except SafetensorError as error:
             raise UserError(f"{path} is damaged ({one_line(str(error))})") from error
     if path.suffix not in (".pt", ".pth"):
         raise UserError(f"--init {text}: weights are read from .safetensors, .pt and .pth")
-    return path, _tensors(path, _unpickle(path))
+    return path, _unwrapped(_tensors(path, _unpickle(path)))
+
+
+def _unwrapped(weights: Weights) -> Weights:
+    while wrapper := next((one for one in WRAPPERS if weights and all(name.startswith(one) for name in weights)), None):
+        weights = {name.removeprefix(wrapper): tensor for name, tensor in weights.items()}
+    return weights
 
 
 def encoders_in(weights: Weights) -> set[str]:

@@ -1,22 +1,23 @@
-"""What a search is: its settings, checked; what its folder says of that; and the run that a trial of it is."""
+"""What a search is: its settings, checked, and the run that a trial of it is."""
 
 import json
 import os
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from fusion.settings import ModelSettings
-from fusion.training.run import write_json
 from fusion.training.settings import Machine, Recipe, TrainSettings, options, validate
 from preprocess.common.errors import UserError, at_least
-from preprocess.common.files import only_one
 from preprocess.store import Store
 from streams.registry import parse_streams
 from streams.split import split_videos
-from tasks.search.space import KNOWN, USUAL, Space, parse_space
+from tasks.search.space import KNOWN, USUAL, Space, contains, ends, parse_space
+
+if TYPE_CHECKING:
+    from optuna import Study
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class TuneSettings:
     trials: int = 30
     """trials in all, those of earlier commands among them"""
     out: Path = Path("tuning")
-    """folder for the trials, trials.csv, best.json and tuning.png"""
+    """folder for the trials, trials.csv, best.json and figures"""
     search: tuple[str, ...] = USUAL
     """what is searched; also batch, width, feature. Other values: lr=1e-4:1e-3 (from:to), batch=16,32 (one of these)"""
     parallel: int = 1
@@ -44,10 +45,7 @@ class TuneSettings:
 
 
 def prepare(settings: TuneSettings) -> Space:
-    """Check everything, and that the folder's search, if it holds one, is this one; return what is searched.
-
-    Raises UserError for anything that is wrong.
-    """
+    """Check everything and return what is searched. Raises UserError for anything that is wrong."""
     at_least(1, trials=settings.trials, parallel=settings.parallel)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError("tasks.tune is not for torchrun: start it with python, and --parallel N for N trials at once")
@@ -59,45 +57,39 @@ def prepare(settings: TuneSettings) -> Space:
     if not space:
         raise UserError(f"--search names nothing to search: choose from {', '.join(KNOWN)}")
     start = recipe_options(settings.recipe)
-    for name, known in space.items():
-        option = name.replace("_", "-")
-        if start[name] not in known:
+    for name, values in space.items():
+        if not contains(values, start[name]):
+            option = f"--{name.replace('_', '-')}"
             raise UserError(
-                f"--{option} {start[name]}, where the search starts, is not in {name}={known}: give another "
-                f"--{option}, or another --search {name}=…"
+                f"{option} {start[name]}, where the search starts, is not in --search {name} {ends(values)}: give "
+                f"another {option}, or another --search {name}=…"
             )
-        for value in known.ends:
+        for value in ends(values):
             validate(trial_settings(settings, {name: value}, run=None))
-    search = {
-        "streams": ",".join(streams),
-        "seed": settings.seed,
-        **json.loads(json.dumps(start)),
-        "search": " ".join(f"{name}={known}" for name, known in space.items()),
-    }
-    settings.out.mkdir(parents=True, exist_ok=True)
-    with only_one(settings.out / "lock"):
-        _same_search(settings.out / "search.json", search, store)
     return space
 
 
-def _same_search(file: Path, search: dict, store: Store) -> None:
-    if not file.exists():
-        if (file.parent / "journal.log").exists():
-            raise UserError(f"{file} is gone, which says what {file.parent} searches: name another folder with --out")
-        write_json(file, {"data": str(store.path), "digest": store.digest, "options": search})
-        return
-    try:
-        there = json.loads(file.read_text())
-        data, digest, was = (there[name] for name in ("data", "digest", "options"))
-        other = {name: value for name, value in was.items() if value != search.get(name)}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file} is not what this version of tasks.tune writes ({error})") from error
+def same_search(settings: TuneSettings, space: Space, study: "Study") -> None:
+    """Let the study say what it searches. Raises UserError if it searches something else."""
+    store = Store(settings.data)
+    search = {
+        "streams": ",".join(parse_streams(settings.streams)),
+        "seed": settings.seed,
+        **recipe_options(settings.recipe),
+        **{f"search {name}": ends(values) for name, values in space.items()},
+    }
+    search = json.loads(json.dumps({"data": store.digest, "options": search}))
+    there = study.user_attrs.get("search")
+    if there is None:
+        return study.set_user_attr("search", search)
     advice = "repeat that, or name another folder with --out"
-    if digest != store.digest:
-        raise UserError(f"{file.parent} is a search on {data}, and {store.path} holds other data: {advice}")
-    if other or {*search} != {*was}:
-        text = ", ".join(f"--{name.replace('_', '-')} {value}, not {search.get(name)}" for name, value in other.items())
-        raise UserError(f"{file.parent} is a search with {text or 'options of another version'}: {advice}")
+    if there["data"] != search["data"]:
+        raise UserError(f"{settings.out} is a search on other data than {store.path} holds: {advice}")
+    was, now = there["options"], search["options"]
+    other = [name for name in {**was, **now} if was.get(name) != now.get(name)]
+    if other:
+        text = ", ".join(f"--{name.replace('_', '-')} {was.get(name)}, not {now.get(name)}" for name in other)
+        raise UserError(f"{settings.out} is a search with {text}: {advice}")
 
 
 def recipe_options(recipe: Recipe) -> dict[str, object]:

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +17,7 @@ from fusion.training.checkpoint import Checkpoints
 from fusion.training.settings import TrainSettings
 from preprocess.common.errors import UserError
 from preprocess.common.files import only_one
-from tasks.search.settings import TuneSettings, folder_of, recipe_options, trial_settings
+from tasks.search.settings import TuneSettings, folder_of, recipe_options, same_search, trial_settings
 from tasks.search.space import Space
 from train import train
 
@@ -38,14 +37,19 @@ def load_optuna() -> ModuleType:
     except ImportError as error:
         raise UserError("tasks.tune needs Optuna: pip install 'tristream[tune]'") from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     return optuna
 
 
-def open_study(settings: TuneSettings) -> "Study":
-    """The study in the folder, made if it is not there: a file to which every process adds what it finds."""
+def open_study(settings: TuneSettings, space: Space) -> "Study":
+    """The study in the folder, made if it is not there: a file to which every process adds what it finds.
+
+    Raises UserError if it is another search.
+    """
     optuna = load_optuna()
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
+    settings.out.mkdir(parents=True, exist_ok=True)
     file = settings.out.resolve() / "journal.log"
     lock = JournalFileOpenLock(str(file))  # a machine that dies with it blocks the others for 30 seconds
     with only_one(settings.out / "lock"):
@@ -54,13 +58,15 @@ def open_study(settings: TuneSettings) -> "Study":
             _mend(file)
         finally:
             lock.release()
-        return optuna.create_study(
+        study = optuna.create_study(
             study_name="tune",
             storage=optuna.storages.JournalStorage(JournalFileBackend(str(file), lock_obj=lock)),
             direction="maximize",
             load_if_exists=True,
             pruner=optuna.pruners.MedianPruner(STARTUP, max(1, settings.recipe.epochs // 4)),
         )
+        same_search(settings, space, study)
+    return study
 
 
 def _mend(file: Path) -> None:
@@ -70,13 +76,16 @@ def _mend(file: Path) -> None:
         os.truncate(file, content.rfind(b"\n") + 1)
 
 
-def work(settings: TuneSettings, space: Space, study: "Study", tell: Callable[..., None]) -> None:
+def work(settings: TuneSettings, space: Space, study: "Study") -> None:
     """Do trials, one after the other, while there are any that nobody else does."""
     while claimed := claim(settings, space, study):
         trial, held = claimed
         with held:
-            do_trial(settings, study, trial, tell)
-        tell()
+            do_trial(settings, study, trial)
+        why = trial.user_attrs.get("why")
+        values = ", ".join(f"{name} {spell(value)}" for name, value in trial.params.items())
+        top1 = f"{100 * trial.user_attrs['val_top1']:.1f}" if "val_top1" in trial.user_attrs else "–"
+        print(f"trial {trial.number:03d}  top-1 {top1}{f' ({why})' if why else ''}  {values}", flush=True)
         if torch.cuda.is_available():  # other processes may need the memory
             gc.collect()
             torch.cuda.empty_cache()
@@ -86,9 +95,10 @@ def claim(settings: TuneSettings, space: Space, study: "Study") -> tuple["Trial"
     """A trial to do, which is held for this process, or None if there is none left: one whose process has died, or a
     new one.
 
-    A process holds the lock of its trial, which the system takes from it when it ends, however it ends. All this is
-    done by one process at a time: two never do the same trial, there are never too many, and each is chosen with
-    knowledge of those that run.
+    A process holds the lock of its trial, which the system takes from it when it ends, however it ends: unlike with
+    Optuna's heartbeats, the next one need not wait, and the trial goes on from its checkpoint. All this is done by one
+    process at a time: two never do the same trial, there are never too many, and each is chosen with knowledge of
+    those that run.
     """
     import optuna
 
@@ -97,28 +107,24 @@ def claim(settings: TuneSettings, space: Space, study: "Study") -> tuple["Trial"
         count = sum(trial.state.name in ENDED for trial in trials)
         abandoned = []
         for one in (one for one in trials if one.state.name == "RUNNING"):
-            if not is_free(settings.out, one.number):
+            if not _is_free(settings.out, one.number):
                 count += 1
-            elif one.user_attrs.get("starts", 0) >= STARTS:
-                _end(study, optuna.trial.Trial(study, one._trial_id), "FAIL", "its process died each time")
+            elif one.user_attrs.get("starts", 0) >= STARTS or one.params.keys() != space.keys():
+                _end(study, optuna.trial.Trial(study, one._trial_id), "FAIL", "its process died")
             else:
                 abandoned.append(one)
         if count >= settings.trials:
             return None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about options that may change in a later version
-            # by trial, not by process: a search that goes on draws what it would have drawn
-            seed = int(np.random.SeedSequence([settings.seed, len(trials)]).generate_state(1)[0])
-            study.sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
-            if abandoned:
-                trial = optuna.trial.Trial(study, abandoned[0]._trial_id)
-            else:
-                if all(one.state.name == "FAIL" for one in trials):
-                    start = recipe_options(settings.recipe)
-                    study.enqueue_trial({name: start[name] for name in space})
-                trial = study.ask()
-            for name, known in space.items():
-                known.suggest(trial, name)  # what was suggested before its process died stays
+        # by trial, not by process: a search that goes on draws what it would have drawn
+        seed = int(np.random.SeedSequence([settings.seed, len(trials)]).generate_state(1)[0])
+        study.sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+        if abandoned:
+            trial = optuna.trial.Trial(study, abandoned[0]._trial_id)
+        else:
+            if all(one.state.name == "FAIL" for one in trials):
+                start = recipe_options(settings.recipe)
+                study.enqueue_trial({name: start[name] for name in space})
+            trial = study.ask(space)
         trial.set_user_attr("starts", trial.user_attrs.get("starts", 0) + 1)
         held = ExitStack()
         held.enter_context(_lock(settings.out, trial.number))
@@ -131,8 +137,7 @@ def _lock(out: Path, number: int):
     return only_one(folder / "trial.lock", busy=f"{folder} is being trained by another process")
 
 
-def is_free(out: Path, number: int) -> bool:
-    """Whether no process does this trial; only asked by who holds the lock of the search."""
+def _is_free(out: Path, number: int) -> bool:
     try:
         with _lock(out, number):
             return True
@@ -140,7 +145,7 @@ def is_free(out: Path, number: int) -> bool:
         return False
 
 
-def do_trial(settings: TuneSettings, study: "Study", trial: "Trial", tell: Callable[..., None]) -> None:
+def do_trial(settings: TuneSettings, study: "Study", trial: "Trial") -> None:
     """Train one run, or go on with it, and enter what came of it.
 
     Interrupted, the trial stays open. Raises UserError, or whatever else, where the fault is not the trial's.
@@ -149,27 +154,26 @@ def do_trial(settings: TuneSettings, study: "Study", trial: "Trial", tell: Calla
     wanted = trial_settings(settings, trial.params, run=path)
     if any(Checkpoints(path, keep=1).files()):
         wanted = TrainSettings(data=settings.data, run=path, resume=True, machine=settings.machine)
-    told = {one.number: one.intermediate_values for one in study.get_trials(deepcopy=False)}[trial.number]
-    behind, why, stop = False, None, None
+    why = ""
 
     def on_epoch(row: dict) -> bool:
-        nonlocal behind
-        if row["epoch"] not in told:
-            trial.report(row["val_top1"], row["epoch"])
-        tell(f"trial {path.name}, epoch {row['epoch']} of {epochs}")
-        behind = not settings.full and row["epoch"] < epochs and trial.should_prune()
-        return behind
+        nonlocal why
+        trial.report(row["val_top1"], row["epoch"])
+        if not settings.full and row["epoch"] < epochs and trial.should_prune():
+            why = f"behind after epoch {row['epoch']}"
+        return bool(why)
 
     log = open(path / "log.txt", "a", buffering=1, errors="backslashreplace")
     with log, redirect_stdout(log), redirect_stderr(log):
         try:
             train(wanted, on_epoch)
-        except KeyboardInterrupt as error:
-            stop = error
+        except KeyboardInterrupt:
+            trial.set_user_attr("starts", trial.user_attrs["starts"] - 1)  # its process did not die
+            raise
         except torch.OutOfMemoryError:
             why = "out of memory"
         except Exception as error:
-            if not (isinstance(error, UserError) and NOT_FINITE in str(error)):
+            if NOT_FINITE not in str(error):
                 _end(study, trial, "FAIL", str(error))
                 raise
             why = NOT_FINITE
@@ -179,15 +183,11 @@ def do_trial(settings: TuneSettings, study: "Study", trial: "Trial", tell: Calla
         best = max(rows, key=lambda row: (row["val_top1"], -row["val_loss"]))
         for name in ("val_top1", "val_loss", "epoch"):
             trial.set_user_attr(name, best[name])
-    if behind or why:
-        _end(study, trial, "PRUNED", why or f"behind after epoch {rows[-1]['epoch']}")
+    if why:
+        _end(study, trial, "PRUNED", why)
         shutil.rmtree(path / "checkpoints", ignore_errors=True)
-    elif len(rows) == epochs:
-        study.tell(trial, best["val_top1"])
     else:
-        trial.set_user_attr("starts", trial.user_attrs["starts"] - 1)  # its process did not die
-    if stop:
-        raise stop
+        study.tell(trial, best["val_top1"])
 
 
 def _end(study: "Study", trial: "Trial", state: str, why: str) -> None:
@@ -195,3 +195,8 @@ def _end(study: "Study", trial: "Trial", state: str, why: str) -> None:
 
     trial.set_user_attr("why", why)
     study.tell(trial, state=TrialState[state])
+
+
+def spell(value: object) -> str:
+    """For people."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
