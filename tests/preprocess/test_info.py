@@ -57,20 +57,14 @@ def test_people_get_tables_of_classes_and_streams(extracted):
 @pytest.mark.parametrize("name", ["gone.h5", "text.h5"])
 def test_what_is_no_store_is_one_line(tmp_path, name):
     (tmp_path / "text.h5").write_text("not a store")
-    assert_one_line_error(run("preprocess.info", tmp_path / name), name, "extract")
+    assert_one_line_error(run("preprocess.info", tmp_path / name), name)
 
 
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(0, "0 B"), (999, "999 B"), (1234, "1.2 kB"), (250_000, "250 kB"), (3.2e9, "3.2 GB"), (5e13, "50.0 TB")],
-)
-def test_bytes_are_rounded_for_people(count, text):
-    assert human_bytes(count) == text
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0.48, "0.5 s"), (59, "59.0 s"), (90, "1.5 min"), (3723, "1.03 h")])
-def test_times_are_rounded_for_people(seconds, text):
-    assert human_seconds(seconds) == text
+def test_bytes_and_times_are_rounded_for_people():
+    bytes_of = {0: "0 B", 999: "999 B", 1234: "1.2 kB", 250_000: "250 kB", 3.2e9: "3.2 GB", 5e13: "50.0 TB"}
+    assert {count: human_bytes(count) for count in bytes_of} == bytes_of
+    times = {0.48: "0.5 s", 59: "59.0 s", 90: "1.5 min", 3723: "1.03 h"}
+    assert {seconds: human_seconds(seconds) for seconds in times} == times
 
 
 def test_a_table_is_as_wide_as_its_cells_with_numbers_to_the_right(capsys):

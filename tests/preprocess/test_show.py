@@ -9,7 +9,7 @@ import pytest
 
 from preprocess.common.errors import UserError
 from preprocess.show import draw, find, flow_to_rgb
-from tests.preprocess.conftest import USED
+from tests.preprocess.conftest import FLASH, NOT_UTF8
 from tests.support.commands import assert_one_line_error, run
 
 
@@ -20,7 +20,7 @@ def test_the_command_writes_a_picture_named_like_the_video(extracted, tmp_path):
     assert min(cv2.imread(str(tmp_path / "moving.png")).shape[:2]) > 200
 
 
-@pytest.mark.parametrize("path", USED)
+@pytest.mark.parametrize("path", ["jump/li\nne.mp4", "jump/one frame.mp4", NOT_UTF8, FLASH, "run/portrait.mp4"])
 @pytest.mark.filterwarnings("ignore:Glyph")
 def test_every_video_can_be_drawn_whatever_it_lacks_and_is_called(store, video, tmp_path, path):
     draw(store, video(path), tmp_path / "out.png")
@@ -28,7 +28,7 @@ def test_every_video_can_be_drawn_whatever_it_lacks_and_is_called(store, video, 
     assert picture.std() > 5
 
 
-@pytest.mark.parametrize("name", ["a$b^$c.mp4", "cost $5.mp4", "$\\frac$.mp4", "{x}_{y}.mp4"])
+@pytest.mark.parametrize("name", ["a$b^$c.mp4", "$\\frac$ {x}_{y}.mp4"])
 def test_a_name_is_drawn_as_it_is_and_not_read_as_a_formula(store, video, tmp_path, name):
     renamed = replace(video("run/moving.mp4"), path=name)
     group = store.group(video("run/moving.mp4"))
@@ -44,7 +44,7 @@ def test_a_video_is_found_by_its_path_or_by_a_part_that_is_its_own(store):
 
 
 def test_a_part_of_many_names_asks_for_more(store):
-    with pytest.raises(UserError, match=r"'moving' is part of 2 videos .*jump/moving\.mp4, run/moving\.mp4"):
+    with pytest.raises(UserError, match=r"moving.*jump/moving\.mp4.*run/moving\.mp4"):
         find(store, "moving")
 
 
@@ -52,11 +52,9 @@ def test_an_unknown_name_is_told_what_there_is(extracted):
     assert_one_line_error(run("preprocess.show", extracted.store, "moveing"), "moveing", "run/moving.mp4")
 
 
-@pytest.mark.parametrize("degrees", [0, 45, 90, 180, 300])
-def test_the_hue_is_the_direction_and_the_saturation_the_speed(degrees):
-    angle = np.deg2rad(degrees)
-    for speed in (0.0, 1.0, 4.0):
-        flow = speed * np.array([np.cos(angle), np.sin(angle)])
+def test_the_hue_is_the_direction_and_the_saturation_the_speed():
+    for degrees, speed in ((0, 4.0), (45, 1.0), (90, 4.0), (180, 0.0), (300, 1.0)):
+        flow = speed * np.array([np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))])
         expected = colorsys.hsv_to_rgb(degrees / 360, speed / 4, 1.0)
         np.testing.assert_allclose(flow_to_rgb(flow, full=4.0), expected, atol=1e-6)
 

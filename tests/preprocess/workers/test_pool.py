@@ -199,7 +199,7 @@ def test_an_error_that_is_not_the_videos_fault_ends_the_run_as_it_is(error):
 
 
 def test_an_error_that_cannot_be_pickled_ends_the_run_with_its_text():
-    with pytest.raises(RuntimeError, match="OddError: first and second"):
+    with pytest.raises(RuntimeError, match="OddError"):
         outcomes([("fail_oddly",)])
 
 
@@ -209,7 +209,7 @@ def test_an_error_in_the_warm_up_ends_the_run():
 
 
 def test_workers_that_never_get_to_work_end_the_run_with_one_line():
-    with pytest.raises(UserError, match=r"status 5.*--workers"):
+    with pytest.raises(UserError, match="--workers"):
         outcomes([("say", 1)], workers=2, warm_up=partial(os._exit, 5))
     assert multiprocessing.active_children() == []
 
@@ -288,7 +288,7 @@ for count, _ in enumerate(supervise(jobs, act, workers=4, worker_limits=WorkerLi
 
 @pytest.mark.parametrize(
     ("number", "delay"),
-    [(signal.SIGINT, delay) for delay in (0.0, 0.02, 0.1, 0.4, 1.5)] + [(signal.SIGTERM, 0.4), (signal.SIGTERM, 1.5)],
+    [(signal.SIGINT, delay) for delay in (0.0, 0.1, 0.4, 1.5)] + [(signal.SIGTERM, 0.4)],
 )  # workers are being started, are loading, or work
 def test_ctrl_c_ends_the_run_without_a_word_from_a_worker(script, number, delay):
     body = """
