@@ -8,6 +8,16 @@ import tyro
 
 from fusion.training.settings import Machine, Recipe
 
+SEARCHED = (
+    "lr",
+    "weight_decay",
+    "dropout",
+    "stream_dropout",
+    "label_smoothing",
+    "auxiliary",
+    "head",
+)  # by tune, unless told otherwise
+
 
 @dataclass(frozen=True)
 class EvaluateSettings:
@@ -89,3 +99,27 @@ class AuditSettings:
     """store whose split is looked at: its test videos, or its validation videos where the labels name no test videos"""
     split_seed: int = 0
     """which groups validate, as train.py has it"""
+
+
+@dataclass(frozen=True)
+class TuneSettings:
+    """The command line of tasks.tune. Options of train.py hold for all trials, or, if searched, for the first one."""
+
+    data: Path = Path("out.h5")
+    """store to train on"""
+    streams: str = "rgb,flow,audio"
+    """which streams to train, separated by commas"""
+    trials: int = 30
+    """trials in all, those of earlier commands among them"""
+    out: Path = Path("tuning")
+    """folder for the trials, trials.csv, best.json and figures"""
+    search: tuple[str, ...] = SEARCHED
+    """what is searched; also batch, width, feature. Other values: lr=1e-4:1e-3 (from:to), batch=16,32 (one of these)"""
+    parallel: int = 1
+    """trials at once, each in its own process; with several GPUs they take turns"""
+    full: bool = False
+    """let every trial come to its end, also one that is behind"""
+    seed: int = 0
+    """of the search and of each trial's weights and clips"""
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
+    machine: Annotated[Machine, tyro.conf.arg(name="")] = field(default_factory=Machine)

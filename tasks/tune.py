@@ -32,8 +32,9 @@ from preprocess.common.console import print_table
 from preprocess.common.errors import UserError, one_line
 from preprocess.common.processes import end_with_parent
 from tasks.search.report import Found, best_trials, report
-from tasks.search.settings import TuneSettings, prepare
+from tasks.search.settings import prepare
 from tasks.search.trials import ENDED, load_optuna, open_study, spell, work
+from tasks.settings import TuneSettings
 
 
 def tune(settings: TuneSettings) -> Found:

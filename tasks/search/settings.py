@@ -2,46 +2,21 @@
 
 import json
 import os
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import tyro
+from typing import TYPE_CHECKING
 
 from fusion.settings import ModelSettings
-from fusion.training.settings import Machine, Recipe, TrainSettings, options, validate
+from fusion.training.settings import Recipe, TrainSettings, options, validate
 from preprocess.common.errors import UserError, at_least
 from preprocess.store import Store
 from streams.registry import parse_streams
 from streams.split import split_videos
-from tasks.search.space import KNOWN, USUAL, Space, contains, ends, parse_space
+from tasks.search.space import KNOWN, Space, contains, ends, parse_space
+from tasks.settings import TuneSettings
 
 if TYPE_CHECKING:
     from optuna import Study
-
-
-@dataclass(frozen=True)
-class TuneSettings:
-    """The command line of tasks.tune. Options of train.py hold for all trials, or, if searched, for the first one."""
-
-    data: Path = Path("out.h5")
-    """store to train on"""
-    streams: str = "rgb,flow,audio"
-    """which streams to train, separated by commas"""
-    trials: int = 30
-    """trials in all, those of earlier commands among them"""
-    out: Path = Path("tuning")
-    """folder for the trials, trials.csv, best.json and figures"""
-    search: tuple[str, ...] = USUAL
-    """what is searched; also batch, width, feature. Other values: lr=1e-4:1e-3 (from:to), batch=16,32 (one of these)"""
-    parallel: int = 1
-    """trials at once, each in its own process; with several GPUs they take turns"""
-    full: bool = False
-    """let every trial come to its end, also one that is behind"""
-    seed: int = 0
-    """of the search and of each trial's weights and clips"""
-    recipe: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
-    machine: Annotated[Machine, tyro.conf.arg(name="")] = field(default_factory=Machine)
 
 
 def prepare(settings: TuneSettings) -> Space:

@@ -25,7 +25,6 @@ KNOWN = {  # from:to, or choices
     "width": "16,32,64",
     "feature": "64,128,256",
 }
-USUAL = ("lr", "weight_decay", "dropout", "stream_dropout", "label_smoothing", "auxiliary", "head")
 LOGARITHMIC = ("lr", "weight_decay")
 
 

@@ -8,8 +8,9 @@ import tyro
 
 from fusion.training.settings import TrainSettings
 from preprocess.common.errors import UserError
-from tasks.search.settings import TuneSettings, command_line, recipe_options, trial_settings
+from tasks.search.settings import command_line, recipe_options, trial_settings
 from tasks.search.space import KNOWN, ends, parse_space
+from tasks.settings import TuneSettings
 from tasks.tune import tune
 from tests.tasks.conftest import CPU, TINY
 

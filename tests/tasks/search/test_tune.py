@@ -21,8 +21,9 @@ from preprocess.common.errors import UserError
 from preprocess.common.files import only_one
 from tasks.run import load_run
 from tasks.search import trials
-from tasks.search.settings import TuneSettings, folder_of, prepare, recipe_options
+from tasks.search.settings import folder_of, prepare, recipe_options
 from tasks.search.trials import claim, open_study
+from tasks.settings import TuneSettings
 from tasks.tune import main, tune
 from tests.support.commands import assert_one_line_error, command, environment, run
 from tests.support.runs import run_here
@@ -101,7 +102,7 @@ def test_a_search_ends_with_its_files_and_a_run_for_each_trial(result, settings)
     for row in rows:
         lines = [json.loads(line) for line in (Path(row["run"]) / "metrics.jsonl").read_text().splitlines()]
         assert float(row["val_top1"]) == max(line["val_top1"] for line in lines)
-        assert load_run(Path(row["run"]), device="cpu").streams == ("rgb", "audio")
+        assert load_run(Path(row["run"]), device="cpu").model.streams == ("rgb", "audio")
 
 
 def test_the_best_trial_is_the_best_and_its_settings_are_those_of_its_run(result, settings):
