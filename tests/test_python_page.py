@@ -1,4 +1,4 @@
-"""The blocks of docs/python.md, run from top to bottom in one namespace, on a small run, store and video."""
+"""The Python of docs/python.md and of the README, run from top to bottom on a small run, store and video."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.support.stores import BITS, Spec, make_store
 from tests.support.videos import drift, sound, tone, write_video
 from train import train
 
-PAGE = Path(__file__).parent.parent / "docs" / "python.md"
+ROOT = Path(__file__).parent.parent
 CLASSES = ("Archery", "BandMarching", "BasketballDunk")
 RECIPE = Recipe(
     epochs=1,
@@ -22,27 +22,29 @@ RECIPE = Recipe(
 )
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A folder to work in, with all that the page needs."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder to work in, with all that the pages need."""
+    folder = tmp_path_factory.mktemp("work")
     specs = [
         Spec(f"{name}/v_{name}_g{group:02d}_c01.mp4", label=name, bits=BITS[2 * row + 1], frames=30)
         for row, name in enumerate(CLASSES)
         for group in range(8, 14)
     ]
-    make_store(tmp_path / "out.h5", specs)
+    store = make_store(folder / "out.h5", specs)
     machine = Machine(workers=0, device="cpu")
-    train(TrainSettings(data=Path("out.h5"), run=Path("runs/rgb+flow+audio"), recipe=RECIPE, machine=machine))
-    write_video("new.mp4", drift(75), track=sound(tone(3.0), codec="aac"))
-    return tmp_path
+    train(TrainSettings(data=store.path, run=folder / "runs/rgb+flow+audio", recipe=RECIPE, machine=machine))
+    write_video(folder / "new.mp4", drift(75), track=sound(tone(3.0), codec="aac"))
+    return folder
 
 
-def test_the_blocks_of_the_page_run_in_order_and_what_they_assert_is_true(folder):
-    text = PAGE.read_text()
+@pytest.mark.parametrize(("page", "least"), [("docs/python.md", 10), ("README.md", 1)])
+def test_the_blocks_of_a_page_run_in_order_and_what_they_assert_is_true(folder, page, least, monkeypatch):
+    monkeypatch.chdir(folder)
+    text = (ROOT / page).read_text()
     blocks = list(re.finditer(r"```python\n(.*?)```", text, flags=re.DOTALL))
-    assert len(blocks) >= 10
+    assert len(blocks) >= least
     names: dict = {}
     for block in blocks:
         above = text[: block.start(1)].count("\n")  # so that an error names the page's own line
-        exec(compile("\n" * above + block[1], str(PAGE), "exec"), names)
+        exec(compile("\n" * above + block[1], page, "exec"), names)
