@@ -154,6 +154,14 @@ def test_a_worker_or_one_of_ray_that_dies_costs_its_video_alone(cluster, videos,
 
 
 @pytest.mark.slow
+def test_where_ray_dies_at_every_video_no_video_is_to_blame(cluster, videos, tmp_path):
+    file = str(videos / "run/0.mp4")
+    sources = [Source(file, f"{k}/ray", None, None, None) for k in range(4)]
+    with pytest.raises(UserError, match="die at every video"):
+        list(work_on_ray(sources, rough(tmp_path), workers=1, address=cluster.address, worker_limits=WorkerLimits()))
+
+
+@pytest.mark.slow
 def test_a_full_disk_on_a_node_ends_the_run_as_one_here_does(cluster, videos, tmp_path):
     source = Source(str(videos / "run/0.mp4"), "disk", None, None, None)
     with pytest.raises(OSError, match="No space left on device"):
