@@ -1,5 +1,6 @@
-# make demo: the whole way on videos whose answer is known, from nothing.   make test: all tests.
-# Both make .venv and install into it first; nothing else is needed but Python 3.10 or newer, and make.
+# make demo: the whole way on videos whose answer is known, from nothing.
+# make test: the quick tests, of every room, in a few minutes.   make test-all: all tests.
+# Each makes .venv and installs into it first; nothing else is needed but Python 3.10 or newer, and make.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,7 +8,7 @@ DEMO ?= demo
 # small clips of small pictures: the demo's videos are 64 × 64 and about a second long
 RECIPE := --epochs 15 --frames 8 --size 56 --audio-seconds 1.28 --width 8
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test test-all lint clean
 
 install: .venv/installed
 
@@ -27,8 +28,13 @@ demo: install
 		--ceilings $(DEMO)/videos/ceilings.json $(RECIPE)
 	@echo "the first video as the store holds it: $(DEMO)/video.png"
 
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
 test: install
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(PYTEST) -m "not slow"
+
+test-all: install
+	$(PYTEST)
 
 lint: install
 	$(BIN)/ruff check .

@@ -3,12 +3,21 @@
 import json
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
 from tests.support.commands import ROOT, environment
 from tests.support.stores import make_store, three_bit
 from tests.support.videos import drift, write_video
+
+
+def test_every_benchmark_can_be_imported():
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "benchmarks").rglob("*.py")]
+    assert len(names) > 8
+    for name in names:
+        if not name.endswith("__"):  # what is run, not imported
+            import_module(name)
 
 
 def run(module: str, *arguments: object) -> dict:
@@ -19,6 +28,7 @@ def run(module: str, *arguments: object) -> dict:
     return json.loads(result.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_without_videos_the_loader_is_measured_alone(tmp_path):
     store = make_store(tmp_path / "s.h5", three_bit(8, frames=40))
     report = run("loader", "--store", store.path, "--turns", 1, "--clips", 32)
@@ -26,6 +36,7 @@ def test_without_videos_the_loader_is_measured_alone(tmp_path):
     assert report["ways"] == {"peers": "skipped: no videos"} and "ratio_torchcodec" not in report
 
 
+@pytest.mark.slow
 def test_ours_is_compared_with_decoders_of_the_very_videos(tmp_path):
     pytest.importorskip("decord")
     specs = three_bit(4, frames=40)
@@ -37,11 +48,13 @@ def test_ours_is_compared_with_decoders_of_the_very_videos(tmp_path):
     assert report["ratio_decord"] > 0 and report["ways"]["decord"] == "get_batch"
 
 
+@pytest.mark.slow
 def test_a_training_step_is_measured_on_the_cpu():
     report = run("train_step", "--tiny", "--quick", "--turns", 1, "--batch", 2, "--threads", 1)
     assert report["sides"]["ours"]["ratio"] == 1.0
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_gpus_runs_without_one(tmp_path):
     report = run("gpu", "--tiny", "--out", tmp_path)
     assert report["training"] and report["loop"] and report["asking"] and report["reading"]

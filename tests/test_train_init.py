@@ -84,10 +84,10 @@ def test_the_command_line_answers_a_wrong_init_with_one_line_and_leaves_no_folde
     small = ["--data", store.path, "--run", tmp_path / "run", "--width", 2, "--feature", 8, "--streams", "rgb,flow"]
     (tmp_path / "w.pt").write_bytes(b"rubbish " * 99)
     for init, says in (
-        ([tmp_path / "none"], "no such run or file"),
-        ([f"smell={earlier}"], "unknown stream smell"),
-        ([f"rgb={tmp_path / 'w.pt'}"], "is damaged"),
-        ([earlier, "--width", 4], "set --towers and --width as there"),
+        ([tmp_path / "none"], str(tmp_path / "none")),
+        ([f"smell={earlier}"], "smell"),
+        ([f"rgb={tmp_path / 'w.pt'}"], "w.pt"),
+        ([earlier, "--width", 4], "--width"),
     ):
         result = run_here(monkeypatch, capsys, *small, "--init", *init, main=training.main)
         assert_one_line_error(result, says)
@@ -100,7 +100,7 @@ def test_without_a_network_kinetics_is_one_line(store, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     small = ["--data", store.path, "--run", tmp_path / "run", "--streams", "rgb", "--towers", "rgb=s3d"]
     result = run("train", *small, "--init", "rgb=kinetics", cwd=tmp_path)
-    assert_one_line_error(result, "could not be downloaded", "s3d-", ".pth", "give its path for kinetics")
+    assert_one_line_error(result, "s3d-", ".pth")
 
 
 @pytest.mark.slow

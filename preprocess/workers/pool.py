@@ -19,14 +19,13 @@ from multiprocessing.connection import wait
 from typing import Generic, TypeVar
 
 from preprocess.common.errors import UserError
-from preprocess.common.processes import PAGE, memory_pages
+from preprocess.common.processes import PAGE, memory_pages, one_thread_each, stop_signals_later
 from preprocess.common.stopping import Stopping
 from preprocess.workers.worker import OUT_OF_MEMORY, Heartbeat, SharedState, run_worker
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 LOOK = 0.2  # seconds from one look at the workers to the next
 ABSENCE = 1.0  # seconds: what a longer time without a look counts as
 LOADING = 600.0  # seconds: a worker that is not ready by then hangs; GPU kernels are compiled in them
@@ -209,7 +208,7 @@ class _Pool(Generic[Job, Result]):
                     yield from self._attend(worker, dead=worker.process.sentinel in events)
 
     def stop(self) -> None:
-        with _stop_signals_later():
+        with stop_signals_later():
             for worker in self.workers:
                 worker.process.kill()
             for worker in self.workers:
@@ -225,7 +224,7 @@ class _Pool(Generic[Job, Result]):
 
     def _start(self) -> None:
         resource_tracker.ensure_running()  # or the first start() does it, and unblocks the signals behind our back
-        with _stop_signals_later(), _one_thread_each():
+        with stop_signals_later(), one_thread_each():
             memory_mb = self.worker_limits.memory_mb if self.limit_address_space else None
             self.workers.append(_Worker(self.payload, memory_mb, self.clock.now))
 
@@ -324,39 +323,3 @@ def _cause(code: int | None, worker_limits: WorkerLimits) -> str:
 
 def _too_large(worker_limits: WorkerLimits) -> str:
     return f"too large: needs more than {worker_limits.memory_mb} MB of memory"
-
-
-@contextmanager
-def _stop_signals_later() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back while processes start or end; a process that starts inherits that."""
-    came: list[int] = []
-    stops = (signal.SIGINT, signal.SIGTERM)
-    handlers = {}
-    if threading.current_thread() is threading.main_thread():  # others have no handlers
-        # A blocked signal may reach another thread; Python would still handle it in this one.
-        handlers = {stop: signal.signal(stop, lambda number, _: came.append(number)) for stop in stops}
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, stops)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for stop, handler in handlers.items():
-            if handler is not None:  # None when Python is ending
-                signal.signal(stop, handler)
-    for stop in dict.fromkeys(came):
-        signal.raise_signal(stop)
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Libraries read these when they are loaded, and a process inherits them when it starts."""
-    before = {name: os.environ.get(name) for name in ONE_THREAD}
-    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

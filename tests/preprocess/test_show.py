@@ -16,7 +16,7 @@ from tests.support.commands import assert_one_line_error, run
 def test_the_command_writes_a_picture_named_like_the_video(extracted, tmp_path):
     result = run("preprocess.show", extracted.store, "run/moving", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "wrote moving.png" in result.stdout
+    assert "moving.png" in result.stdout
     assert min(cv2.imread(str(tmp_path / "moving.png")).shape[:2]) > 200
 
 

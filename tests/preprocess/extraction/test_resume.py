@@ -120,7 +120,7 @@ def worker_of(process: subprocess.Popen) -> int | None:
 
 @pytest.mark.slow
 def test_a_killed_worker_costs_no_video_and_a_killed_command_goes_on_to_the_same_store(
-    engine, videos, out, undisturbed, capsys
+    engine, videos, out, undisturbed
 ):
     process = start(videos, out, "--workers", 2)
     wait_for(process, lambda: journal_lines(out) >= 1)
@@ -133,7 +133,6 @@ def test_a_killed_worker_costs_no_video_and_a_killed_command_goes_on_to_the_same
     assert files(out) == files(undisturbed)
     assert leftovers(out) == []
     assert report(out)["videos_done"] <= 7
-    assert f"{10 - report(out)['videos_done']} kept from before" in capsys.readouterr().out
 
 
 @pytest.mark.slow

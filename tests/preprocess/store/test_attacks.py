@@ -80,9 +80,8 @@ def test_a_text_that_names_another_file_is_not_media(beside):
         assert refusal(write_leading(beside, name)).startswith("not media: "), name
 
 
-@pytest.mark.parametrize("name", FOLLOWED_BY_FFMPEG)
-def test_control_ffmpeg_itself_would_have_followed(beside, name):
-    assert frames_of(write_leading(beside, name)) == 10
+def test_control_ffmpeg_itself_would_have_followed(beside):
+    assert [frames_of(write_leading(beside, name)) for name in FOLLOWED_BY_FFMPEG] == [10, 10]
 
 
 def test_an_image_sequence_is_not_followed(tmp_path):
@@ -142,13 +141,10 @@ def test_no_other_file_is_opened_as_the_system_sees_it(beside):
     assert "AF_INET" not in calls
 
 
-@pytest.mark.parametrize("kind", ["png", "jpg", "bmp", "tiff", "webp"])
-def test_an_image_is_not_media(tmp_path, kind):
-    cv2.imwrite(str(tmp_path / f"a.{kind}"), drift(1)[0])
-    assert refusal((tmp_path / f"a.{kind}").rename(tmp_path / "a.mp4")) == "not media: an image"
-
-
-def test_an_archive_is_not_media(tmp_path):
+def test_an_image_and_an_archive_are_not_media(tmp_path):
+    for kind in ("png", "jpg", "bmp", "tiff", "webp"):
+        cv2.imwrite(str(tmp_path / f"a.{kind}"), drift(1)[0])
+        assert refusal((tmp_path / f"a.{kind}").rename(tmp_path / "a.mp4")).startswith("not media: ")
     with zipfile.ZipFile(tmp_path / "zip.mp4", "w") as locations:
         locations.writestr("a.txt", "x" * 1000)
     (tmp_path / "gz.mp4").write_bytes(gzip.compress(b"x" * 1000))
@@ -161,10 +157,10 @@ def test_bytes_of_no_format_are_corrupt(tmp_path):
     assert refusal(tmp_path / "a.mp4").startswith("corrupt: ")
 
 
-@pytest.mark.parametrize("suffix", sorted(VIDEO_SUFFIXES))
-def test_videos_of_all_suffixes_that_are_listed_are_taken(tmp_path, suffix):
-    codec = {
-        **dict.fromkeys((".gif", ".mjpeg"), suffix[1:]),
+def test_videos_of_all_suffixes_that_are_listed_are_taken(tmp_path):
+    codecs = {
+        ".gif": "gif",
+        ".mjpeg": "mjpeg",
         **dict.fromkeys((".wmv", ".asf"), "wmv2"),
         **dict.fromkeys((".mpg", ".mpeg", ".mxf"), "mpeg2video"),
         **dict.fromkeys((".webm", ".ogv"), "libvpx"),
@@ -173,12 +169,13 @@ def test_videos_of_all_suffixes_that_are_listed_are_taken(tmp_path, suffix):
         ".flv": "flv",
         ".vob": "mpeg2video",
         ".y4m": "rawvideo",
-    }.get(suffix, "mpeg4")
-    muxer = {".rmvb": "rm", ".divx": "avi", ".f4v": "mp4", ".qt": "mov", ".m2ts": "mpegts", ".mts": "mpegts"}
-    pixels = "rgb8" if suffix == ".gif" else None
+    }
+    muxers = {".rmvb": "rm", ".divx": "avi", ".f4v": "mp4", ".qt": "mov", ".m2ts": "mpegts", ".mts": "mpegts"}
     pictures = drift(12, size=(96, 128))
-    path = write_video(tmp_path / f"a{suffix}", pictures, codec=codec, pixels=pixels, container=muxer.get(suffix))
-    assert len(decode(path).frames) == 12
+    for suffix in VIDEO_SUFFIXES:
+        pixels = "rgb8" if suffix == ".gif" else None
+        how = {"codec": codecs.get(suffix, "mpeg4"), "pixels": pixels, "container": muxers.get(suffix)}
+        assert len(decode(write_video(tmp_path / f"a{suffix}", pictures, **how)).frames) == 12, suffix
 
 
 def test_a_pipe_a_folder_and_a_device_are_never_opened(tmp_path):

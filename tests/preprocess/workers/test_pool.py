@@ -140,6 +140,7 @@ def test_a_job_that_gets_on_by_drips_is_given_up():
     assert reason.startswith("hang: 0 s of video in "), reason
 
 
+@pytest.mark.slow
 def test_time_in_which_everybody_is_stopped_makes_nobody_a_hang(script, tmp_path):
     log = tmp_path / "log"
     process = script(f"print(outcomes([('stroll', {str(log)!r})], worker_limits=WorkerLimits(stall_seconds=3)))")
@@ -266,6 +267,7 @@ def test_a_worker_uses_one_thread():
     assert outcomes([("threads",)]) == {("threads",): ["1"] * len(ONE_THREAD)}
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_parent_that_is_killed(script):
     body = """
 jobs = [("nap", 0), ("nap", 0), ("hang", "in C"), ("hang", "in Python"), ("hang", "in C"), ("hang", "stopped")]
@@ -286,6 +288,7 @@ for count, _ in enumerate(supervise(jobs, act, workers=4, worker_limits=WorkerLi
             time.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "delay"),
     [(signal.SIGINT, delay) for delay in (0.0, 0.1, 0.4, 1.5)] + [(signal.SIGTERM, 0.4)],
