@@ -4,14 +4,11 @@ A job that costs its worker is done once more, by a fresh worker, and is a Failu
 """
 
 import multiprocessing
-import os
 import pickle
 import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count, islice
 from multiprocessing import resource_tracker
