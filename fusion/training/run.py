@@ -2,7 +2,7 @@
 
 import json
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -71,8 +71,9 @@ def read_split(run: Path) -> Split:
         raise UserError(f"{run}/split.json is not what this version of train.py writes ({error})") from error
 
 
-def write_json(path: Path, value: dict) -> None:
-    write_aside(path, lambda part: part.write_text(json.dumps(value, indent=1, default=str) + "\n"))
+def write_json(path: Path, value: object) -> None:
+    text = json.dumps(value, indent=1, default=lambda one: asdict(one) if is_dataclass(one) else str(one))
+    write_aside(path, lambda part: part.write_text(text + "\n"))
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
