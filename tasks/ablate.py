@@ -45,7 +45,7 @@ from tasks.ablation.controls import (
     opinion,
 )
 from tasks.ablation.figures import plot_ablation
-from tasks.ablation.findings import METHODS, best_single, differences, top1s, values_of_streams, when_missing
+from tasks.ablation.findings import METHODS, Ablation, best_single, differences, top1s, values_of_streams, when_missing
 from tasks.ablation.runs import trained_run
 from tasks.ablation.tables import csv_text, latex, markdown, tables
 from tasks.audit import audit_split, print_audit
@@ -77,7 +77,7 @@ class Judged:
     singles: dict[str, float]  # stream → the top-1 by which the best single stream is chosen
 
 
-def ablate(settings: AblateSettings) -> dict:
+def ablate(settings: AblateSettings) -> Ablation:
     """Train what is not trained yet, judge everything on the same videos, write and return the result.
 
     The videos are the store's test videos if the labels named some; then the controls are chosen and fitted on the
@@ -105,23 +105,23 @@ def ablate(settings: AblateSettings) -> dict:
     }
     singles = {name: [one.singles[name] for one in seeds] for name in seeds[0].singles}
     tops = top1s(rights)
-    result = {
-        "data": str(store.path),
-        "which": judging.which,
-        "seeds": _seeds(settings.seeds),
-        "chance": 1 / len(store.classes),
-        "ceilings": ceilings,
-        "top1": tops,
-        "best_single": best_single(singles, streams),
-        "chosen_on": "the validation videos" if judging.held else "the judged videos themselves, which favours it",
-        "fitted_on": "the validation videos" if judging.held else "the judged videos of other groups, in five parts",
-        "empty": audited["prior"],
-        "shapley": values_of_streams(tops, streams, audited["prior"]),
-        "differences": differences(rights, singles, streams, judging.units),
-        "missing": when_missing(tops, streams),
-        "bootstrap_by": settings.bootstrap_by,
-        "audit": audited,
-    }
+    result = Ablation(
+        data=str(store.path),
+        which=judging.which,
+        seeds=_seeds(settings.seeds),
+        chance=1 / len(store.classes),
+        ceilings=ceilings,
+        top1=tops,
+        best_single=best_single(singles, streams),
+        chosen_on="the validation videos" if judging.held else "the judged videos themselves, which favours it",
+        fitted_on="the validation videos" if judging.held else "the judged videos of other groups, in five parts",
+        empty=audited.prior,
+        shapley=values_of_streams(tops, streams, audited.prior),
+        differences=differences(rights, singles, streams, judging.units),
+        missing=when_missing(tops, streams),
+        bootstrap_by=settings.bootstrap_by,
+        audit=audited,
+    )
     _write(settings.out, result)
     return result
 
@@ -212,7 +212,7 @@ def _read_ceilings(path: Path | None) -> dict[str, float]:
         raise UserError(f'{path} is no JSON object like {{"rgb": 0.25, "rgb+flow": 0.5}}') from error
 
 
-def _write(folder: Path, result: dict) -> None:
+def _write(folder: Path, result: Ablation) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
     def write(name: str, text: str) -> None:
@@ -231,13 +231,13 @@ def _seeds(count: int) -> str:
     return "one seed" if count == 1 else f"mean ± standard deviation over {count} seeds"
 
 
-def print_result(result: dict) -> None:
+def print_result(result: Ablation) -> None:
     """The tables on screen, and what the audit warns of."""
     for table in tables(result)[:-1]:
         print(f"\n{table.caption}")
         print_table(table.head, table.rows)
     print()
-    print_audit(result["audit"])
+    print_audit(result.audit)
 
 
 def main(settings: AblateSettings | None = None) -> None:

@@ -20,7 +20,7 @@ if __name__ == "__main__":
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from preprocess.common.errors import UserError, at_least, one_line
 from preprocess.store import Store
 from preprocess.store.index import Video
 from streams.split import Split, split_videos
-from tasks.bootstrap import paired_bootstrap, units_of
+from tasks.bootstrap import Interval, paired_bootstrap, units_of
 from tasks.run import Run
 from tasks.settings import AuditSettings
 from tasks.shortcut import FACTS, answer_from_facts, prior, read_facts
@@ -47,7 +47,37 @@ class Side:
     videos: list[Video]
 
 
-def audit(sides: Mapping[str, Side]) -> dict:
+@dataclass(frozen=True)
+class Shortcut:
+    """What the classifier makes of one kind of facts."""
+
+    top1: float
+    gain: Interval  # of top-1 over the prior's
+    above: bool  # the whole interval is above zero
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A group or a content that more than one side has."""
+
+    key: str
+    sides: list[str]
+    paths: list[str]  # a video of each side
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What is wrong with a split."""
+
+    videos: dict[str, int]  # of each side
+    groups: list[Leak]
+    identical: list[Leak]
+    judged: int  # videos that the classifier was asked about
+    prior: float
+    shortcuts: dict[str, Shortcut]  # by the kind of facts
+
+
+def audit(sides: Mapping[str, Side]) -> Audit:
     """Look at the sides of a split: the first trains, the last is judged.
 
     Videos of the last that a training file is identical with are named, and left out of what the classifier is asked.
@@ -71,23 +101,23 @@ def audit(sides: Mapping[str, Side]) -> dict:
         pick = [[{n: f[n] for n in f if n.startswith(begins)} for f in facts] for facts in (known, told)]
         right = truth == np.array(answer_from_facts(pick[0], labels, pick[1]))
         gain = paired_bootstrap(right.astype(float) - by_prior, units, level=1 - (1 - LEVEL) / len(kinds))
-        shortcuts[kind] = {"top1": float(right.mean()), "gain": asdict(gain), "above": gain.above_zero}
-    return {
-        "videos": {name: len(side.videos) for name, side in sides.items()},
-        "groups": _on_both({name: _by(side, lambda video: video.group) for name, side in sides.items()}),
-        "identical": _on_both({name: _by(side, lambda video: video.content) for name, side in sides.items()}),
-        "judged": len(asked),
-        "prior": float(by_prior.mean()),
-        "shortcuts": shortcuts,
-    }
+        shortcuts[kind] = Shortcut(float(right.mean()), gain, gain.above_zero)
+    return Audit(
+        videos={name: len(side.videos) for name, side in sides.items()},
+        groups=_on_both({name: _by(side, lambda video: video.group) for name, side in sides.items()}),
+        identical=_on_both({name: _by(side, lambda video: video.content) for name, side in sides.items()}),
+        judged=len(asked),
+        prior=float(by_prior.mean()),
+        shortcuts=shortcuts,
+    )
 
 
-def audit_split(store: Store, split: Split) -> dict:
+def audit_split(store: Store, split: Split) -> Audit:
     """The audit of a store and its own split: test videos are judged, or where there are none, validation videos."""
     return audit({name: Side(store, videos) for name, videos in _own_sides(store, split).items()})
 
 
-def audit_run(run: Run, store: Store, judged: list[Video]) -> dict:
+def audit_run(run: Run, store: Store, judged: list[Video]) -> Audit:
     """The audit of a run and the videos that it is judged on.
 
     Copies of its training videos, which are never judged, are looked at too. Raises UserError if the store that the
@@ -113,39 +143,37 @@ def audit_run(run: Run, store: Store, judged: list[Video]) -> dict:
     return audit(sides)
 
 
-def warnings(result: dict) -> list[str]:
+def warnings(result: Audit) -> list[str]:
     """A line for each thing that makes results better than they are."""
     lines = []
-    above = {kind: found for kind, found in result["shortcuts"].items() if found["above"]}
+    above = {kind: found for kind, found in result.shortcuts.items() if found.above}
     if above:
-        kind, best = max(above.items(), key=lambda item: item[1]["top1"])
+        kind, best = max(above.items(), key=lambda item: item[1].top1)
         what = f"{kind} alone" if kind in FACTS else f"what the files say of themselves ({', '.join(FACTS)})"
         lines.append(
-            f"warning: from {what} a classifier has {best['top1']:.1%} top-1, from the label prior "
-            f"{result['prior']:.1%}: a model may be right without seeing or hearing anything"
+            f"warning: from {what} a classifier has {best.top1:.1%} top-1, from the label prior "
+            f"{result.prior:.1%}: a model may be right without seeing or hearing anything"
         )
-    for key, noun in (("groups", "group"), ("identical", "file")):
-        if result[key]:
-            lies = "lie" if len(result[key]) > 1 else "lies"
-            what = f"{plural(len(result[key]), noun)} {lies} on both sides of the split"
+    for leaks, noun in ((result.groups, "group"), (result.identical, "file")):
+        if leaks:
+            lies = "lie" if len(leaks) > 1 else "lies"
+            what = f"{plural(len(leaks), noun)} {lies} on both sides of the split"
             lines.append(f"warning: {what}: results on them do not speak of new videos")
     return lines
 
 
-def audit_table(result: dict) -> tuple[list[str], list[list[str]]]:
+def audit_table(result: Audit) -> tuple[list[str], list[list[str]]]:
     """Head and rows for people."""
     rows = [
-        ["videos", "", ", ".join(f"{name} {count}" for name, count in result["videos"].items())],
-        ["groups on both sides", "", _some(result["groups"], lambda leak: leak["key"])],
-        ["identical files on both sides", "", _some(result["identical"], lambda leak: " = ".join(leak["paths"]))],
-        ["label prior", f"{result['prior']:.1%}", ""],
+        ["videos", "", ", ".join(f"{name} {count}" for name, count in result.videos.items())],
+        ["groups on both sides", "", _some(result.groups, lambda leak: leak.key)],
+        ["identical files on both sides", "", _some(result.identical, lambda leak: " = ".join(leak.paths))],
+        ["label prior", f"{result.prior:.1%}", ""],
     ]
-    for kind, found in result["shortcuts"].items():
-        low, high = found["gain"]["low"], found["gain"]["high"]
+    for kind, found in result.shortcuts.items():
+        low, high = found.gain.low, found.gain.high
         interval = "one group: no interval" if low is None else f"{signed_points(low)} to {signed_points(high)} points"
-        rows.append(
-            [f"{kind} alone" if kind in FACTS else kind, f"{found['top1']:.1%}", f"above the prior: {interval}"]
-        )
+        rows.append([f"{kind} alone" if kind in FACTS else kind, f"{found.top1:.1%}", f"above the prior: {interval}"])
     return ["audit", "top-1", "found"], rows
 
 
@@ -154,7 +182,7 @@ def signed_points(share: float) -> str:
     return f"{round(100 * share, 1) + 0.0:+.1f}".replace("-", "−")
 
 
-def print_audit(result: dict) -> None:
+def print_audit(result: Audit) -> None:
     """The table, and what it warns of."""
     print_table(*audit_table(result))
     for line in warnings(result):
@@ -186,21 +214,19 @@ def _by(side: Side, key: Callable[[Video], str | None]) -> dict[str, str]:
     return {key(video): video.path for video in side.videos if key(video) is not None}
 
 
-def _on_both(sides: dict[str, dict[str, str]]) -> list[dict]:
-    """Keys that more than one side has: [{"key", "sides", "paths"}]"""
+def _on_both(sides: dict[str, dict[str, str]]) -> list[Leak]:
+    """Keys that more than one side has."""
     found = defaultdict(list)
     for name, keys in sides.items():
         for key in keys:
             found[key].append(name)
     return [
-        {"key": key, "sides": names, "paths": [sides[name][key] for name in names]}
-        for key, names in sorted(found.items())
-        if len(names) > 1
+        Leak(key, names, [sides[name][key] for name in names]) for key, names in sorted(found.items()) if len(names) > 1
     ]
 
 
-def _some(leaks: list[dict], shown: Callable[[dict], str]) -> str:
-    named = "; ".join(f"{one_line(shown(leak))} ({', '.join(leak['sides'])})" for leak in leaks[:NAMED])
+def _some(leaks: list[Leak], shown: Callable[[Leak], str]) -> str:
+    named = "; ".join(f"{one_line(shown(leak))} ({', '.join(leak.sides)})" for leak in leaks[:NAMED])
     return (f"{named} and {len(leaks) - NAMED} more" if len(leaks) > NAMED else named) or "none"
 
 

@@ -2,7 +2,7 @@
 
 import json
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -82,8 +82,9 @@ def read_split(run: Path) -> Split:
         raise UserError(f"{run}/split.json is not what this version of train.py writes ({error})") from error
 
 
-def write_json(path: Path, value: dict) -> None:
-    write_aside(path, lambda part: part.write_text(json.dumps(value, indent=1, default=str) + "\n"))
+def write_json(path: Path, value: object) -> None:
+    text = json.dumps(value, indent=1, default=lambda one: asdict(one) if is_dataclass(one) else str(one))
+    write_aside(path, lambda part: part.write_text(text + "\n"))
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """What an ablation finds, from which videos each model got right."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from streams.registry import subset_name, subsets
 from tasks.ablation.shapley import shapley
+from tasks.audit import Audit
 from tasks.bootstrap import paired_bootstrap
 
 METHODS = {
@@ -16,6 +17,51 @@ METHODS = {
     "weighted": "weighted mean, fitted",
     "stacked": "stacked, fitted",
 }
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The fused model less one of its controls, in shares of the videos."""
+
+    fused: str
+    control: str
+    points: list[float]  # of each seed
+    mean: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Top-1 of the model of all streams where one is missing from none of the videos, half or all, for each seed."""
+
+    missing: str
+    none: list[float]
+    half: list[float]
+    all: list[float]
+    trained: list[float] | None  # the model that was trained on the others alone
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What an ablation finds; ablation.json."""
+
+    data: str
+    which: str  # the judged videos, in a sentence
+    seeds: str
+    chance: float
+    ceilings: dict[str, float]
+    top1: dict[str, dict[str, list[float]]]  # method → subset → of each seed
+    best_single: str | None
+    chosen_on: str  # where the best single stream was chosen
+    fitted_on: str  # where the fitted controls were
+    empty: float  # top-1 of who sees and hears nothing
+    shapley: dict[str, dict[str, list[float]]]  # method → stream → of each seed
+    differences: list[Difference]
+    missing: list[Missing]
+    bootstrap_by: str
+    audit: Audit
+
 
 Rights = dict[str, dict[str, np.ndarray]]  # method → subset → (seeds, N) bool
 
@@ -55,7 +101,7 @@ def values_of_streams(
 
 def differences(
     rights: Rights, singles: dict[str, list[float]], streams: Sequence[str], units: Sequence[int]
-) -> list[dict]:
+) -> list[Difference]:
     """The largest subsets that were trained, less each of their controls, with an interval.
 
     `singles` are the top-1 by which the best single stream is chosen. The interval is for these trained models, all
@@ -77,12 +123,11 @@ def differences(
                 continue
             points = rights["trained"][fused].astype(float) - rights[method][name]
             interval = paired_bootstrap(points.mean(axis=0), units)
-            row = {"fused": fused, "control": control, "points": points.mean(axis=1).tolist()}
-            rows.append(row | asdict(interval))
+            rows.append(Difference(fused, control, points.mean(axis=1).tolist(), **asdict(interval)))
     return rows
 
 
-def when_missing(tops: dict[str, dict[str, list[float]]], streams: Sequence[str]) -> list[dict]:
+def when_missing(tops: dict[str, dict[str, list[float]]], streams: Sequence[str]) -> list[Missing]:
     """What the model of all streams loses where one of them is missing; for each stream the top-1 of each seed.
 
     Missing in half of the videos, drawn at random, it has the mean of what it has with it and without it: that is what
@@ -94,6 +139,5 @@ def when_missing(tops: dict[str, dict[str, list[float]]], streams: Sequence[str]
         others = subset_name([name for name in streams if name != stream])
         without = tops["joint"][others]
         half = [(one + other) / 2 for one, other in zip(whole, without, strict=True)]
-        trained = tops["trained"].get(others)
-        rows.append({"missing": stream, "none": whole, "half": half, "all": without, "trained": trained})
+        rows.append(Missing(stream, whole, half, without, tops["trained"].get(others)))
     return rows

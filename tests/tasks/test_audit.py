@@ -7,7 +7,7 @@ import pytest
 
 from preprocess.common.errors import UserError
 from streams.split import split_videos
-from tasks.audit import audit_run, audit_split, audit_table, main, print_audit, warnings
+from tasks.audit import Audit, audit_run, audit_split, audit_table, main, print_audit, warnings
 from tasks.run import choose_videos, load_run
 from tests.support.commands import assert_one_line_error, run
 from tests.support.runs import run_here
@@ -28,19 +28,19 @@ def videos(count: int, *, seed: int = 0, **of_class) -> list[Spec]:
     return specs
 
 
-def audited(path, specs: list[Spec]) -> dict:
+def audited(path, specs: list[Spec]) -> Audit:
     store = make_store(path / "s.h5", specs)
     return audit_split(store, split_videos(store.videos, seed=0))
 
 
 def test_labels_that_follow_the_presence_of_sound_are_told_without_fail_and_warned_of(tmp_path, capsys):
     result = audited(tmp_path, videos(90, streams=(("rgb", "audio"), ("rgb",))))
-    assert result["shortcuts"]["presence"]["top1"] == result["shortcuts"]["all of these"]["top1"] == 1
-    assert result["shortcuts"]["presence"]["above"]
+    assert result.shortcuts["presence"].top1 == result.shortcuts["all of these"].top1 == 1
+    assert result.shortcuts["presence"].above
     print_audit(result)
     shown = capsys.readouterr().out
     (line,) = (line for line in shown.splitlines() if line.startswith("warning"))
-    assert "presence" in line and "100.0%" in line and f"{result['prior']:.1%}" in line
+    assert "presence" in line and "100.0%" in line and f"{result.prior:.1%}" in line
 
 
 @pytest.mark.parametrize(
@@ -53,10 +53,10 @@ def test_labels_that_follow_the_presence_of_sound_are_told_without_fail_and_warn
     ],
 )
 def test_labels_that_follow_another_fact_are_told_by_it_alone(tmp_path, of_class, kind):
-    shortcuts = audited(tmp_path, videos(60, **of_class))["shortcuts"]
+    shortcuts = audited(tmp_path, videos(60, **of_class)).shortcuts
     assert list(shortcuts) == KINDS
-    assert {name for name in KINDS[:3] if shortcuts[name]["above"]} == {kind}
-    assert shortcuts[kind]["top1"] == shortcuts["all of these"]["top1"] == 1
+    assert {name for name in KINDS[:3] if shortcuts[name].above} == {kind}
+    assert shortcuts[kind].top1 == shortcuts["all of these"].top1 == 1
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -68,8 +68,8 @@ def test_facts_that_have_nothing_to_do_with_the_labels_stay_near_the_prior(tmp_p
     ]
     result = audited(tmp_path, specs)
     assert warnings(result) == []
-    for found in result["shortcuts"].values():
-        assert found["top1"] == pytest.approx(result["prior"], abs=0.2)  # over three standard deviations of 80 videos
+    for found in result.shortcuts.values():
+        assert found.top1 == pytest.approx(result.prior, abs=0.2)  # over three standard deviations of 80 videos
 
 
 def test_the_prior_is_the_share_of_the_most_frequent_training_class_among_the_judged(tmp_path):
@@ -81,8 +81,8 @@ def test_the_prior_is_the_share_of_the_most_frequent_training_class_among_the_ju
     ]
     specs += [Spec("val.mp4", label="b", split="val", frames=3)]
     result = audited(tmp_path, specs)
-    assert result["prior"] == pytest.approx(1 / 5)
-    assert result["videos"] == {"train": 4, "val": 1, "test": 5}
+    assert result.prior == pytest.approx(1 / 5)
+    assert result.videos == {"train": 4, "val": 1, "test": 5}
 
 
 def test_a_file_on_both_sides_is_named_and_not_asked(tmp_path):
@@ -90,9 +90,9 @@ def test_a_file_on_both_sides_is_named_and_not_asked(tmp_path):
     assert (specs[0].split, specs[1].split) == ("test", "train")
     specs[0] = replace(specs[0], content=specs[1].path)
     result = audited(tmp_path, specs)
-    (leak,) = result["identical"]
-    assert {*leak["paths"]} == {"000.mp4", "001.mp4"} and "test" in leak["sides"]
-    assert result["judged"] == 9 or "train" not in leak["sides"]
+    (leak,) = result.identical
+    assert {*leak.paths} == {"000.mp4", "001.mp4"} and "test" in leak.sides
+    assert result.judged == 9 or "train" not in leak.sides
     (row,) = (row for row in audit_table(result)[1] if row[0] == "identical files on both sides")
     assert "000.mp4" in row[2] and "001.mp4" in row[2] and ", test)" in row[2]
     assert [line for line in warnings(result) if "1 file" in line]
@@ -103,7 +103,7 @@ def test_a_group_on_both_sides_is_named(tmp_path):
     specs = [replace(spec, group=f"camera {k}") for k, spec in enumerate(specs)]
     specs[0] = replace(specs[0], group="camera 1")
     result = audited(tmp_path, specs)
-    assert [leak["key"] for leak in result["groups"]] == ["camera 1"]
+    assert [leak.key for leak in result.groups] == ["camera 1"]
     (row,) = (row for row in audit_table(result)[1] if row[0] == "groups on both sides")
     assert row[2].startswith("camera 1 (") and row[2].endswith(", test)")
     assert [line for line in warnings(result) if "1 group" in line]
@@ -113,9 +113,9 @@ def test_without_test_videos_the_validation_videos_are_judged_and_our_split_does
     specs = [replace(spec, split=None, group=f"g{k // 3}") for k, spec in enumerate(videos(60))]
     specs[4] = replace(specs[4], content=specs[40].path)
     result = audited(tmp_path, specs)
-    assert list(result["videos"]) == ["train", "val"] and sum(result["videos"].values()) == 60
-    assert result["judged"] == result["videos"]["val"]
-    assert result["groups"] == result["identical"] == []
+    assert list(result.videos) == ["train", "val"] and sum(result.videos.values()) == 60
+    assert result.judged == result.videos["val"]
+    assert result.groups == result.identical == []
 
 
 def test_a_run_is_audited_with_the_videos_of_the_store_that_it_is_judged_on(run_folder, toy, tmp_path):
@@ -130,11 +130,11 @@ def test_a_run_is_audited_with_the_videos_of_the_store_that_it_is_judged_on(run_
     other = make_store(tmp_path / "other.h5", specs)
     judged, _ = choose_videos(loaded, other, "auto")
     result = audit_run(loaded, other, judged)
-    assert result["videos"] == {"train": len(trained), "val": len(loaded.split.val), "judged": 9}
-    assert result["judged"] == 8
-    assert [leak["paths"][-1] for leak in result["identical"]] == ["copy.mp4"]
+    assert result.videos == {"train": len(trained), "val": len(loaded.split.val), "judged": 9}
+    assert result.judged == 8
+    assert [leak.paths[-1] for leak in result.identical] == ["copy.mp4"]
     own, _ = choose_videos(loaded, toy, "auto")
-    assert list(audit_run(loaded, toy, own)["videos"]) == ["train", "judged"]
+    assert list(audit_run(loaded, toy, own).videos) == ["train", "judged"]
 
 
 def test_a_run_whose_store_is_gone_cannot_be_audited(run_folder, tmp_path):

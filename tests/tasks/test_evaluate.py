@@ -102,7 +102,7 @@ def test_the_table_names_every_subset_and_the_files(report, capsys):
 
 
 def test_the_audit_is_in_the_report_and_on_the_screen(report, capsys):
-    assert report["audit"]["videos"]["judged"] == report["audit"]["judged"] == 16
+    assert report["audit"].videos["judged"] == report["audit"].judged == 16
     print_report(report)
     shown = capsys.readouterr().out
     assert "identical files on both sides" in shown and "presence alone" in shown

@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -35,29 +35,29 @@ def top1(probabilities, answered, labels) -> float:
 
 
 def test_each_subset_is_trained_and_judged_on_the_test_videos_once_a_seed(result, settings, store):
-    assert "16 test videos" in result["which"]
+    assert "16 test videos" in result.which
     for subset in subsets(PAIR):
         name = subset_name(subset)
         expected = []
         for seed in range(2):
             answers, labels = answers_of(settings, store, subset, seed, [subset])
             expected.append(top1(answers.probabilities(name), answers.answered(name), labels))
-        assert result["top1"]["trained"][name] == pytest.approx(expected)
+        assert result.top1["trained"][name] == pytest.approx(expected)
 
 
 def test_the_joint_control_is_the_model_of_all_with_the_rest_taken_away(result, settings, store):
-    assert list(result["top1"]["joint"]) == [*PAIR, "rgb+audio"]
+    assert list(result.top1["joint"]) == [*PAIR, "rgb+audio"]
     for seed in range(2):
         answers, labels = answers_of(settings, store, PAIR, seed, subsets(PAIR))
-        for name in result["top1"]["joint"]:
+        for name in result.top1["joint"]:
             expected = top1(answers.probabilities(name), answers.answered(name), labels)
-            assert result["top1"]["joint"][name][seed] == pytest.approx(expected)
-    without = {row["missing"]: row["all"] for row in result["missing"]}
-    assert without == {"rgb": result["top1"]["joint"]["audio"], "audio": result["top1"]["joint"]["rgb"]}
+            assert result.top1["joint"][name][seed] == pytest.approx(expected)
+    without = {row.missing: row.all for row in result.missing}
+    assert without == {"rgb": result.top1["joint"]["audio"], "audio": result.top1["joint"]["rgb"]}
 
 
 def test_the_mean_control_is_the_mean_of_separate_models_over_those_that_answer(result, settings, store):
-    assert set(result["top1"]["mean"]) == {"rgb+audio"}
+    assert set(result.top1["mean"]) == {"rgb+audio"}
     for seed in range(2):
         total, answered = 0, 0
         for name in PAIR:
@@ -66,7 +66,7 @@ def test_the_mean_control_is_the_mean_of_separate_models_over_those_that_answer(
             answered = answered + answers.answered(name).double()
         assert answered.min() == 1 and answered.max() == 2
         expected = top1(total / answered[:, None], answered > 0, labels)
-        assert result["top1"]["mean"]["rgb+audio"][seed] == pytest.approx(expected)
+        assert result.top1["mean"]["rgb+audio"][seed] == pytest.approx(expected)
 
 
 def test_controls_are_fitted_and_chosen_on_the_validation_videos_where_test_videos_are_judged(
@@ -85,7 +85,7 @@ def test_controls_are_fitted_and_chosen_on_the_validation_videos_where_test_vide
     monkeypatch.setattr("tasks.ablate.fitted_probabilities", fit)
     monkeypatch.setattr("tasks.ablate.best_single", choose)
     again = ablate(replace(settings, out=tmp_path, runs=settings.out))
-    assert again["chosen_on"] == again["fitted_on"] == "the validation videos"
+    assert again.chosen_on == again.fitted_on == "the validation videos"
     (singles,) = choices
     for number, (how, alone, held, labels) in enumerate(fits):
         seed = number // 2
@@ -98,38 +98,38 @@ def test_controls_are_fitted_and_chosen_on_the_validation_videos_where_test_vide
             expected = top1(kept.probabilities(name), kept.answered(name), kept_labels)
             assert singles[name][seed] == pytest.approx(expected)
         expected = fitted_probabilities(how, alone, held, labels).right(asked_labels).mean()
-        assert again["top1"][how]["rgb+audio"][seed] == pytest.approx(expected)
+        assert again.top1[how]["rgb+audio"][seed] == pytest.approx(expected)
     assert [how for how, *_ in fits] == ["weighted", "stacked"] * 2 and again == result
 
 
 def test_the_differences_are_paired_and_of_the_seeds_together(result):
-    tops = result["top1"]
-    best, mean, weighted, stacked = result["differences"]
+    tops = result.top1
+    best, mean, weighted, stacked = result.differences
     for row, control in (
-        (best, tops["trained"][result["best_single"]]),
+        (best, tops["trained"][result.best_single]),
         (mean, tops["mean"]["rgb+audio"]),
         (weighted, tops["weighted"]["rgb+audio"]),
         (stacked, tops["stacked"]["rgb+audio"]),
     ):
         points = [fused - other for fused, other in zip(tops["trained"]["rgb+audio"], control, strict=True)]
-        assert row["points"] == pytest.approx(points) and row["mean"] == pytest.approx(statistics.mean(points))
-        assert row["low"] <= row["mean"] <= row["high"]
+        assert row.points == pytest.approx(points) and row.mean == pytest.approx(statistics.mean(points))
+        assert row.low <= row.mean <= row.high
 
 
 def test_the_values_of_the_streams_add_up_to_all_less_the_label_prior(result, store):
     test = [video.label for video in store.videos if video.split == "test"]
-    assert result["empty"] == pytest.approx(test.count("000") / 16)  # all train as often: the first by name
-    assert set(result["shapley"]) == {"trained", "joint"}
-    for shares in result["shapley"].values():
+    assert result.empty == pytest.approx(test.count("000") / 16)  # all train as often: the first by name
+    assert set(result.shapley) == {"trained", "joint"}
+    for shares in result.shapley.values():
         for seed in range(2):
             total = sum(shares[name][seed] for name in PAIR)
-            assert total == pytest.approx(result["top1"]["trained"]["rgb+audio"][seed] - result["empty"])
+            assert total == pytest.approx(result.top1["trained"]["rgb+audio"][seed] - result.empty)
 
 
 def test_the_files_and_the_screen_say_what_was_found(result, settings, capsys):
     assert {*FILES} <= {path.name for path in settings.out.iterdir()}
     assert (settings.out / "ablation.png").read_bytes().startswith(b"\x89PNG")
-    assert json.loads((settings.out / "ablation.json").read_text()) == result
+    assert json.loads((settings.out / "ablation.json").read_text()) == asdict(result)
     assert (settings.out / "table.md").read_text() == markdown(tables(result))
     assert (settings.out / "table.tex").read_text() == latex(tables(result))
     assert (settings.out / "table.csv").read_text() == csv_text(result).replace("\r\n", "\n")
@@ -142,12 +142,12 @@ def test_the_files_and_the_screen_say_what_was_found(result, settings, capsys):
 def test_only_the_subsets_asked_for_are_trained(store, settings, tmp_path):
     chosen = replace(settings, streams="rgb,flow,audio", subsets=("audio", "flow+rgb"), seeds=1, out=tmp_path / "some")
     result = ablate(replace(chosen, ceilings=None))
-    assert set(result["top1"]["trained"]) == {"audio", "rgb+flow"}
-    assert result["top1"]["joint"] == {} and result["top1"]["mean"] == {}
+    assert set(result.top1["trained"]) == {"audio", "rgb+flow"}
+    assert result.top1["joint"] == {} and result.top1["mean"] == {}
     folders = [path.name for path in chosen.out.iterdir() if path.is_dir()]
     assert {name.rpartition("-")[0] for name in folders} == {"audio-seed0", "rgb+flow-seed0"} and len(folders) == 2
-    assert result["shapley"] == {} and result["differences"] == []
-    assert result["best_single"] == "audio"
+    assert result.shapley == {} and result.differences == []
+    assert result.best_single == "audio"
 
 
 @pytest.mark.parametrize(
@@ -161,8 +161,8 @@ def test_where_little_is_trained_no_more_is_said_than_follows(
     result, settings, tmp_path, wanted, trained, values, best
 ):
     found = ablate(replace(settings, out=tmp_path, runs=settings.out, seeds=1, **wanted))
-    assert list(found["top1"]["trained"]) == trained
-    assert (set(found["shapley"]), found["best_single"], found["differences"]) == (values, best, [])
+    assert list(found.top1["trained"]) == trained
+    assert (set(found.shapley), found.best_single, found.differences) == (values, best, [])
     assert {path.name for path in tmp_path.iterdir()} == {*FILES}
 
 
@@ -173,14 +173,14 @@ def test_all_seven_subsets_read_by_workers_though_few_videos_are_judged(tmp_path
     machine = replace(CPU, workers=1)
     settings = AblateSettings(data=store.path, out=tmp_path / "out", views=1, recipe=ONCE, machine=machine)
     result = ablate(settings)
-    assert list(result["top1"]["trained"]) == [subset_name(subset) for subset in subsets(tuple(STREAMS))]
-    assert "validation videos" in result["which"]
-    assert len(result["top1"]["joint"]) == 7
-    assert [len(result["top1"][how]) for how in ("mean", "weighted", "stacked")] == [4, 4, 4]
-    assert list(result["shapley"]["joint"]) == list(STREAMS)
-    controls = [row["control"] for row in result["differences"]]
+    assert list(result.top1["trained"]) == [subset_name(subset) for subset in subsets(tuple(STREAMS))]
+    assert "validation videos" in result.which
+    assert len(result.top1["joint"]) == 7
+    assert [len(result.top1[how]) for how in ("mean", "weighted", "stacked")] == [4, 4, 4]
+    assert list(result.shapley["joint"]) == list(STREAMS)
+    controls = [row.control for row in result.differences]
     assert len(controls) == 7 and "model trained on rgb+flow" in controls
-    assert "favours" in result["chosen_on"] and "other groups" in result["fitted_on"]
+    assert "favours" in result.chosen_on and "other groups" in result.fitted_on
 
 
 def test_a_setting_that_makes_no_sense_is_named(settings, tmp_path):

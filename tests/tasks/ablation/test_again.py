@@ -44,7 +44,7 @@ def test_moved_data_are_the_same_data_and_ablations_share_runs(result, settings,
     before = weights(out)
     other = replace(settings, data=moved, out=tmp_path / "other", runs=out, subsets=("rgb",))
     again = ablate(replace(other, machine=replace(CPU, keep=1)))
-    assert again["top1"]["trained"] == {"rgb": result["top1"]["trained"]["rgb"]}
+    assert again.top1["trained"] == {"rgb": result.top1["trained"]["rgb"]}
     assert weights(out) == before
     assert {path.name for path in other.out.iterdir()} == {*FILES}
 

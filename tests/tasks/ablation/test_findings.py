@@ -44,20 +44,18 @@ def test_the_largest_subset_is_compared_with_every_control_on_the_same_videos():
     rights, units = some_rights(videos=60), np.arange(60) // 6
     rights["trained"]["a+b+c"] = rights["trained"]["a+b+c"][:, units]  # right and wrong together
     rows = differences(rights, {"a": [0.1], "b": [0.5], "c": [0.2]}, ("a", "b", "c"), units)
-    assert {row["fused"] for row in rows} == {"a+b+c"}
+    assert {row.fused for row in rows} == {"a+b+c"}
     controls = ["best single stream (b)", METHODS["mean"], *(f"model trained on {name}" for name in NAMES[3:6])]
-    assert [row["control"] for row in rows] == controls
+    assert [row.control for row in rows] == controls
     points = rights["trained"]["a+b+c"].mean(axis=0) - rights["trained"]["b"].mean(axis=0)
     expected = paired_bootstrap(points, units)
-    assert (rows[0]["mean"], rows[0]["low"], rows[0]["high"]) == pytest.approx(
-        (expected.mean, expected.low, expected.high)
-    )
+    assert (rows[0].mean, rows[0].low, rows[0].high) == pytest.approx((expected.mean, expected.low, expected.high))
 
 
 def test_where_not_all_was_trained_the_largest_of_what_there_is_are_compared():
     rights = some_rights(("a", "a+b", "a+c"))
     rows = differences(rights, {"a": [0.1]}, ("a", "b", "c"), range(30))
-    assert [(row["fused"], row["control"]) for row in rows] == [
+    assert [(row.fused, row.control) for row in rows] == [
         (fused, control) for fused in ("a+b", "a+c") for control in ("best single stream (a)", METHODS["mean"])
     ]
 
@@ -67,18 +65,18 @@ def test_a_stream_missing_from_half_of_the_videos_costs_what_it_costs_over_all_c
     rights["joint"] = {name: np.random.default_rng(k).random((2, 8)) < 0.5 for k, name in enumerate(NAMES)}
     joint, tops = rights["joint"], top1s(rights)
     rows = when_missing(tops, ("a", "b", "c"))
-    assert [row["missing"] for row in rows] == ["a", "b", "c"]
+    assert [row.missing for row in rows] == ["a", "b", "c"]
     for row, others in zip(rows, ("b+c", "a+c", "a+b"), strict=True):
         drawn = [joint["a+b+c"].copy() for _ in combinations(range(8), 4)]
         for right, half in zip(drawn, combinations(range(8), 4), strict=True):
             right[:, half] = joint[others][:, half]
-        assert row["half"] == pytest.approx(np.mean(drawn, axis=(0, 2)))
-        assert (row["none"], row["all"]) == (tops["joint"]["a+b+c"], tops["joint"][others])
-        assert row["trained"] == tops["trained"][others]
+        assert row.half == pytest.approx(np.mean(drawn, axis=(0, 2)))
+        assert (row.none, row.all) == (tops["joint"]["a+b+c"], tops["joint"][others])
+        assert row.trained == tops["trained"][others]
 
 
 def test_what_missing_streams_cost_is_not_said_of_one_stream_or_where_no_model_of_all_was_trained():
     assert when_missing(top1s(some_rights()), ("a", "b", "c")) == []
     assert when_missing({"trained": {"a": [0.5]}, "joint": {"a": [0.5]}}, ("a",)) == []
     (first, second) = when_missing({"trained": {"b": [0.4]}, "joint": {"a": [0.3], "b": [0.5], "a+b": [0.7]}}, "ab")
-    assert (first["trained"], second["trained"]) == ([0.4], None)
+    assert (first.trained, second.trained) == ([0.4], None)

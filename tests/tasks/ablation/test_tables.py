@@ -7,54 +7,59 @@ import shutil
 import statistics
 import subprocess
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
-from tasks.ablation.findings import METHODS
+from tasks.ablation.findings import METHODS, Ablation, Difference, Missing
 from tasks.ablation.tables import Table, csv_text, escape, latex, markdown, mean_and_deviation, tables
+from tasks.audit import Audit, Leak, Shortcut
+from tasks.bootstrap import Interval
 
 NASTY = r"50 % of a_b & c#1 {x} ~ ^ \emph <|> $x$ ± − – … é 视频"
 
 
 @pytest.fixture
-def result() -> dict:
+def result() -> Ablation:
     """What an ablation of two streams and two seeds may have found."""
-    shortcut = {"top1": 0.3, "gain": {"mean": 0.05, "low": 0.01, "high": 0.09}, "above": True}
-    leak = {"key": "a|b", "sides": ["train", "test"], "paths": ["x|y.mp4", "z.mp4"]}
-    return {
-        "which": f"16 test videos of {NASTY}.h5",
-        "seeds": "mean ± standard deviation over 2 seeds",
-        "ceilings": {"rgb": 0.25},
-        "top1": {
+    shortcut = Shortcut(0.3, Interval(0.05, 0.01, 0.09), above=True)
+    leak = Leak("a|b", ["train", "test"], ["x|y.mp4", "z.mp4"])
+    return Ablation(
+        data="s.h5",
+        chance=0.25,
+        which=f"16 test videos of {NASTY}.h5",
+        seeds="mean ± standard deviation over 2 seeds",
+        ceilings={"rgb": 0.25},
+        top1={
             "trained": {"rgb": [0.5, 0.7], "audio": [0.25, 0.25], "rgb+audio": [0.8, 0.9]},
             "joint": {"rgb": [0.4, 0.5], "audio": [0.2, 0.3], "rgb+audio": [0.8, 0.9]},
             "mean": {"rgb+audio": [0.6, 0.6]},
             "weighted": {"rgb+audio": [0.7, 0.8]},
             "stacked": {"rgb+audio": [0.6, 0.9]},
         },
-        "best_single": "rgb",
-        "chosen_on": "the validation videos",
-        "fitted_on": "the validation videos",
-        "empty": 0.125,
-        "shapley": {"trained": {"rgb": [0.4, 0.5], "audio": [-0.1, -0.2]}},
-        "differences": [
-            {"fused": "rgb+audio", "control": "mean", "points": [0.2, 0.3], "mean": 0.25, "low": -0.05, "high": 0.31},
-            {"fused": "rgb+audio", "control": "one", "points": [0.2, 0.3], "mean": 0.25, "low": None, "high": None},
+        best_single="rgb",
+        chosen_on="the validation videos",
+        fitted_on="the validation videos",
+        empty=0.125,
+        shapley={"trained": {"rgb": [0.4, 0.5], "audio": [-0.1, -0.2]}},
+        differences=[
+            Difference("rgb+audio", "mean", [0.2, 0.3], 0.25, -0.05, 0.31),
+            Difference("rgb+audio", "one", [0.2, 0.3], 0.25, None, None),
         ],
-        "missing": [
-            {"missing": "rgb", "none": [0.8, 0.9], "half": [0.5, 0.6], "all": [0.2, 0.3], "trained": [0.25, 0.25]},
-            {"missing": "audio", "none": [0.8, 0.9], "half": [0.6, 0.7], "all": [0.4, 0.5], "trained": None},
+        missing=[
+            Missing("rgb", [0.8, 0.9], [0.5, 0.6], [0.2, 0.3], [0.25, 0.25]),
+            Missing("audio", [0.8, 0.9], [0.6, 0.7], [0.4, 0.5], None),
         ],
-        "bootstrap_by": "group",
-        "audit": {
-            "videos": {"train": 30, "test": 16},
-            "groups": [leak] * 5,
-            "identical": [leak],
-            "judged": 16,
-            "prior": 0.125,
-            "shortcuts": {"presence": shortcut, "all of these": shortcut},
-        },
-    }
+        bootstrap_by="group",
+        audit=Audit(
+            videos={"train": 30, "test": 16},
+            groups=[leak] * 5,
+            identical=[leak],
+            judged=16,
+            prior=0.125,
+            shortcuts={"presence": shortcut, "all of these": shortcut},
+        ),
+    )
 
 
 def test_the_top1_table_has_a_row_a_subset_and_a_column_a_method(result):
@@ -78,7 +83,7 @@ def test_the_other_tables_tell_what_is_missing_values_differences_and_the_audit(
 
 @pytest.mark.parametrize(("key", "empty"), [("missing", []), ("shapley", {}), ("differences", [])])
 def test_a_table_of_which_nothing_is_known_is_left_out(result, key, empty):
-    assert len(tables(result)) == 5 and len(tables(result | {key: empty})) == 4
+    assert len(tables(result)) == 5 and len(tables(replace(result, **{key: empty}))) == 4
 
 
 def test_the_deviation_is_the_samples_own():
