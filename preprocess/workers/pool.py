@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import pickle
 import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +19,7 @@ from typing import Generic, TypeVar
 
 from preprocess.common.errors import UserError
 from preprocess.common.processes import PAGE, memory_pages
-from preprocess.common.stopping import Stopping
+from preprocess.common.stopping import Stopping, signals_later
 from preprocess.workers.worker import OUT_OF_MEMORY, Heartbeat, SharedState, run_worker
 
 Job = TypeVar("Job")
@@ -209,7 +208,7 @@ class _Pool(Generic[Job, Result]):
                     yield from self._attend(worker, dead=worker.process.sentinel in events)
 
     def stop(self) -> None:
-        with _stop_signals_later():
+        with signals_later():
             for worker in self.workers:
                 worker.process.kill()
             for worker in self.workers:
@@ -225,7 +224,7 @@ class _Pool(Generic[Job, Result]):
 
     def _start(self) -> None:
         resource_tracker.ensure_running()  # or the first start() does it, and unblocks the signals behind our back
-        with _stop_signals_later(), _one_thread_each():
+        with signals_later(), _one_thread_each():
             memory_mb = self.worker_limits.memory_mb if self.limit_address_space else None
             self.workers.append(_Worker(self.payload, memory_mb, self.clock.now))
 
@@ -324,27 +323,6 @@ def _cause(code: int | None, worker_limits: WorkerLimits) -> str:
 
 def _too_large(worker_limits: WorkerLimits) -> str:
     return f"too large: needs more than {worker_limits.memory_mb} MB of memory"
-
-
-@contextmanager
-def _stop_signals_later() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back while processes start or end; a process that starts inherits that."""
-    came: list[int] = []
-    stops = (signal.SIGINT, signal.SIGTERM)
-    handlers = {}
-    if threading.current_thread() is threading.main_thread():  # others have no handlers
-        # A blocked signal may reach another thread; Python would still handle it in this one.
-        handlers = {stop: signal.signal(stop, lambda number, _: came.append(number)) for stop in stops}
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, stops)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for stop, handler in handlers.items():
-            if handler is not None:  # None when Python is ending
-                signal.signal(stop, handler)
-    for stop in dict.fromkeys(came):
-        signal.raise_signal(stop)
 
 
 @contextmanager

@@ -263,7 +263,7 @@ def test_cpu_and_cuda_engines_agree_on_real_video(preset):
 
 TRITON_CHECK = """
 import torch
-from preprocess import tvl1_torch, tvl1_triton
+from preprocess.flow import cuda_kernels, torch_steps
 from preprocess.flow.schedule import PRESETS
 
 settings = PRESETS["default"]
@@ -272,7 +272,7 @@ image, other = 255 * torch.rand(2, 2, 13, 19, generator=generator)
 flow = 3 * torch.randn(2, 2, 13, 19, generator=generator)
 dual = torch.zeros(4, 2, 13, 19)
 found = []
-for steps in (tvl1_torch, tvl1_triton):
+for steps in (torch_steps, cuda_kernels):
     warped = steps.warp(other, flow)
     data = steps.linearise(image, warped, flow, settings)
     moved, tension = flow.clone(), dual.clone()
