@@ -60,27 +60,6 @@ def end_with_parent(number: int = signal.SIGKILL) -> None:
 
 
 @contextmanager
-def stop_signals_later() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back while processes start or end; a process that starts inherits that."""
-    came: list[int] = []
-    stops = (signal.SIGINT, signal.SIGTERM)
-    handlers = {}
-    if threading.current_thread() is threading.main_thread():  # others have no handlers
-        # A blocked signal may reach another thread; Python would still handle it in this one.
-        handlers = {stop: signal.signal(stop, lambda number, _: came.append(number)) for stop in stops}
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, stops)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for stop, handler in handlers.items():
-            if handler is not None:  # None when Python is ending
-                signal.signal(stop, handler)
-    for stop in dict.fromkeys(came):
-        signal.raise_signal(stop)
-
-
-@contextmanager
 def one_thread_each() -> Iterator[None]:
     """Libraries read these when they are loaded, and a process inherits them when it starts."""
     before = {name: os.environ.get(name) for name in ONE_THREAD}

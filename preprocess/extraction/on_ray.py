@@ -90,7 +90,8 @@ class RayJob:
 def _run(ray: ModuleType, sources: list[Source], job, *, gpu: bool, stopping: Stopping) -> Iterator[Outcome]:
     """Keep two tasks for each CPU in Ray's hands, so that none waits for its driver."""
     task = ray.remote(max_retries=DEATHS - 1)(work)
-    waiting, running, vain, looked = deque(sources), {}, 0, float("-inf")
+    waiting, running, looked = deque(sources), {}, float("-inf")
+    crashed: list[Outcome] = []  # since the last video that did not: not told before it is clear whose fault it is
     while waiting or running:
         stopping.check()
         if time.monotonic() - looked > LOOK:
@@ -103,14 +104,18 @@ def _run(ray: ModuleType, sources: list[Source], job, *, gpu: bool, stopping: St
         for ref in ray.wait(list(running), timeout=LOOK)[0]:
             source = running.pop(ref)
             try:
-                outcome, vain = ray.get(ref), 0
+                outcome = ray.get(ref)
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from error
             except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
-                outcome, vain = failed(source, f"crashed: {DEATHS} Ray workers died while they decoded it"), vain + 1
-                if vain == VAIN:
+                crashed.append(failed(source, f"crashed: {DEATHS} Ray workers died while they decoded it"))
+                if len(crashed) == VAIN:
                     raise UserError(f"Ray's workers die at every video ({first_line(error)}); {GO_ON}") from error
-            yield outcome
+            else:
+                yield from crashed
+                crashed.clear()
+                yield outcome
+    yield from crashed
 
 
 def _resources(ray: ModuleType, *, gpu: bool) -> tuple[int, int]:

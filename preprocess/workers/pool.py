@@ -16,8 +16,8 @@ from multiprocessing.connection import wait
 from typing import Generic, TypeVar
 
 from preprocess.common.errors import UserError
-from preprocess.common.processes import PAGE, memory_pages, one_thread_each, stop_signals_later
-from preprocess.common.stopping import Stopping
+from preprocess.common.processes import PAGE, memory_pages, one_thread_each
+from preprocess.common.stopping import Stopping, signals_later
 from preprocess.workers.worker import OUT_OF_MEMORY, Heartbeat, SharedState, run_worker
 
 Job = TypeVar("Job")
@@ -205,7 +205,7 @@ class _Pool(Generic[Job, Result]):
                     yield from self._attend(worker, dead=worker.process.sentinel in events)
 
     def stop(self) -> None:
-        with stop_signals_later():
+        with signals_later():
             for worker in self.workers:
                 worker.process.kill()
             for worker in self.workers:
@@ -221,7 +221,7 @@ class _Pool(Generic[Job, Result]):
 
     def _start(self) -> None:
         resource_tracker.ensure_running()  # or the first start() does it, and unblocks the signals behind our back
-        with stop_signals_later(), one_thread_each():
+        with signals_later(), one_thread_each():
             memory_mb = self.worker_limits.memory_mb if self.limit_address_space else None
             self.workers.append(_Worker(self.payload, memory_mb, self.clock.now))
 
