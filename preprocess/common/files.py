@@ -117,9 +117,3 @@ def _still_named(handle: int, file: Path) -> bool:
         return os.fstat(handle).st_ino == os.stat(file).st_ino
     except FileNotFoundError:
         return False
-
-
-NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
-
-
-NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}

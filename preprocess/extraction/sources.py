@@ -226,18 +226,3 @@ def part_of(path: str, part: str) -> bool:
     number, count = map(int, part.split("/"))
     digest = blake2b(path.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "big") % count == number - 1
-
-
-VIDEO_SUFFIXES = {
-    *(".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".gif", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4"),
-    *(".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
-}
-
-
-SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-
-
-LEADS_OUT = "link: leads out of the videos' folder (--follow-links takes it)"
-
-
-UCF_NAME = re.compile(r"(v_.+_g\d+)_c\d+$")  # v_Archery_g08_c01: clips of one group are cut from one video

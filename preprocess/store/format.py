@@ -43,27 +43,3 @@ def read_parameters(file) -> dict:
     if not all(isinstance(text, str) for text in texts):
         raise safe_hdf5.UnsafeFile("its parameters do not say what flow it holds")
     return parameters
-
-
-FLOW_BOUND = 20.0  # pixels a frame; faster motion is clipped
-
-
-FLOW_ZERO = 128  # the byte that means no motion
-
-
-FLOW_STEPS = 127  # bytes from no motion to the bound
-
-
-MEL_RATE = 100  # log-mel rows a second: a 10 ms hop, four rows a frame at 25 fps
-
-
-MEL_FLOOR = 1e-6  # power added before the logarithm
-
-
-SILENCE = float(np.log(MEL_FLOOR))
-
-
-FORMAT = "tristream"
-
-
-VERSION = 3

@@ -113,15 +113,3 @@ def stream_checksum(group) -> str:
             for begin in range(0, len(data), step):
                 hasher.update(np.ascontiguousarray(data[begin : begin + step]))
     return hasher.hexdigest()
-
-
-BLOCK = 512  # bytes; the smallest user block that HDF5 allows
-
-
-FORM = re.compile(rb"tristream\nblake2b ([0-9a-f]{32})\nbytes (\d{1,19})\n\0*")
-
-
-READ = 1 << 20  # bytes that are read at a time
-
-
-COPY_BLOCK = 1 << 22  # bytes that are held at a time

@@ -185,12 +185,3 @@ def survivors(leader: int) -> dict[int, str]:
     while (alive := session(leader)) and time.monotonic() < end:
         time.sleep(0.02)
     return alive
-
-
-OUT = "out.h5"
-
-
-REPORT = "out.report.json"
-
-
-DYING = 3.0  # seconds after which nothing of a killed run may be alive
