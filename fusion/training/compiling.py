@@ -16,8 +16,7 @@ def compile_encoders(model: FusionModel, device: torch.device, wanted: bool | No
     """
     if not (device.type == "cuda" if wanted is None else wanted):
         return ""
-    missing = [tool for tool in (("gcc", "cc", "g++", "clang"),) if not any(map(shutil.which, tool))]
-    if missing:
+    if not any(map(shutil.which, ("gcc", "cc", "g++", "clang"))):
         return ", not compiled: there is no C compiler"
     try:
         import triton  # noqa: F401
