@@ -16,8 +16,6 @@ from preprocess.synth import BITS, SIZE, SynthSettings, ceilings, mono, picture_
 from tests.support.commands import assert_one_line_error, run
 from tests.support.decoding import decode
 
-PAIRS = list(product(BITS["rgb"], BITS["flow"]))
-
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):

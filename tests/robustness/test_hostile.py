@@ -13,9 +13,8 @@ from tests.robustness.mutants import FPS, Mutant, write_mutants, write_original
 from tests.support.commands import run
 from tests.support.videos import drift, write_video
 
-pytestmark = pytest.mark.slow
 
-
+@pytest.mark.slow
 def test_mutated_files_cost_themselves_alone_and_are_not_short_in_silence(tmp_path):
     result, figures = mutated(tmp_path, count=60, seed=7, workers=2, show=False)
     assert not result.faults
@@ -23,6 +22,7 @@ def test_mutated_files_cost_themselves_alone_and_are_not_short_in_silence(tmp_pa
     assert min(figures[status] for status in ("used", "truncated", "rejected")) > 3
 
 
+@pytest.mark.slow
 def test_files_that_lead_elsewhere_lead_nowhere(tmp_path):
     result, figures = attacked(tmp_path, workers=2, show=False)
     assert not result.faults
@@ -30,12 +30,14 @@ def test_files_that_lead_elsewhere_lead_nowhere(tmp_path):
     assert figures["system_calls_looked_at"] > 1000 or not traps.can_trace()
 
 
+@pytest.mark.slow
 def test_bombs_are_refused_for_what_they_are(tmp_path):
     result, figures = bombed(tmp_path, workers=2, quick=True, show=False)
     assert not result.faults
     assert any(reason.startswith("too large") for reason in figures["reasons"])
 
 
+@pytest.mark.slow
 def test_a_video_that_needs_too_much_memory_is_too_large_and_not_damaged(tmp_path):
     videos = tmp_path / "videos"
     videos.mkdir()

@@ -11,7 +11,7 @@ import torch
 
 from streams.clip import ClipSettings
 from streams.registry import STREAMS
-from tests.support.reading import as_towers_see, read, stack, whole
+from tests.support.reading import as_towers_see, read, whole
 from tests.support.stores import HEIGHT, WIDTH, Spec, make_store
 
 RGB = STREAMS["rgb"]
@@ -125,20 +125,6 @@ def test_the_towers_see_what_opencv_cuts_out_of_the_whole_frame(tmp_path, height
     expected = np.stack([cv2.warpAffine(frame.astype(np.float32), matrix, (32, 32)) for frame in frames])
     seen = as_towers_see("rgb", store, 3, CLIP).transpose(1, 2, 3, 0)
     np.testing.assert_allclose((seen + 1) * 127.5, expected, atol=2.5)  # OpenCV may round places to 1/32 of a pixel
-
-
-def test_clips_of_frames_of_any_shape_fit_into_one_batch(tmp_path):
-    shapes = [(36, 36), (36, 64), (64, 36), (36, 49)]
-    rng = np.random.default_rng(0)
-    specs = [
-        Spec(f"{k}.mp4", rgb=rng.integers(0, 256, (20, *shape, 3), dtype=np.uint8)) for k, shape in enumerate(shapes)
-    ]
-    store = make_store(tmp_path / "s.h5", specs)
-    clips = [read("rgb", store, 0, CLIP, np.random.default_rng(row), row=row) for row in range(4)]
-    together = RGB.prepare(stack(*clips), CLIP, training=False)
-    for row in range(4):
-        alone = as_towers_see("rgb", store, 0, CLIP, np.random.default_rng(row), row=row)
-        np.testing.assert_allclose(together[row].numpy(), alone, atol=1e-5)
 
 
 def test_a_quarter_of_the_clips_lose_their_colours_and_a_quarter_have_them_in_another_order(monkeypatch):

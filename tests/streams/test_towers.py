@@ -109,14 +109,6 @@ def test_each_convolution_of_the_split_tower_looks_along_time_or_over_space_neve
     assert len(plain) == 4 and all(min(kernel) > 1 for kernel in plain)
 
 
-@pytest.mark.parametrize(("stream", "channels"), [("rgb", 3), ("flow", 2), ("audio", 16)])
-def test_a_default_tower_is_built_for_its_streams_channels(tmp_path, stream, channels):
-    store = make_store(tmp_path / "s.h5", [Spec("v.mp4")])
-    model = build_model(ModelSettings(), streams=(stream,), classes=2, parameters=store.parameters)
-    first = next(m for m in model.encoders[stream].tower.modules() if isinstance(m, (nn.Conv3d, nn.Conv1d)))
-    assert first.in_channels == channels
-
-
 @pytest.mark.parametrize("frames", [1, 16])
 @pytest.mark.parametrize("name", VISUAL)
 def test_the_smallest_clip_of_a_single_video_can_be_trained_on(tmp_path, name, frames):

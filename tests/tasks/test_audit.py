@@ -59,12 +59,11 @@ def test_labels_that_follow_another_fact_are_told_by_it_alone(tmp_path, of_class
     assert shortcuts[kind].top1 == shortcuts["all of these"].top1 == 1
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_facts_that_have_nothing_to_do_with_the_labels_stay_near_the_prior(tmp_path, seed):
-    rng = np.random.default_rng(seed + 10)
+def test_facts_that_have_nothing_to_do_with_the_labels_stay_near_the_prior(tmp_path):
+    rng = np.random.default_rng(10)
     specs = [
         replace(spec, frames=int(rng.integers(3, 9)), streams=("rgb", "audio")[: rng.integers(1, 3)])
-        for spec in videos(240, seed=seed)
+        for spec in videos(240)
     ]
     result = audited(tmp_path, specs)
     assert warnings(result) == []

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import scaled_dot_product_attention
 
 from fusion.heads.attention import PARTS, WAVES
 from fusion.heads.binding import WINDOWS
@@ -189,21 +188,6 @@ def test_the_attention_head_is_a_softmax_written_out_in_numpy_over_the_tokens_th
             attention = counts * np.exp(keys[:, part] @ weights["query"][part] / math.sqrt(len(part)))
             expected = attention @ values[:, part] / attention.sum()
             np.testing.assert_allclose(found[row, part], expected, rtol=1e-6, atol=1e-7)  # places are float32
-
-
-def test_the_attention_head_is_pytorchs_scaled_dot_product_attention():
-    head = make("attention")
-    encoding, present = inputs()
-    tokens, weight, there = head.tokens(encoding, present)
-    assert tokens.shape == (B, sum(STEPS.values()), D) and weight.sum().item() == pytest.approx(len(STREAMS))
-
-    def split(values: torch.Tensor) -> torch.Tensor:
-        return values.unflatten(-1, (PARTS, -1)).transpose(1, 2)
-
-    query = split(head.query.expand(B, 1, D))
-    mask = weight.log().masked_fill(~there, -math.inf)[:, None, None]
-    expected = scaled_dot_product_attention(query, split(head.key(tokens)), split(head.value(tokens)), attn_mask=mask)
-    torch.testing.assert_close(head.attend(tokens, weight, there), expected.flatten(1), **TIGHT)
 
 
 def test_in_the_attention_head_a_stream_that_says_the_same_in_more_steps_has_no_more_weight():

@@ -54,8 +54,9 @@ def drawn(weights: list[float], temperature: float, *, rows: int = 40_000, share
     return logits, present, torch.multinomial(pool.exp(), 1, generator=generator)[:, 0]
 
 
-@pytest.mark.parametrize("weights", [[1 / 3, 1 / 3, 1 / 3], [0.5, 0.4, 0.1], [0.07, 0.13, 0.8]])
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize(
+    ("weights", "temperature"), [([1 / 3, 1 / 3, 1 / 3], 1.0), ([0.5, 0.4, 0.1], 0.5), ([0.07, 0.13, 0.8], 2.0)]
+)
 def test_the_fit_recovers_the_weights_and_the_temperature_that_answers_were_drawn_with(weights, temperature):
     found = fit_weighting(*drawn(weights, temperature))
     assert list(found.weights.values()) == pytest.approx(weights, abs=0.02) and list(found.weights) == [*"abc"]
@@ -63,7 +64,7 @@ def test_the_fit_recovers_the_weights_and_the_temperature_that_answers_were_draw
     assert found.temperature == pytest.approx(temperature, rel=0.04)
 
 
-@pytest.mark.parametrize("rows", [1, 3, 20, 200])
+@pytest.mark.parametrize("rows", [1, 20])
 def test_the_fit_is_never_worse_than_the_mean_on_what_it_was_fitted_on(rows):
     plain = Weighting(dict.fromkeys("abc", 1 / 3), 1.0)
     for seed in range(8):

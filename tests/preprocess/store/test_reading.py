@@ -10,7 +10,6 @@ import pytest
 
 from preprocess.common.errors import UserError
 from preprocess.store import Store
-from preprocess.store.codec import check_jpegs, encode_flow, encode_rgb
 from preprocess.store.seal import write_seal
 from tests.support.stores import HEIGHT, WIDTH, Spec, make_store
 
@@ -222,24 +221,6 @@ def test_whatever_bytes_a_store_holds_they_are_frames_of_its_size_or_one_clear_l
             assert hostile.frames(hostile.videos[0], "rgb", range(12)).shape == (12, HEIGHT, WIDTH, 3)
         except UserError as error:
             assert "\n" not in str(error)
-
-
-def joined(jpegs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    return np.concatenate(jpegs), np.cumsum([0, *(len(jpeg) for jpeg in jpegs)])
-
-
-def test_the_check_of_headers_lets_our_own_frames_through_and_no_other_size():
-    rng = np.random.default_rng(0)
-    rgb = [encode_rgb(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).ravel() for _ in range(4)]
-    flow = [encode_flow(rng.integers(0, 256, (20, 30, 2), dtype=np.uint8)).ravel() for _ in range(4)]
-    check_jpegs(*joined(rgb), (20, 30))
-    check_jpegs(*joined(flow), (40, 30))
-    for jpegs, size in ((rgb, (30, 20)), (rgb, (20, 31)), (flow, (20, 30))):
-        with pytest.raises(ValueError, match=f"{size[1]}×{size[0]}"):
-            check_jpegs(*joined(jpegs), size)
-    small = encode_rgb(np.zeros((8, 8, 3), np.uint8)).ravel()
-    with pytest.raises(ValueError, match="30×20"):
-        check_jpegs(*joined([*rgb[:2], small]), (20, 30))
 
 
 def test_a_video_that_claims_flow_and_has_one_frame_is_refused(store):

@@ -5,7 +5,6 @@ import os
 import pickle
 import subprocess
 import sys
-from itertools import pairwise
 
 import cv2
 import h5py
@@ -16,7 +15,7 @@ from preprocess.common.errors import UserError
 from preprocess.store import Store
 from preprocess.store.format import FLOW_BOUND, FLOW_ZERO, FORMAT, VERSION
 from preprocess.store.seal import write_seal
-from tests.preprocess.conftest import FLASH, NOT_UTF8, USED
+from tests.preprocess.conftest import NOT_UTF8, USED
 from tests.support.commands import environment
 from tests.support.stores import Spec, make_store, three_bit
 
@@ -43,11 +42,6 @@ def test_the_index_says_what_each_video_is(store, video):
     assert (video("run/portrait.mp4").height, video("run/portrait.mp4").width) == (43, 32)
     assert [row.path for row in store.videos] == sorted(USED)
     assert store.classes == ["jump", "run"]
-
-
-def test_equal_files_have_equal_content_and_others_do_not(video):
-    assert video("jump/copy.mp4").content == video("jump/moving.mp4").content == video(NOT_UTF8).content
-    assert video("jump/copy.mp4").content != video(MOVING).content
 
 
 def test_the_parameters_are_those_of_the_run(store):
@@ -98,17 +92,6 @@ def test_a_column_of_texts_is_read_with_plain_h5py_by_splitting_at_zero_bytes(ex
     assert classes == b"jump\0run\0"
 
 
-def test_a_clip_is_five_lines_of_plain_h5py(extracted, store, video):
-    with h5py.File(extracted.store) as file:
-        row = bytes(file["index/path"][:]).split(b"\0").index(MOVING.encode())
-        clip = file["videos"][file["index/content"][row]]
-        data, ends = clip["rgb/data"], clip["rgb/ends"][2:7]
-        frames = [cv2.imdecode(data[a:b], cv2.IMREAD_COLOR)[..., ::-1] for a, b in pairwise(ends)]
-        sound = clip["audio/data"][4 * 2 : 4 * 6]
-    np.testing.assert_array_equal(np.stack(frames), store.frames(video(MOVING), "rgb", [2, 3, 4, 5]))
-    np.testing.assert_array_equal(sound, store.mel(video(MOVING), 8, 24))
-
-
 def test_flow_read_with_plain_h5py_is_in_pixels_by_its_own_attributes(extracted, store, video):
     with h5py.File(extracted.store) as file:
         flow = file[f"videos/{video(MOVING).content}/flow"]
@@ -124,17 +107,6 @@ def test_a_frame_beyond_the_end_is_an_error_and_not_another_frame(store, video):
     for stream, steps in (("rgb", [12]), ("rgb", [3, 40]), ("flow", [11])):
         with pytest.raises(IndexError):
             store.frames(video(MOVING), stream, steps)
-
-
-def test_shapes_and_types_are_as_the_reader_says(store, video):
-    flash = video(FLASH)
-    assert store.frames(flash, "rgb", [0, 1]).shape == (2, 32, 43, 3)
-    assert store.frames(flash, "flow", [0, 1]).shape == (2, 2, 32, 43)
-    assert store.frames(flash, "flow", [0]).dtype == np.uint8
-    assert store.mel(flash, 4, 20).shape == (16, 64)
-    assert store.mel(flash, 4, 20).dtype == np.float16
-    assert flash.bytes["audio"] == 4 * 15 * 64 * 2
-    assert video("jump/moving.mp4").bytes["audio"] == 0
 
 
 def test_names_of_any_bytes_lead_to_their_videos(store, video):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from preprocess.common.stopwatch import Stopwatch
-from preprocess.video.decoder import Decoder, Unusable
-from tests.support.decoding import decode, open_decoder
+from preprocess.video.decoder import Decoder
+from tests.support.decoding import decode
 from tests.support.videos import Sound, click, drift, flash, grey, sound, tone, write_video
 
 
@@ -110,12 +110,6 @@ def test_only_a_track_of_nothing_but_zeros_is_silent(tmp_path, level, why):
     assert decoded.decoder.audio_absent == why
 
 
-def test_a_video_without_a_sound_track_says_so(tmp_path):
-    decoded = decode(write_video(tmp_path / "a.mp4", flash(10, 3)))
-    assert decoded.decoder.audio_absent == "no audio track"
-    assert len(decoded.samples) == 0
-
-
 def test_sound_that_ends_before_the_pictures_begin_is_absent(tmp_path):
     times = [2 + k / 25 for k in range(10)]
     decoded = decode(write_video(tmp_path / "a.mkv", flash(10, 3), times=times, track=sound(tone(1.0))))
@@ -199,17 +193,6 @@ def test_damaged_packets_are_counted_and_what_is_whole_survives(tmp_path):
     assert decoded.decoder.errors == 3
     held = [20 + 8 * (6 if k in (7, 8, 9) else k) for k in range(20)]  # the last whole picture stays
     np.testing.assert_allclose(decoded.levels, held, atol=3)
-
-
-def test_a_file_that_is_not_there_is_unusable(tmp_path):
-    with pytest.raises(Unusable, match=r"^unreadable: "):
-        list(open_decoder(tmp_path / "gone.mp4"))
-
-
-def test_a_picture_too_thin_to_crop_is_unusable(tmp_path):
-    path = write_video(tmp_path / "a.mp4", [grey(50, (16, 320))] * 3)
-    with pytest.raises(Unusable, match=r"^no video: .*320×16"):
-        list(open_decoder(path))
 
 
 def test_a_file_may_be_called_anything(tmp_path, monkeypatch):

@@ -161,7 +161,7 @@ def test_a_bomb_is_refused_before_its_frame_is_in_memory(tmp_path, told):
     assert decode_apart(path, 200_000_000)[1] > 150  # so that the measurement can fail
 
 
-@pytest.mark.parametrize("name", ["a.mp4", "a.ts", "a.mkv"])
+@pytest.mark.parametrize("name", ["a.mp4", "a.ts"])
 def test_a_bomb_of_h264_is_refused_before_its_frame_is_in_memory(tmp_path, name):
     path = write_large(tmp_path / name, 7200)
     reason, grew = decode_apart(path, Limits().max_pixels)
@@ -230,7 +230,7 @@ except (MemoryError, Unusable) as error:
 """
 
 
-@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.flv"])
+@pytest.mark.parametrize("name", ["a.mp4", "a.ts"])
 def test_where_memory_is_short_it_is_not_the_file_that_is_damaged(tmp_path, name):
     path = write_large(tmp_path / name, 5000)  # 36 MiB a frame, of which a decoder holds some
     seen = set()

@@ -112,12 +112,3 @@ def test_a_rotated_real_video_is_turned_as_a_player_turns_it(odd, shared_data, n
     ours = odd(name).frames[0].astype(float)
     assert np.abs(ours - expected).mean() < 4
     assert np.abs(np.rot90(ours, 2) - expected).mean() > 2 * np.abs(ours - expected).mean()
-
-
-def test_clips_of_ucf101_without_sound_say_why(shared_data):
-    names = {
-        "ApplyLipstick/v_ApplyLipstick_g17_c01.mp4": "silent",
-        "BasketballDunk/v_BasketballDunk_g15_c04.mp4": "no audio track",
-    }
-    for name, why in names.items():
-        assert decode(shared_data(f"ucf7/{name}")).decoder.audio_absent == why

@@ -137,14 +137,11 @@ def test_a_video_of_one_frame_has_no_flow_and_says_why(tmp_path, pictures, times
     assert not any(name.startswith("flow") for name in piece.data)
 
 
-@pytest.mark.parametrize(
-    ("track", "why"),
-    [(None, "no audio track"), (sound(np.zeros(4000, np.float32)), "silent"), (sound(tone(0.2), start=5), "not while")],
-)
-def test_absent_sound_says_why_and_is_not_faked(tmp_path, track, why):
-    piece = Piece(write_video(tmp_path / "a.mkv", drift(5), track=track, codec="ffv1"))
+def test_absent_sound_says_why_and_is_not_faked(tmp_path):
+    path = write_video(tmp_path / "a.mkv", drift(5), track=sound(np.zeros(4000, np.float32)), codec="ffv1")
+    piece = Piece(path)
     assert piece.facts.streams == {"rgb": True, "flow": True, "audio": False}
-    assert piece.facts.why["audio"].startswith(why)
+    assert piece.facts.why["audio"] == "silent"
     assert not any(name.startswith("audio") for name in piece.data)
 
 

@@ -18,7 +18,8 @@ from textwrap import indent
 import pytest
 
 from preprocess.common.errors import UserError
-from preprocess.workers.pool import ONE_THREAD, Failure, supervise
+from preprocess.common.processes import ONE_THREAD
+from preprocess.workers.pool import Failure, supervise
 from tests.support.commands import environment
 from tests.support.jobs import SMALL, STALL, act, warm_up_large
 

@@ -92,7 +92,7 @@ def test_cross_fitted_answers_are_the_fit_on_the_rest(how):
         torch.testing.assert_close(found[here], expected[here])
 
 
-@pytest.mark.parametrize(("each", "folds"), [(1, 2), (2, 2), (3, 3), (5, 5), (9, 5)])
+@pytest.mark.parametrize(("each", "folds"), [(1, 2), (3, 3), (9, 5)])
 def test_units_stay_together_and_classes_are_in_all_folds_alike(each, folds):
     """Four classes of so many units, of one to three rows."""
     units = np.repeat(np.arange(4 * each), np.arange(4 * each) % 3 + 1)
@@ -105,8 +105,7 @@ def test_units_stay_together_and_classes_are_in_all_folds_alike(each, folds):
         assert counts.max() - counts.min() <= 1 and counts.min() >= 1
 
 
-@pytest.mark.parametrize("units", [[3] * 60])
 @each_way
-def test_one_unit_cannot_be_cross_fitted(how, units):
+def test_one_unit_cannot_be_cross_fitted(how):
     alone, labels = opinions(60)
-    assert cross_fitted_probabilities(how, alone, labels, units) is None
+    assert cross_fitted_probabilities(how, alone, labels, [3] * 60) is None
