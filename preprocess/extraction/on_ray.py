@@ -90,7 +90,7 @@ class RayJob:
 def _run(ray: ModuleType, sources: list[Source], job, *, gpu: bool, stopping: Stopping) -> Iterator[Outcome]:
     """Keep two tasks per CPU submitted, so that no CPU waits for the driver."""
     task = ray.remote(max_retries=DEATHS - 1)(work)
-    waiting, running, failures, looked = deque(sources), {}, 0, float("-inf")
+    waiting, running, lost, looked = deque(sources), {}, 0, float("-inf")
     while waiting or running:
         stopping.check()
         if time.monotonic() - looked > LOOK:
@@ -103,12 +103,12 @@ def _run(ray: ModuleType, sources: list[Source], job, *, gpu: bool, stopping: St
         for ref in ray.wait(list(running), timeout=LOOK)[0]:
             source = running.pop(ref)
             try:
-                outcome, failures = ray.get(ref), 0
+                outcome, lost = ray.get(ref), 0
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from error
             except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
-                outcome, failures = failed(source, f"crashed: {DEATHS} Ray workers died while they decoded it"), failures + 1
-                if failures == VAIN:
+                outcome, lost = failed(source, f"crashed: {DEATHS} Ray workers died while they decoded it"), lost + 1
+                if lost == VAIN:
                     raise UserError(f"Ray's workers die at every video ({first_line(error)}); {GO_ON}") from error
             yield outcome
 
