@@ -10,7 +10,7 @@ COLOURS = {"trained": "#2b6cb0", "joint": "#90cdf4", "mean": "#c0c0c0", "weighte
 
 
 def plot_ablation(result: dict, methods: dict[str, str], path: Path) -> None:
-    """Top-1 of each subset and method; below it, where there is fusion, how far it is ahead of each control."""
+    """Plot the top-1 of each subset and method; below, for fusion, its lead over each control."""
     from matplotlib.figure import Figure
 
     names = sorted({name for found in result["top1"].values() for name in found}, key=_order)
@@ -25,7 +25,7 @@ def plot_ablation(result: dict, methods: dict[str, str], path: Path) -> None:
 
 
 def _draw_top1(axes, result: dict, methods: dict[str, str], names: list[str]) -> None:
-    """A group of bars a subset, one bar a method, with the standard deviation over seeds and what is possible."""
+    """Draw a group of bars a subset, a bar a method, with the standard deviation over seeds and the ceiling."""
     tops = result["top1"]
     shown = [method for method in methods if tops[method]]
     width = 0.8 / len(shown)
@@ -51,7 +51,7 @@ def _draw_top1(axes, result: dict, methods: dict[str, str], names: list[str]) ->
 
 
 def _draw_differences(axes, rows: list[dict]) -> None:
-    """A line a control, from the lower to the upper end of its interval, and a dot for each seed."""
+    """Draw a line a control, from the lower to the upper end of its interval, and a dot for each seed."""
     for place, row in enumerate(rows):
         if row["low"] is not None:
             axes.hlines(place, 100 * row["low"], 100 * row["high"], colors=COLOURS["trained"])
@@ -63,7 +63,7 @@ def _draw_differences(axes, rows: list[dict]) -> None:
 
 
 def _order(name: str) -> tuple:
-    """Single streams first, each in its streams' order."""
+    """Sort key: single streams first, each in its streams' order."""
     from streams.registry import STREAMS
 
     streams = name.split("+")

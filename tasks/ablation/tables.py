@@ -39,14 +39,14 @@ class Table:
 
 
 def tables(result: dict) -> list[Table]:
-    """Top-1, what missing streams cost, what each is worth, the differences, the audit: where there is what to say."""
+    """The tables with any rows: top-1, missing streams, the worth of each stream, differences, audit."""
     found = [_top1_table(result), _missing_table(result), _value_table(result), _difference_table(result)]
     audited = "The split: " + ("; ".join(warnings(result["audit"])) or "nothing to warn of")
     return [table for table in found if table.rows] + [Table(f"{audited}.", *audit_table(result["audit"]))]
 
 
 def markdown(shown: Sequence[Table]) -> str:
-    """Tables one after the other, the caption below each."""
+    """The tables as Markdown, each above its caption."""
     texts = []
     for table in shown:
         head, *rows = (_cells(line, _markdown_cell) for line in (table.head, *table.rows))
@@ -55,7 +55,7 @@ def markdown(shown: Sequence[Table]) -> str:
 
 
 def latex(shown: Sequence[Table]) -> str:
-    r"""The same for a paper: \usepackage{booktabs} and \input{table}."""
+    r"""The tables as LaTeX: \usepackage{booktabs} and \input{table}."""
     blocks = [r"% \usepackage{booktabs} in the preamble, then \input this file"]
     for table in shown:
         lines = [_cells(line, escape) for line in (table.head, *table.rows)]
@@ -73,12 +73,12 @@ def latex(shown: Sequence[Table]) -> str:
 
 
 def escape(text: str) -> str:
-    """Any text as LaTeX that says it. What pdflatex has no letter for in every font becomes a question mark."""
+    """Any text as LaTeX. A character that pdflatex cannot set in every font becomes a question mark."""
     return "".join(LATEX.get(sign) or (sign if sign in PLAIN else "?") for sign in one_line(text))
 
 
 def csv_text(result: dict) -> str:
-    """One line a number, between 0 and 1, with the values of the seeds that it is the mean of."""
+    """The result as CSV: a line a number, between 0 and 1, with the values of the seeds that it is the mean of."""
     text = io.StringIO(newline="")
     lines = csv.writer(text)
     lines.writerow(COLUMNS)
@@ -172,7 +172,7 @@ def _cell(values: list[float] | None) -> str:
 
 
 def _alignment(column: Sequence[str]) -> str:
-    """Numbers to the right."""
+    """The alignment of a column: numbers to the right."""
     return "r" if all(cell == "" or cell[0].isdigit() or cell[0] in "+−–" for cell in column) else "l"
 
 
