@@ -45,7 +45,7 @@ def fit_head(
         return {}
     found = {}
     for subset in subsets:
-        asked = {name: mask & (name in subset) for name, mask in present.items()}
-        there = torch.stack([*asked.values()]).any(dim=0)
-        found[subset_name(subset)] = honest(logits, asked).exp() * there[:, None]
+        shown = {name: mask & (name in subset) for name, mask in present.items()}
+        there = torch.stack([*shown.values()]).any(dim=0)
+        found[subset_name(subset)] = honest(logits, shown).exp() * there[:, None]
     return found
