@@ -2,11 +2,11 @@
 
     python train.py --streams rgb,flow,audio            # reads out.h5, writes runs/rgb+flow+audio
     python train.py --streams audio --data other.h5 --epochs 10 --run runs/ears
-    python train.py --init runs/ears rgb=kinetics --towers rgb=r3d_18   # encoders that learned before
-    python train.py --run runs/ears --resume            # go on after an interruption, from the last checkpoint
+    python train.py --init runs/ears rgb=kinetics --towers rgb=r3d_18   # encoders from earlier training
+    python train.py --run runs/ears --resume            # resume from the last checkpoint
     torchrun --nproc-per-node 8 -- train.py --batch 256 # the same on eight GPUs: 32 clips a step on each
 
-Without the -- torchrun takes --run for an option of its own.
+Without the -- torchrun would take --run for its own option.
 
 A run's folder holds settings.json, split.json, metrics.jsonl, curves.png, TensorBoard's events, checkpoints, and best
 and last weights as safetensors. Judge it with python -m tasks.evaluate runs/NAME --data out.h5.
@@ -19,8 +19,8 @@ from preprocess.common.stopping import Stopping, stop_at_once
 if __name__ == "__main__":
     stop_at_once()
 
-# Read when PyTorch is loaded: threads that wait sleep instead of spinning. Where anything else uses a core, spinning
-# threads hold up the one that works, and a training step takes up to ten times as long.
+# Read when PyTorch is loaded: idle threads sleep instead of spinning. If anything else uses a core, spinning threads
+# delay the working one, and a training step takes up to ten times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import shlex
@@ -61,9 +61,9 @@ from streams.split import group_numbers, split_videos
 
 
 def train(settings: TrainSettings, on_epoch: Callable[[dict], bool] = lambda row: False) -> Path:
-    """Train one run, or go on with it; return its folder.
+    """Train one run, or resume it; return its folder.
 
-    Where one process trains, `on_epoch` is given what is logged of each epoch, and ends the run by saying True.
+    If one process trains, `on_epoch` is called with each epoch's logged values, and ends the run by returning True.
 
     Raises UserError for input that cannot be trained on.
     """
@@ -145,7 +145,7 @@ def train(settings: TrainSettings, on_epoch: Callable[[dict], bool] = lambda row
                 break
             state = State(epoch + 1, best=max(state.best, score))
             save(state, steps=(epoch + 1) * batches.total)
-        if stopping.asked:  # since the last step: who trains several runs is to hear of it
+        if stopping.asked:  # since the last step: a caller that trains several runs must stop too
             raise KeyboardInterrupt(f"{run} is complete")
         if ranks.first and state.best[0] >= 0:
             judge = shlex.join(["python", "-m", "tasks.evaluate", str(run), "--data", str(store.path)])
@@ -155,17 +155,17 @@ def train(settings: TrainSettings, on_epoch: Callable[[dict], bool] = lambda row
 
 @dataclass
 class State:
-    """How far a run is."""
+    """The progress of a run."""
 
     epoch: int = 0  # epochs done
-    done: int = 0  # steps done of the next one
-    loss: float = 0.0  # sum over its clips
+    done: int = 0  # steps done of the next epoch
+    loss: float = 0.0  # sum over the epoch's clips
     clips: int = 0
     best: tuple[float, float] = (-1.0, 0.0)  # validation top-1, and the negative loss, of the best weights
 
 
 class Saving:
-    """Checkpoints every few minutes, and when they are asked for."""
+    """Checkpoints every few minutes, and on demand."""
 
     def __init__(self, checkpoints: Checkpoints, step: Step, *, every: float, active: bool) -> None:
         self.checkpoints = checkpoints
@@ -176,7 +176,7 @@ class Saving:
 
     @property
     def due(self) -> bool:
-        """Whether it is time."""
+        """True if it is time for a checkpoint."""
         return self.active and time.monotonic() - self._last >= self.every
 
     def __call__(self, state: State, *, steps: int) -> None:
@@ -188,7 +188,7 @@ class Saving:
 
 
 def restore(saved: dict, step: Step) -> State:
-    """Put what learns back to where it was."""
+    """Restore the step's state from a checkpoint; return the run's progress."""
     step.load_state_dict(saved)
     return State(**{field.name: saved[field.name] for field in fields(State)} | {"best": tuple(saved["best"])})
 
@@ -203,9 +203,9 @@ def train_one_epoch(
     stopping: Stopping,
     peak: float | None,
 ) -> dict:
-    """The rest of one pass over the training videos; returns what is logged of it.
+    """Train the rest of one pass over the training videos; return the values to log.
 
-    Raises KeyboardInterrupt between two steps, when all is saved, if the run was asked to stop.
+    Raises KeyboardInterrupt between two steps, after saving, if the run should stop.
     """
     recipe, ranks, batches = settings.recipe, step.ranks, loader.batch_sampler
     step.model.train()
@@ -234,7 +234,7 @@ def train_one_epoch(
             state.loss = float(loss)
             save(state, steps=number + 1)
         if stop:
-            ranks.add_up(torch.zeros(1))  # wait until all is saved: torchrun ends the others when one has ended
+            ranks.add_up(torch.zeros(1))  # wait until all is saved: torchrun ends all processes when one ends
             again = f"python train.py --run {shlex.quote(str(save.checkpoints.folder.parent))} --resume"
             raise KeyboardInterrupt(f"after step {number + 1}; go on with: {again}")
     bar.close()
@@ -246,9 +246,9 @@ def train_one_epoch(
 def validate(step: Step, loader: DataLoader, dataset: ClipDataset) -> dict:
     """Top-1 of the fused answer and of each stream alone, and the fused loss, on the middle clip of each video.
 
-    A video that lacks a stream counts as wrong for it. Each video is judged by one rank, once. What the head fits on
-    answers is fitted on these, so that all weights that are saved have it; the fused answers that count here are those
-    that it gives when fitted on other groups.
+    A video that lacks a stream counts as wrong for it. Each video is judged by one rank, once. A head with a fitter is
+    fitted on these answers, so that all saved weights include the fit; its fused answers here are cross-fitted, from
+    fits on other groups.
     """
     streams = tuple(dataset.streams)
     labels = torch.tensor([dataset.rows[video.label] for video in dataset.videos])

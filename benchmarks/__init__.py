@@ -1,1 +1,1 @@
-"""What is measured, as ratios of two sides that take turns: python -m benchmarks.NAME."""
+"""Benchmarks, as ratios of two sides that take turns: python -m benchmarks.NAME."""

@@ -1,14 +1,14 @@
-"""Two sides that are compared, each in a process of its own."""
+"""The sides of a comparison, each in a process of its own."""
 
 from collections.abc import Callable
 from multiprocessing import Pipe, get_context
 from time import perf_counter, process_time
 
-Side = Callable[[int], None]  # reads so many clips, or does whatever is counted
+Side = Callable[[int], None]  # reads so many clips, or does so many of whatever is counted
 
 
 class Apart:
-    """A side in a process of its own: threads that others leave spinning are not counted with it."""
+    """A side in a process of its own, so that spinning threads of other sides are not counted."""
 
     def __init__(self, make: Callable[[], Side]) -> None:
         """Raises what `make` raises."""
@@ -19,7 +19,7 @@ class Apart:
         self._answer()
 
     def __call__(self, clips: int) -> tuple[float, float]:
-        """Seconds that so many clips take: of CPU time, and by the clock."""
+        """The CPU seconds and the seconds of wall time that so many clips take."""
         self._pipe.send(clips)
         return self._answer()
 

@@ -49,11 +49,11 @@ def make_video(path: Path, seconds: int, *, seed: int) -> Path:
 
 
 def repeat_video(source: Path, target: Path, times: int) -> None:
-    """Write a video again and again behind itself, without encoding."""
+    """Write a video repeated end to end, without encoding it again."""
     with av.open(str(target), "w") as out:
         with av.open(str(source)) as file:
             streams = [out.add_stream_from_template(stream) for stream in file.streams]
-            length = Fraction(file.duration, av.time_base) + 1  # times must rise
+            length = Fraction(file.duration, av.time_base) + 1  # timestamps must rise
         for turn in range(times):
             with av.open(str(source)) as file:
                 for packet in file.demux():
@@ -87,7 +87,7 @@ def _watch(process: subprocess.Popen, peak: list[int]) -> None:
 
 
 def measure_workers(folder: Path, *, count: int, turns: int) -> dict:
-    """How much faster two workers are than one, on videos of equal length."""
+    """The speed-up of two workers over one, on videos of equal length."""
     videos = folder / "videos" / "class"
     videos.mkdir(parents=True)
     for number in range(count):
@@ -107,7 +107,7 @@ def measure_flatness(folder: Path, *, count: int) -> dict:
     videos = folder / "many" / "class"
     videos.mkdir(parents=True)
     short = make_video(folder / "short.mp4", 1, seed=0).read_bytes()
-    for number in range(count):  # an empty box ("free") with a number in it makes every content another
+    for number in range(count):  # an empty box ("free") with a number in it makes every file different
         free = (12).to_bytes(4, "big") + b"free" + number.to_bytes(4, "big")
         (videos / f"{number:05d}.mp4").write_bytes(short + free)
     _, peak, report = extract(videos.parent, folder / "many.h5", workers=2)

@@ -1,4 +1,4 @@
-"""Optical flow: speed, accuracy, what the 8-bit encoding costs, and the figure of docs/flow.md.
+"""Optical flow: speed, accuracy, the error of the 8-bit encoding, and the figure of docs/flow.md.
 
     python -m benchmarks.flow            # about three minutes, one thread
     python -m benchmarks.flow --quick    # under one minute, fewer clips
@@ -28,7 +28,7 @@ from preprocess.store.codec import dequantise_flow, quantise_flow
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT.parent / "shared" / "data"
 SIZES = {"340x256": (340, 256), "171x128": (171, 128)}
-STORED = "171x128"  # what a store holds by default: the encoding is judged on it
+STORED = "171x128"  # a store's default size, at which the encoding is measured
 UNKNOWN = 1e9  # Middlebury marks pixels without true flow by larger values
 BOUNDS = (20.0, 15.0)  # pixels: flow that 8 bits span on either side of zero; the first is the store's
 JPEG_QUALITIES = (75, 85, 90, 95, 97, 98, 100)
@@ -45,7 +45,7 @@ def dis(preset: int) -> Flow:
 
 
 def methods() -> dict[str, Flow]:
-    """Everything compared, by the name it has in the table; the reference first."""
+    """All methods compared, by their names in the table; the reference first."""
     return {
         "TV-L1 (opencv)": lambda frames: tvl1(frames, engine="opencv"),
         "TV-L1 (cpu, default)": lambda frames: tvl1(frames, engine="cpu"),
@@ -120,9 +120,9 @@ def photometric_error(frames: np.ndarray, flows: np.ndarray) -> float:
 
 
 def race(clips: list[np.ndarray], entries: dict[str, Flow], reference: str) -> dict[str, dict]:
-    """Every method on every clip, taking turns: seconds a pair, match, and how far from the reference.
+    """Run every method on every clip, in turns: seconds a pair, match, and distance from the reference.
 
-    A quick method runs three times a clip and its median counts: a single run is mostly noise.
+    A quick method runs three times a clip and its median counts, since a single run is mostly noise.
     """
     for flow in entries.values():
         flow(clips[0][:2])  # compile, load
@@ -240,7 +240,7 @@ def blosc2_sizes(coded: list[np.ndarray]) -> list[int] | None:
 
 
 def draw(points: dict[str, tuple[float, float]], path: Path) -> None:
-    """The trade-off: endpoint error against pairs/s, our schedules on a line."""
+    """Draw the trade-off: endpoint error against pairs/s, our schedules on a line."""
     import matplotlib
 
     matplotlib.use("Agg")

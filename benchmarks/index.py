@@ -1,12 +1,12 @@
-"""How long it takes to open the store of a million videos, beside a plain way to keep the same index.
+"""Time to open a store of a million videos, beside the same index as a CSV file.
 
     python -m benchmarks.index                       # two minutes, 3 GB of memory, 700 MB of disk
     python -m benchmarks.index --videos 100000
 
-The index is written by the functions that write every store, for shards that hold no videos: nobody opens them to
-choose. Each reader is a process of its own that finds the file in the cache, and says how many seconds it takes to open
-it, and to make 1,000 videos of random rows, and how much memory it needed in all, with Python and NumPy. The same rows
-as CSV, read with the csv module into a list of dicts, are what it is compared with. The last line is JSON.
+The index is written by the functions that write every store, for shards without videos, since choosing videos opens
+none. Each reader is a process of its own that finds the file in the cache, and prints the seconds to open it and to
+make 1,000 videos of random rows, and its memory in all, with Python and NumPy. It is compared with the same rows as
+CSV, read with the csv module into a list of dicts. The last line is JSON.
 """
 
 import argparse
@@ -34,13 +34,13 @@ from preprocess.store.seal import write_seal
 ROOT = Path(__file__).resolve().parent.parent
 SHARDS = 400
 CLASSES = 700
-ROWS = 1000  # videos that are asked for
+ROWS = 1000  # videos that are accessed
 FLOW = {"method": "tv-l1", "engine": "cpu", "preset": "default"}
 PARAMETERS = {"fps": 25.0, "short_side": 128, "mel_bands": 64, "flow": FLOW}
 
 
 def videos_of(count: int) -> Iterator[Video]:
-    """Videos as a crawl of the web has them: paths of about 60 bytes, one in five without sound."""
+    """Videos as in a crawl of the web: paths of about 60 bytes, one in five without sound."""
     rng = random.Random(0)
     for number in range(count):
         name = hashlib.blake2b(number.to_bytes(8, "big"), digest_size=16).hexdigest()
@@ -66,7 +66,7 @@ def videos_of(count: int) -> Iterator[Video]:
 
 
 def write_store(out: Path, count: int) -> dict[str, float]:
-    """Write the store; the seconds that takes and its bytes."""
+    """Write the store; return the seconds taken and its bytes."""
     make_folder(shard_folder(out))
     shards = []
     for number in range(SHARDS):
@@ -85,7 +85,7 @@ def write_store(out: Path, count: int) -> dict[str, float]:
 
 
 def row_of(video: Video) -> dict:
-    """The same as a row of CSV."""
+    """A video as a row of CSV."""
     row = {name: getattr(video, name) for name in ("path", "label", "group", "split", "content", "seconds", "expected")}
     row |= {name: getattr(video, name) for name in ("frames", "height", "width", "damaged", "shard")}
     for stream in STREAMS:
@@ -116,7 +116,7 @@ def read_store(path: Path) -> tuple[float, float]:
 
 
 def read_csv(path: Path) -> tuple[float, float]:
-    """The same of the CSV file."""
+    """Seconds to read the CSV file, and to make some videos."""
     begun = perf_counter()
     with open(path, newline="") as file:
         table = list(csv.DictReader(file))
@@ -127,7 +127,7 @@ def read_csv(path: Path) -> tuple[float, float]:
 
 
 def measure(way: str, path: Path) -> dict[str, float]:
-    """What fresh processes say of their reading: the fastest of five, since others may use the machine."""
+    """The reading times of new processes: the fastest of five, since others may use the machine."""
     command = [sys.executable, "-m", "benchmarks.index", "--read", way, str(path)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     said = [subprocess.run(command, env=environment, capture_output=True, check=True).stdout for _ in range(5)]
@@ -135,9 +135,9 @@ def measure(way: str, path: Path) -> dict[str, float]:
 
 
 def read(way: str, path: Path) -> None:
-    """What `measure` runs."""
+    """Read and print the times, in a process that `measure` starts."""
     opened, made = {"store": read_store, "csv": read_csv}[way](path)
-    (peak,) = re.findall(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())  # ru_maxrss has the parent's
+    (peak,) = re.findall(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())  # ru_maxrss includes the parent's
     print(json.dumps({"open_seconds": round(opened, 3), "rows_seconds": round(made, 4), "peak_bytes": int(peak) << 10}))
 
 

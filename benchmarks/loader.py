@@ -4,12 +4,12 @@
     python -m benchmarks.loader --store out.h5 --videos videos/        # a store and the files that it was made of
 
 A clip is 16 frames at stride 2 from a random place of a random video. Ours is read as in training: augmented windows of
-rgb and flow, and sound. The others give pictures alone, as large as in the file, which training would have to resize;
-each in the faster of its ways, which is found first, opening a file for a clip, and once more with all files kept open.
+rgb and flow, and sound. The others give pictures alone, in the file's size, which training would have to resize. Each
+is used in the fastest of its ways, which is found first; once opening a file a clip, once with all files kept open.
 
-The sides take turns, one thread each, in processes of their own. What counts is a process's CPU time, which is what an
-idle core would take: all files are in memory by then, so that nothing waits. Then the DataLoader with one worker; and
-the cost of a clip from an index of a million videos, which are the store's own again and again. The last line is JSON.
+The sides take turns, one thread each, in processes of their own. Speeds are by a process's CPU time, the time that an
+idle core would take: all files are in memory, so that nothing waits. Then the DataLoader with one worker; and the cost
+of a clip from an index of a million videos, the store's own repeated. The last line is JSON.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from streams.registry import STREAMS
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT.parent / "shared" / "data" / "ucf7"
-A_CLASS = 10  # videos that are extracted of each class
+A_CLASS = 10  # extracted videos of each class
 BATCH = 32
 MILLION = 1_000_000
 
@@ -73,7 +73,7 @@ class Peer:
 
 
 def torchcodec_ways() -> dict[str, tuple[Callable, Callable]]:
-    """Its ways to read a clip, by name. Raises ImportError or RuntimeError where it, or FFmpeg, is missing."""
+    """torchcodec's ways to read a clip, by name. Raises ImportError or RuntimeError if it, or FFmpeg, is missing."""
     from torchcodec.decoders import VideoDecoder
 
     def opener(mode: str) -> Callable:
@@ -87,7 +87,7 @@ def torchcodec_ways() -> dict[str, tuple[Callable, Callable]]:
 
 
 def decord_ways() -> dict[str, tuple[Callable, Callable]]:
-    """Likewise. Raises ImportError where it is missing."""
+    """decord's ways to read a clip, by name. Raises ImportError if it is missing."""
     import decord
 
     def open_file(path: str):
@@ -97,7 +97,7 @@ def decord_ways() -> dict[str, tuple[Callable, Callable]]:
 
 
 def find_peers(files: list[Path], clip: ClipSettings, *, clips: int) -> tuple[dict[str, Apart], dict[str, str]]:
-    """Of each peer the fastest way, opening files and with them open; and which way that is, or why there is none."""
+    """Each peer's fastest way, opening files and with them open; and the way's name, or the reason for none."""
     sides, notes = {}, {}
     for name, ways in (("torchcodec", torchcodec_ways), ("decord", decord_ways)):
 
@@ -117,10 +117,10 @@ def find_peers(files: list[Path], clip: ClipSettings, *, clips: int) -> tuple[di
 
 
 def race(sides: dict[str, Apart], *, turns: int, clips: dict[str, int]) -> dict[str, dict[str, float]]:
-    """Every side in turn: medians of clips a second of CPU time, and by the clock."""
+    """Run the sides in turns: median clips a second, by CPU time and by wall time."""
     taken = {name: ([], []) for name in sides}
     for name, side in sides.items():
-        side(clips[name])  # files into memory
+        side(clips[name])  # bring files into memory
     for _ in range(turns):
         for name, side in sides.items():
             for speeds, seconds in zip(taken[name], side(clips[name]), strict=True):
@@ -132,7 +132,7 @@ def race(sides: dict[str, Apart], *, turns: int, clips: dict[str, int]) -> dict[
 
 
 class DecodeAlone:
-    """What of our reading is JPEG decoding: random frames of rgb and flow, all in memory, into nothing."""
+    """The JPEG decoding in our reading: random frames of rgb and flow, from memory, discarded."""
 
     def __init__(self, store: Store, clip: ClipSettings) -> None:
         from preprocess.store.codec import decode_flow, decode_rgb
@@ -154,7 +154,7 @@ class DecodeAlone:
 
 
 def repeat_index(store: Store, rows: int) -> Videos:
-    """The store's videos again and again, `rows` in all."""
+    """The store's videos repeated, `rows` in all."""
     count = len(store)
     times = -(-rows // count)
 
@@ -167,7 +167,7 @@ def repeat_index(store: Store, rows: int) -> Videos:
 
 
 def with_worker(store: Store, videos, clip: ClipSettings, *, batches: int) -> dict[str, float]:
-    """Clips a second through a DataLoader with one worker, by the clock; CPU milliseconds a clip on either side."""
+    """Clips a second of wall time through a DataLoader with one worker; CPU milliseconds a clip on either side."""
     dataset = ClipDataset(store, videos, streams=tuple(STREAMS), classes=store.classes, clip=clip, seed=0)
     rng = np.random.default_rng(0)
     keys = [[(int(row), 0) for row in rng.integers(len(videos), size=BATCH)] for _ in range(batches + 2)]
@@ -183,7 +183,7 @@ def with_worker(store: Store, videos, clip: ClipSettings, *, batches: int) -> di
     count = 0
     for batch in reads:
         count += len(batch.labels)
-        if count == batches * BATCH:  # before the worker has nothing left to do
+        if count == batches * BATCH:  # before the worker becomes idle
             break
     result = {
         "by_the_clock": count / (perf_counter() - begun),
@@ -251,7 +251,7 @@ def print_report(report: dict) -> None:
 
 
 def sample(folder: Path) -> Path:
-    """Every so many-th clip of each class of ucf7, as links in a folder."""
+    """Evenly chosen clips of each class of ucf7, as links in a folder."""
     for source in sorted(DATA.iterdir()):
         (folder / source.name).mkdir(parents=True)
         paths = sorted(source.glob("*.mp4"))
@@ -261,9 +261,9 @@ def sample(folder: Path) -> Path:
 
 
 def again_with_ffmpeg(arguments: list[str]) -> int | None:
-    """Run once more where torchcodec finds PyAV's FFmpeg: its wheel has the libraries, under names of their own.
+    """Run again so that torchcodec finds PyAV's FFmpeg, whose libraries have other names in its wheel.
 
-    None if torchcodec finds one without that, or there is nothing to find.
+    None if torchcodec finds an FFmpeg anyway, or there is none to find.
     """
     import re
     from importlib.util import find_spec
@@ -277,7 +277,7 @@ def again_with_ffmpeg(arguments: list[str]) -> int | None:
         torchcodec.decoders.VideoDecoder(b"")
     except RuntimeError as error:
         if "Could not load libtorchcodec" not in str(error):
-            return None  # it is loaded, and says that this is no video
+            return None  # it is loaded, and reports that this is not a video
     except Exception:
         return None
     with tempfile.TemporaryDirectory() as links:

@@ -1,11 +1,11 @@
-"""A training step on the CPU: our three streams beside torchvision's r3d_18, which sees the pictures alone.
+"""A training step on the CPU: our three streams beside torchvision's r3d_18, on pictures alone.
 
     python -m benchmarks.train_step             # six minutes on two cores
     python -m benchmarks.train_step --quick     # one: without the variants
 
-Both get random clips of 16 frames of 112 × 112 pixels, in batches of the same size, and go forward and backward, theirs
-also with channels last; ours also with the optimiser's step, compiled (the towers, or the LSTMs too), and with channels
-first. The sides take turns; a ratio is the median over the turns. The last line is JSON.
+Both get random clips of 16 frames of 112 × 112 pixels, in batches of the same size, and run forward and backward,
+theirs also with channels last; ours also with the optimiser's step, compiled (the towers, or the LSTMs too), and with
+channels first. The sides take turns; a ratio is the median over the turns. The last line is JSON.
 """
 
 import os
@@ -44,7 +44,7 @@ def new_model(streams: tuple[str, ...] = tuple(STREAMS), settings: ModelSettings
 def random_clips(
     streams: tuple[str, ...], batch: int, clip: ClipSettings, device: torch.device | str = "cpu"
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], torch.Tensor]:
-    """What towers take, {(B, ...)}, that all is there, {(B,)}, and labels, (B,)."""
+    """Towers' inputs, {(B, ...)}, masks of presence, all True, {(B,)}, and labels, (B,)."""
     clips = {}
     for name in streams:
         channels, *rest = STREAMS[name].channels(PARAMETERS), clip.frames, clip.size, clip.size
@@ -75,7 +75,7 @@ def our_step(
     rows = {name: torch.arange(batch) for name in STREAMS}
 
     def step() -> None:
-        torch._dynamo.config.allow_rnn = compiled == "encoders"  # looked at when it is compiled, at the first step
+        torch._dynamo.config.allow_rnn = compiled == "encoders"  # read on compilation, at the first step
         output = model(clips, present, rows=rows)
         optimizer.zero_grad(set_to_none=True)
         joint_loss(each_loss(output, labels, present, counts), auxiliary=0.5).backward()
@@ -98,7 +98,7 @@ def their_step(model: nn.Module, batch: int, clip: ClipSettings) -> Side:
 
 
 def race(sides: dict[str, Side], turns: int) -> dict[str, dict[str, list[float]]]:
-    """Every side in turn: seconds of each, by the clock and of CPU time."""
+    """Run the sides in turns: seconds of each, of wall time and of CPU time."""
     taken = {name: {"clock": [], "cpu": []} for name in sides}
     for side in sides.values():
         side()
@@ -112,7 +112,7 @@ def race(sides: dict[str, Side], turns: int) -> dict[str, dict[str, list[float]]
 
 
 def summary(taken: dict[str, dict[str, list[float]]], batch: int, than: str) -> dict[str, dict[str, float]]:
-    """Clips a second of each side, and how many times as fast as the side `than` it is, in the median turn."""
+    """Clips a second of each side, and its speed relative to the side `than`, in the median turn."""
     table = {}
     for name, times in taken.items():
         ratios = {

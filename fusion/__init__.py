@@ -1,1 +1,1 @@
-"""Joining streams: any number of them, any of them absent. No files are read here."""
+"""Fusion of any number of streams, any of which may be absent."""

@@ -1,4 +1,4 @@
-"""Asking a model about whole videos: several clips each, every subset of the streams from one encoding."""
+"""A model's predictions for whole videos: several clips each, every subset of the streams from one encoding."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -19,18 +19,18 @@ class Answers:
         self._clips = {subset_name(s): torch.zeros(videos, dtype=torch.float64) for s in subsets}
 
     def add(self, subset: str, videos: torch.Tensor, probabilities: torch.Tensor, there: torch.Tensor) -> None:
-        """videos: (B,), probabilities: (B, K) float64, there: (B,) bool, whether any stream of the subset was."""
+        """videos: (B,), probabilities: (B, K) float64, there: (B,) bool, True if any stream of the subset was."""
         self._sum[subset].index_add_(0, videos.cpu(), probabilities.cpu() * there.cpu()[:, None])
         self._clips[subset].index_add_(0, videos.cpu(), there.cpu().double())
 
     def join(self, add_up: Callable[[torch.Tensor], object]) -> None:
-        """Bring together what several processes have added: `add_up` sums a tensor over them, in place."""
+        """Sum the answers of several processes: `add_up` sums a tensor over them, in place."""
         for tensors in (self._sum, self._clips):
             for tensor in tensors.values():
                 add_up(tensor)
 
     def answered(self, subset: str) -> torch.Tensor:
-        """(N,) bool: videos that have a stream of the subset. Of the others nothing can be said."""
+        """(N,) bool: videos that have a stream of the subset. The others have no answer."""
         return self._clips[subset] > 0
 
     def probabilities(self, subset: str) -> torch.Tensor:
@@ -50,7 +50,7 @@ def predict_videos(
 ) -> Answers:
     """Run the model over all batches; streams outside a subset are hidden from the fusion head.
 
-    `watch` is given what the model makes of each batch, the labels, (B,), and the masks, {(B,)}.
+    `watch` is called with the model's output for each batch, the labels, (B,), and the masks, {(B,)}.
     """
     answers = Answers(subsets, videos=videos, classes=classes)
     model.eval()

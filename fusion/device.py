@@ -1,4 +1,4 @@
-"""Where a model runs, and in what precision."""
+"""The device of a model, and its precision."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -10,7 +10,7 @@ from preprocess.common.errors import UserError
 def choose_device(name: str, local: int = 0) -> torch.device:
     """The device called `name`; among several processes on one machine, number `local` has its own GPU.
 
-    Raises UserError if there is no such device here.
+    Raises UserError if this machine has no such device.
     """
     if name in ("auto", "cuda") and torch.cuda.is_available():
         if local >= torch.cuda.device_count():
@@ -36,7 +36,7 @@ def device_name(device: torch.device) -> str:
 def mixed_precision(device: torch.device) -> AbstractContextManager:
     """bfloat16 on a GPU, float32 on a CPU.
 
-    CPUs that multiply in bfloat16 would be half as fast again, but the gradients of 3D convolutions come out wrong
-    there: some are another number each time, or none (PyTorch 2.11 with oneDNN, channels last or first).
+    CPUs that multiply in bfloat16 would be half as fast again, but their gradients of 3D convolutions are wrong:
+    some differ from run to run, or are NaN (PyTorch 2.11 with oneDNN, channels last or first).
     """
     return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()

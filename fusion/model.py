@@ -1,4 +1,4 @@
-"""The joint model: an encoder a stream, an auxiliary head a stream, one fusion head."""
+"""The joint model: for each stream an encoder and an auxiliary head, and one fusion head."""
 
 from typing import NamedTuple
 
@@ -14,10 +14,10 @@ from streams.registry import STREAMS
 
 
 class Output(NamedTuple):
-    """What the model makes of a batch."""
+    """The model's output for a batch."""
 
     logits: Tensor  # (B, K), fused
-    streams: StreamOutputs  # what each stream says; rows of absent ones hold zeros
+    streams: StreamOutputs  # of each stream alone; rows of absent streams hold zeros
 
 
 class FusionModel(nn.Module):
@@ -35,8 +35,8 @@ class FusionModel(nn.Module):
     ) -> Output:
         """{(B, C, T, H, W) or (B, M, T)}, {(B,)} → Output
 
-        `rows` are the numbers of the rows that are present, {(N,) int64}: who knows them saves waiting for a GPU.
-        `use` says what the fusion head may look at where that is less than what is present.
+        `rows` are the indices of the present rows, {(N,) int64}: passing them avoids waiting for a GPU.
+        `use` is the mask of what the fusion head may use, if that is less than what is present.
         """
         streams = self.encode(clips, present, rows=rows)
         return Output(self.fuse(streams, present if use is None else use), streams)
@@ -44,7 +44,7 @@ class FusionModel(nn.Module):
     def encode(
         self, clips: dict[str, Tensor], present: Mask, *, rows: dict[str, Tensor] | None = None
     ) -> StreamOutputs:
-        """What each stream says by itself, as in forward: the costly part."""
+        """The output of each stream alone, for the arguments of forward: the costly part."""
         logits, features, sequences, towers = {}, {}, {}, {}
         rows = {name: mask.nonzero()[:, 0] for name, mask in present.items()} if rows is None else rows
         for name, encoder in self.encoders.items():
@@ -54,7 +54,7 @@ class FusionModel(nn.Module):
         return StreamOutputs(logits, features, sequences, towers)
 
     def fuse(self, streams: StreamOutputs, use: Mask) -> Tensor:
-        """The logits from the streams that `use` names, row by row: → (B, K)"""
+        """The logits from the streams in the mask `use`: → (B, K)"""
         return self.head(streams, use)
 
 
@@ -86,7 +86,7 @@ def drop_streams(present: Mask, share: float) -> Mask:
     """Hide each present stream with probability `share`, but never the last one of a row."""
     mask = torch.stack(list(present.values()))  # (streams, B)
     kept = mask & (torch.rand(mask.shape, device=mask.device) >= share)
-    # where everything went, one of the present streams comes back: the one with the largest random number
+    # if all were hidden, one present stream comes back: the one with the largest random number
     chance = torch.rand(mask.shape, device=mask.device).masked_fill(~mask, -1.0)
     rescued = torch.zeros_like(mask).scatter_(0, chance.argmax(dim=0, keepdim=True), True)
     kept = torch.where(kept.any(dim=0), kept, rescued & mask)
@@ -94,15 +94,15 @@ def drop_streams(present: Mask, share: float) -> Mask:
 
 
 def _encode_present(encoder: Encoder, clips: Tensor, rows: Tensor, training: bool) -> EncoderOutput:
-    """Encode the rows that are present; the others neither cost anything nor touch batch norm's statistics.
+    """Encode the present rows; the others neither take time nor change batch norm's statistics.
 
-    Among several processes that train, one without rows takes part with nothing: the others wait for it.
+    In distributed training, a process without rows encodes an empty batch, since the others wait for it.
     """
     if len(rows) == len(clips):
         return encoder(clips)
     if not len(rows) and not (training and torch.distributed.is_initialized()):
         tower, size = encoder.tower.features, encoder.lstm.hidden_size
-        shapes = (1, tower), (1, size), (size,)  # one time step, of nothing
+        shapes = (1, tower), (1, size), (size,)  # one time step of an empty batch
         return EncoderOutput(*(clips.new_zeros(len(clips), *shape) for shape in shapes))
     encoded = encoder(clips[rows])
 

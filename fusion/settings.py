@@ -20,8 +20,8 @@ class ModelSettings:
     mean: of the streams' own logits, nothing learned;
     weighted: mean with weights and a temperature for each combination of streams, fitted on the validation videos;
     stacked: sum of the streams' own log-probabilities, each through an affine map fitted on the validation videos;
-    gated: features through learned gates that see all streams, then context gating;
-    attention: a learned query looks at all time steps of all streams;
+    gated: features through learned gates that depend on all streams, then context gating;
+    attention: a learned query attends to all time steps of all streams;
     lowrank: products of all streams' features, with few weights;
     binding: towers joined at each time step, then one LSTM"""
     dropout: float = 0.3

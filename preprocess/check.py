@@ -3,9 +3,9 @@
     python -m preprocess.check out.h5             # as fast as the disk
     python -m preprocess.check out.h5 --decode    # and decode every frame
 
-Each file's seal tells whether any bit of it has changed, wherever it lies; the streams' own checksums tell which videos
-that has hurt. To mend a store, remove the damaged shard, or a damaged out.h5, and run the same extraction again: only
-what was in it is done anew.
+Each file's seal shows whether any of its bits has changed; the checksums of the streams show which videos are
+affected. To repair a store, remove the damaged shard, or a damaged out.h5, and run the same extraction again: only
+its videos are extracted anew.
 """
 
 from preprocess.common.stopping import stop_at_once
@@ -39,8 +39,8 @@ from preprocess.store.seal import COPY_BLOCK, Broken, new_hasher, verify
 from preprocess.workers.pool import Failure, WorkerLimits, supervise
 from preprocess.workers.worker import Heartbeat
 
-BATCH = 64  # videos that are looked at together
-CONTAINMENT = WorkerLimits(stall_seconds=120.0, memory_mb=16_000)  # reading is slow where a disk is
+BATCH = 64  # videos that one job checks
+CONTAINMENT = WorkerLimits(stall_seconds=120.0, memory_mb=16_000)  # a slow disk makes reading slow
 
 
 @dataclass(frozen=True)
@@ -50,35 +50,35 @@ class CheckSettings:
     store: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
     """the store, for instance out.h5"""
     decode: bool = False
-    """decode every frame, instead of looking at where it begins and ends and at its size"""
+    """decode every frame, instead of checking only its place and its size"""
     workers: int = field(default_factory=available_cores)
-    """files and videos that are looked at at the same time; the default is one for each core"""
+    """files and videos that are checked at the same time; the default is one for each core"""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Videos of the store to look at."""
+    """A job: check some videos of the store."""
 
     rows: range
 
 
 @dataclass(frozen=True)
 class Members:
-    """A file of the store whose list of videos is to be compared with the index."""
+    """A job: compare the videos in one file of the store with the index."""
 
     number: int  # in Store.files()
 
 
 @dataclass(frozen=True)
 class Opening:
-    """The store's own file, which is damaged."""
+    """A job: open the store's own file, which is damaged."""
 
 
 Job = Rows | Members | Opening
 
 
 def check(path: Path, *, decode: bool = False, workers: int = 1) -> Iterator[str]:
-    """What is wrong with a store, a line each; nothing if it is as it was written.
+    """The problems of a store, a line each; none if it is as it was written.
 
     Raises UserError if there is no store, or one that no run of this program wrote.
     """
@@ -102,7 +102,7 @@ def check(path: Path, *, decode: bool = False, workers: int = 1) -> Iterator[str
 
 
 def check_members(store: Store, number: int) -> list[str]:
-    """What is wrong between the videos that the index knows of a file and those that are in it."""
+    """Differences between the videos that a file holds and those that the index lists for it."""
     path = store.files()[number]
     if not path.is_file():
         return []
@@ -119,7 +119,7 @@ def check_members(store: Store, number: int) -> list[str]:
 
 
 def check_video(store: Store, video: Video, *, decode: bool) -> Iterator[str]:
-    """What is wrong with the streams of one video."""
+    """The problems of one video's streams."""
     try:
         group = store.group(video)
         there = set(group)
@@ -198,9 +198,9 @@ def _check_file(path: Path, digest: str | None = None) -> list[str]:
 def _contained(
     jobs: Iterable[Job], work: Callable[[Job, Heartbeat], list[str]], *, workers: int, show: Callable[[Job], str]
 ) -> Iterator[str]:
-    """Problems that jobs find in processes of their own; what costs such a process is a problem itself.
+    """Problems that jobs find in worker processes; a job that ends its process is a problem itself.
 
-    Of a batch that does, every video is looked at alone, to tell which one it is. `show` says what a job looks at.
+    If a batch ends its process, each of its videos is checked alone, to find which one did. `show` names a job.
     """
     alone: list[Job] = []
     for job, found in supervise(jobs, work, workers=workers, worker_limits=CONTAINMENT, limit_address_space=False):
@@ -215,7 +215,7 @@ def _contained(
 
 
 def _show(store: Store, job: Job) -> str:
-    """What a job looks at: a file, or the first of its videos."""
+    """The name of a job for people: its file, or its first video."""
     if isinstance(job, Rows):
         return one_line(store.columns["path"][job.rows[0]])
     return str(store.files()[job.number] if isinstance(job, Members) else store.path)
@@ -240,7 +240,7 @@ def _work(path: Path, decode: bool, job: Job, heartbeat: Heartbeat) -> list[str]
 
 @lru_cache(maxsize=1)
 def _store(path: Path) -> Store:
-    """The store, which a worker opens once."""
+    """The store; each worker opens it once."""
     return Store(path)
 
 

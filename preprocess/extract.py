@@ -32,9 +32,9 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def prepare_job(settings: ExtractSettings) -> Extraction:
-    """The run that the settings ask for.
+    """The extraction that the settings describe.
 
-    Raises UserError for input that cannot be worked on.
+    Raises UserError for input that cannot be used.
     """
     parameters = validate(settings)
     found = find(settings)
@@ -49,7 +49,7 @@ def prepare_job(settings: ExtractSettings) -> Extraction:
 def extract(settings: ExtractSettings) -> Store | None:
     """Extract every video and write the store; None if it is not complete yet, or no video can be used.
 
-    Raises UserError for input that cannot be worked on.
+    Raises UserError for input that cannot be used.
     """
     extraction = prepare_job(settings)
     try:

@@ -1,4 +1,4 @@
-"""What is in a store.
+"""Summary of a store.
 
     python -m preprocess.info out.h5            # a summary
     python -m preprocess.info out.h5 --json     # a row for every video
@@ -39,7 +39,7 @@ class InfoSettings:
 
 
 def describe(store: Store) -> dict:
-    """Everything about a store that fits into JSON."""
+    """A description of a store, ready for JSON."""
     return {
         "store": str(store.path),
         "bytes": total_bytes(store),
@@ -70,18 +70,18 @@ def describe(store: Store) -> dict:
 
 
 def total_bytes(store: Store) -> int:
-    """What all files of a store take."""
+    """The size of all files of a store, in bytes."""
     return sum(path.stat().st_size for path in store.files() if path.exists())
 
 
 def print_rejected(rejected: Sequence[Rejected]) -> None:
-    """One line for each file that could not be used."""
+    """Print one line for each file that could not be used."""
     for reject in rejected:
         print(f"not used: {one_line(reject.path)}: {one_line(reject.reason)}")
 
 
 def print_summary(store: Store) -> None:
-    """What the store holds, stream by stream."""
+    """Print a table of the store's content, stream by stream."""
     columns = store.columns
     shards = f" in {len(store.files())} files" if store.shards else ""
     print(
@@ -99,7 +99,7 @@ def print_summary(store: Store) -> None:
 
 
 def print_classes(store: Store) -> None:
-    """How many videos, groups and how much time each class has."""
+    """Print the videos, groups and duration of each class."""
     columns, rows = store.columns, []
     groups, splits = list(columns["group"]), list(columns["split"])
     order = np.argsort(columns["label"], kind="stable")

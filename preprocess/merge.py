@@ -2,8 +2,8 @@
 
     python -m preprocess.merge a.h5 b.h5 out.h5
 
-All must have been extracted with the same settings. A video that is in several of them is taken once; the same path
-with another content, label, group or split is refused. The stores that are joined stay as they are.
+All must have been extracted with the same settings. A video in several stores is taken once; the same path with other
+content, or another label, group or split, is refused. The input stores are not changed.
 """
 
 from preprocess.common.stopping import stop_at_once
@@ -41,13 +41,13 @@ class MergeSettings:
 
 
 def merge(paths: list[Path], out: Path, *, overwrite: bool = False, shard_bytes: float = 2e9) -> Store:
-    """Write a store of everything that the stores hold.
+    """Write a store with all videos of the stores.
 
-    Raises UserError if they do not fit together, or `out` is there already.
+    Raises UserError if they do not fit together, or `out` exists already.
     """
     partial_store = PartialStore(out)
     if out.exists() and (not overwrite or out.resolve() in [path.resolve() for path in paths]):
-        partial_store.tidy()  # a merge that was killed at its very end has made the store and left its folder
+        partial_store.tidy()  # a merge killed at its very end has written the store and left its folder
         raise UserError(f"{out} exists: give another name for the result, last, or --overwrite to replace it")
     if not out.parent.is_dir():
         raise UserError(f"cannot write {out}: its folder does not exist")
@@ -61,7 +61,7 @@ def merge(paths: list[Path], out: Path, *, overwrite: bool = False, shard_bytes:
     partial_store.check(parameters, overwrite=overwrite)
     locations = Locations(parameters)
     with partial_store.begin("merge", parameters=parameters, overwrite=overwrite), partial_store.joining():
-        locations.add_store(out, newer_than=partial_store.job_time())  # what a killed merge has done
+        locations.add_store(out, newer_than=partial_store.job_time())  # shards that a killed merge has written
         for store in stores:
             locations.add_store(store.path)
             if missing := sorted(set(store.shards).difference(locations.files())):
@@ -81,7 +81,7 @@ def merge(paths: list[Path], out: Path, *, overwrite: bool = False, shard_bytes:
 def join_videos(stores: list[Store]) -> list[Video]:
     """The videos of all stores, sorted by path.
 
-    Raises UserError where two stores say different things of one path.
+    Raises UserError if two stores contradict each other about a path.
     """
     found: dict[str, tuple[Video, Store]] = {}
     for store in stores:
@@ -98,7 +98,7 @@ def join_videos(stores: list[Store]) -> list[Video]:
 
 
 def join_rejected(stores: list[Store], videos: list[Video]) -> list[Rejected]:
-    """What no store could use."""
+    """The rejected files that no store has as a video."""
     used = {video.path for video in videos}
     found = {reject.path: reject for store in stores for reject in store.rejected if reject.path not in used}
     return list(found.values())

@@ -1,8 +1,8 @@
 """Draw one video of a store: its frames, its flow and its sound on one time axis, as a PNG.
 
-    python -m preprocess.show out.h5 v_Archery_g08_c01          # any part of its path that is its own
+    python -m preprocess.show out.h5 v_Archery_g08_c01          # any part of its path that is unique
 
-A stream that the video lacks says why.
+For a stream that the video lacks, the reason is shown.
 """
 
 from preprocess.common.stopping import stop_at_once
@@ -27,7 +27,7 @@ from preprocess.store.index import Video
 from preprocess.store.kinds import KINDS
 
 COLUMNS = 8  # frames and flow fields that are drawn
-FULL_COLOUR = 4.0  # pixels a frame: motion as fast as this, or as the fastest of the video if that is more
+FULL_COLOUR = 4.0  # pixels a frame: full colour is this speed, or the video's fastest motion if that is more
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def flow_to_rgb(flow: np.ndarray, *, full: float) -> np.ndarray:
 
 
 def draw(store: Store, video: Video, path: Path) -> None:
-    """Write the picture. A stream that is absent says why."""
+    """Write the picture. For an absent stream, the reason is shown."""
     from matplotlib.figure import Figure
 
     width = 1.6 * COLUMNS
@@ -104,20 +104,20 @@ def draw(store: Store, video: Video, path: Path) -> None:
     sound.set(xlabel="seconds", xlim=(0, video.seconds))
     label = f" · {video.label}" if video.label else ""
     title = f"{video.path}{label} · {video.seconds:.2f} s, {video.width}×{video.height} at {store.fps:g} fps"
-    # a name may hold bytes that are no UTF-8, or dollars that are no formula
+    # a name may hold bytes that are not UTF-8, or dollars, which would start a formula
     figure.suptitle(title.encode("utf-8", "backslashreplace").decode(), parse_math=False)
     figure.savefig(path, dpi=110, format="png")
 
 
 def _strip(axes, images: np.ndarray, times: np.ndarray, step: float, title: str) -> None:
-    """Images side by side, each in the middle of the stretch of time that it stands for."""
+    """Draw images side by side, each centred on the interval of time that it stands for."""
     for image, time in zip(images, times, strict=True):
         axes.imshow(image, extent=(time - 0.48 * step, time + 0.48 * step, 0, 1), aspect="auto")
-    axes.set(ylim=(0, 1), yticks=[], title=title, facecolor="0.6")  # grey between pictures: still flow is white
+    axes.set(ylim=(0, 1), yticks=[], title=title, facecolor="0.6")  # grey between pictures: flow of no motion is white
 
 
 def _wheel(axes) -> None:
-    """The colours of all directions."""
+    """Draw the colours of all directions."""
     y, x = np.mgrid[-1:1:64j, -1:1:64j]
     wheel = flow_to_rgb(np.stack([x, y], axis=-1), full=1.0)
     inset = axes.inset_axes((1.01, 0.55, 0.05, 0.45))

@@ -4,7 +4,7 @@
     python -m preprocess.extract videos/ out.h5 --labels videos/labels.csv
 
 The best accuracy that any model can reach is therefore known for every subset of the streams: 25 % with one, 50 % with
-two, 100 % with three (ceilings.json). Clearly more than that proves a leak, much less a weak model.
+two, 100 % with three (ceilings.json). Clearly more than that proves a leak; much less, a weak model.
 """
 
 from preprocess.common.stopping import stop_at_once
@@ -33,7 +33,7 @@ SIZE = 64  # pixels of a side
 FPS = 25
 SAMPLE_RATE = 16_000
 LUMA = 125.0  # of the patch, for either hue: flow, which is computed on luma, cannot tell them apart
-CHROMA = 45.0  # how far the patch's Cb and Cr lie from grey
+CHROMA = 45.0  # distance of the patch's Cb and Cr from grey
 BITS = {"rgb": ("orange", "blue"), "flow": ("up", "down"), "audio": ("ah", "ee")}  # stream → the bit's two values
 HUES = {"orange": (-1.0, 0.75), "blue": (1.0, -0.5)}  # direction in the (Cb, Cr) plane
 FORMANTS = {"ah": (750.0, 1150.0, 2500.0), "ee": (290.0, 2250.0, 3000.0)}  # Hz: the vowels in father and see
@@ -46,7 +46,7 @@ class SynthSettings:
     """The command line of preprocess.synth."""
 
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
-    """folder to make; it must not be there, or be empty"""
+    """folder to make; it must not exist, or be empty"""
     train: int = 320
     """training videos, in equal numbers for the eight classes"""
     test: int = 400
@@ -54,13 +54,13 @@ class SynthSettings:
     seconds: tuple[float, float] = (1.0, 1.4)
     """shortest and longest video"""
     seed: int = 0
-    """of everything that is random"""
+    """seed of everything random"""
 
 
 def synthesise(settings: SynthSettings) -> None:
     """Write <class>/<number>.mp4, labels.csv (path, label, split) and ceilings.json below `settings.out`.
 
-    Raises UserError if the folder holds anything, or the numbers are no multiples of eight.
+    Raises UserError if the folder is not empty, or the numbers are not multiples of eight.
     """
     if settings.out.exists() and any(settings.out.iterdir()):
         raise UserError(f"{settings.out} is not empty: name a new folder")
@@ -152,8 +152,8 @@ def _write_video(job: tuple) -> None:
     pictures = picture_sequence(hue, direction, frames, rng)
     sound = mono(vowel, frames / FPS, rng)
     with av.open(str(path), "w") as container:
-        # a low quantiser: coding artefacts must not tell a picture which way its neighbours move
-        # without mbtree, which makes x264 give other bytes from run to run for pictures as small as these
+        # a low quantiser: coding artefacts in a picture must not show the direction in which its neighbours move
+        # no mbtree: with pictures this small it makes x264 write different bytes from run to run
         options = {"crf": "10", "preset": "veryfast", "threads": "1", "x264-params": "mbtree=0"}
         video = container.add_stream("libx264", rate=FPS, options=options)
         video.width = video.height = SIZE

@@ -1,1 +1,1 @@
-"""One stream at a time: its clips, what augments them, the towers that encode it. No stream knows another."""
+"""The streams, each by itself: its clips, their augmentation, the towers that encode it."""

@@ -1,4 +1,4 @@
-"""What is heard."""
+"""The audio stream: reading, augmentation, towers."""
 
 import numpy as np
 import torch
@@ -10,10 +10,10 @@ from preprocess.store.index import Video
 from streams.clip import ClipSettings
 from streams.spec import Shapes
 
-CENTRE, SPREAD = -6.0, 4.0  # of log-mel over everyday sound: keeps a tower's input near unit variance
-GAIN = 1.0  # nepers of power, to either side: a louder or quieter take
-MASKS = 2  # of time, and of bands
-KNOTS = 6  # of a random filter, spread evenly over the bands
+CENTRE, SPREAD = -6.0, 4.0  # of log-mel over everyday sound: give a tower's input about unit variance
+GAIN = 1.0  # nepers of power, to either side: a louder or quieter recording
+MASKS = 2  # masks of time, and of bands
+KNOTS = 6  # knots of a random filter, spread evenly over the bands
 
 
 class Audio:
@@ -46,7 +46,7 @@ class Audio:
         mel = into["mel"]
         count = mel.shape[1]
         total = round(video.seconds * MEL_RATE)
-        # a window that the video is long enough for lies inside it; a shorter video stands in the middle of silence
+        # if the video is long enough, the window lies inside it; a shorter video is centred in silence
         first = _first_row(start, clip, store.fps, count)
         first = min(max(first, 0), total - count) if total >= count else -((count - total) // 2)
         begin, end = max(first, 0), min(first + count, total)
@@ -73,12 +73,12 @@ class Audio:
 
 
 def _first_row(start: int, clip: ClipSettings, fps: float, count: int) -> int:
-    """Where `count` rows begin whose centre is that of the clip's pictures."""
+    """The first of `count` rows whose centre is that of the clip's pictures."""
     return round((start + clip.span / 2) / fps * MEL_RATE - count / 2)
 
 
 def _mask(mel: torch.Tensor, dim: int, longest: float) -> torch.Tensor:
-    """Hide one random stretch of `dim` in every row, as SpecAugment does (Park et al. 2019). mel: (B, M, T)."""
+    """Hide one random interval of `dim` in every row, as in SpecAugment (Park et al. 2019). mel: (B, M, T)."""
     size = mel.shape[dim]
     length = torch.rand(len(mel), 1, device=mel.device) * longest * size
     begin = torch.rand(len(mel), 1, device=mel.device) * (size - length)
@@ -88,7 +88,7 @@ def _mask(mel: torch.Tensor, dim: int, longest: float) -> torch.Tensor:
 
 
 def _filter(mel: torch.Tensor) -> torch.Tensor:
-    """A random line of unit variance at its knots through the bands of each row, as of another microphone and room.
+    """A random piecewise linear filter over the bands of each row, unit variance at its knots, like another microphone.
 
     FilterAugment (Nam et al. 2022), the linear kind. mel: (B, M, T) → (B, M, 1)
     """

@@ -1,4 +1,4 @@
-"""Clips of several streams as batches, with a mask that says what is there."""
+"""Clips of several streams as batches, with masks of the present streams."""
 
 import math
 from collections.abc import Sequence
@@ -17,18 +17,18 @@ from streams.spec import Stream
 
 @dataclass(frozen=True)
 class Batch:
-    """B clips. What absent streams hold in `clips` is never looked at."""
+    """B clips. The values of absent streams in `clips` are never used."""
 
-    clips: dict[str, dict[str, torch.Tensor]]  # stream → name → (B, ...), as the stream's `shapes` says
+    clips: dict[str, dict[str, torch.Tensor]]  # stream → name → (B, ...), by the stream's `shapes`
     present: dict[str, torch.Tensor]  # stream → (B,) bool
-    rows: dict[str, torch.Tensor]  # stream → (N,) int64: the rows that are present
+    rows: dict[str, torch.Tensor]  # stream → (N,) int64: indices of the present rows
     labels: torch.Tensor  # (B,) int64
-    videos: torch.Tensor  # (B,) int64: row of the videos that the dataset was made of
+    videos: torch.Tensor  # (B,) int64: index among the dataset's videos
     starts: torch.Tensor  # (B,) int64: first frame of each clip
     clip: ClipSettings  # the shape of the clips
 
     def to(self, device: torch.device) -> "Batch":
-        """Move everything, without waiting for it."""
+        """Move everything to the device, without waiting for it."""
 
         def move(tensor: torch.Tensor) -> torch.Tensor:
             return tensor.to(device, non_blocking=True)
@@ -44,14 +44,14 @@ class Batch:
         )
 
     def inputs(self, *, training: bool) -> dict[str, torch.Tensor]:
-        """The towers' inputs, of a batch that is on the device: stream → (B, C, T, H, W) or (B, M, T).
+        """The towers' inputs, for a batch on the device: stream → (B, C, T, H, W) or (B, M, T).
 
-        To be called outside of mixed precision: eight bits do not tell one place in a picture from the next.
+        Call it outside of mixed precision: eight bits cannot address every pixel of a picture.
         """
         return {name: STREAMS[name].prepare(clips, self.clip, training=training) for name, clips in self.clips.items()}
 
     def pin_memory(self) -> "Batch":
-        """For the DataLoader: pages from which a GPU can copy while the program goes on."""
+        """For the DataLoader: memory from which a GPU can copy while the program goes on."""
         return Batch(
             {name: {part: clip.pin_memory() for part, clip in clips.items()} for name, clips in self.clips.items()},
             {name: mask.pin_memory() for name, mask in self.present.items()},
@@ -67,7 +67,7 @@ class ClipDataset(Dataset):
     """Clips of a store's videos, each read for all streams from one window of the clock.
 
     Indexed by (video, number). In training the number is the epoch, and the clip is random and augmented, but
-    the same for the same (seed, epoch, video) in whatever worker; otherwise it is the view.
+    the same for the same (seed, epoch, video) in every worker; otherwise it is the view.
     """
 
     def __init__(
@@ -82,9 +82,9 @@ class ClipDataset(Dataset):
         views: int = 1,
         hop: int | None = None,
     ) -> None:
-        """With a `seed` for training. Without one, not augmented: `views` clips a video, or one each `hop` frames."""
+        """With a `seed`: for training. Without: not augmented, `views` clips a video or one each `hop` frames."""
         self.store = store
-        self.videos = videos  # as they are: a store makes them when they are asked for, which a million need
+        self.videos = videos  # not copied to a list: a store makes them on access, as is needed with a million
         self.streams = {name: STREAMS[name] for name in streams}
         self.rows = {name: row for row, name in enumerate(classes)}
         self.clip = clip
@@ -96,14 +96,14 @@ class ClipDataset(Dataset):
         return len(self.videos)
 
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch:
-        """A batch, every clip decoded to its place in it."""
+        """A batch; every clip is decoded directly into it."""
         clips = {name: self._empty(stream, len(keys)) for name, stream in self.streams.items()}
         present = {name: torch.zeros(len(keys), dtype=torch.bool) for name in self.streams}
         labels, starts = torch.full((2, len(keys)), -1)
         for at, key in enumerate(keys):
             video, start, rng = self._window(*key)
             starts[at] = start
-            labels[at] = self.rows.get(video.label, -1)  # -1 is none, or one that the model does not know
+            labels[at] = self.rows.get(video.label, -1)  # -1: no label, or one that the model does not know
             for name, stream in self.streams.items():
                 into = {part: array[at].numpy() for part, array in clips[name].items()}
                 there = stream.read(self.store, video, start, self.clip, rng, into)
@@ -115,13 +115,13 @@ class ClipDataset(Dataset):
         return Batch(clips, present, rows, labels, videos, starts, self.clip)
 
     def starts(self, video: Video) -> list[int]:
-        """First frames of a video's clips, in the order of time, where they are not random."""
+        """First frames of a video's clips, in the order of time, if they are not random."""
         if self.hop is None:
             return view_starts(video, self.clip, self.views)
         return hop_starts(video, self.clip, self.hop)
 
     def _window(self, row: int, number: int) -> tuple[Video, int, np.random.Generator | None]:
-        """The video, the first frame of its clip, and what augments it."""
+        """The video, the first frame of its clip, and the generator for its augmentation."""
         video = self.videos[row]
         if self.seed is None:
             return video, self.starts(video)[number], None
@@ -134,7 +134,7 @@ class ClipDataset(Dataset):
 
 
 def _empty(shape: tuple[int, ...], dtype: type) -> torch.Tensor:
-    """In a worker process in memory that the program shares: a batch goes there without being copied."""
+    """An uninitialised tensor; in a worker process in shared memory, so that a batch is sent without a copy."""
     if get_worker_info() is None:
         return torch.from_numpy(np.empty(shape, dtype))
     kind = torch.from_numpy(np.empty(0, dtype)).dtype

@@ -1,4 +1,4 @@
-"""Which window of a video a clip is: the same stretch of the clock for every stream."""
+"""Clips: windows of a video, the same interval of the clock for every stream."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from preprocess.store.index import Video
 
 @dataclass(frozen=True)
 class ClipSettings:
-    """The shape of a clip, and how training varies it. A run's videos are trained and judged on clips of one shape."""
+    """The shape of a clip, and its augmentation. All clips of a run, in training and evaluation, have one shape."""
 
     frames: int = 16
     """pictures and flow fields a clip"""
@@ -26,7 +26,7 @@ class ClipSettings:
     spec_mask: float = 0.2
     """longest share of a clip's time, and of its mel bands, that one of SpecAugment's two masks of each kind hides"""
     spec_tilt: float = 0.0
-    """how differently a random filter passes the bands of a clip: standard deviation in nepers of power; 1.6 is much"""
+    """strength of a random filter over the bands of a clip: standard deviation in nepers of power; 1.6 is much"""
     spec_noise: float = 0.0
     """largest standard deviation of the noise on log-mel, in nepers; 2 is much"""
 
@@ -51,9 +51,9 @@ def view_starts(video: Video, clip: ClipSettings, views: int) -> list[int]:
 
 
 def hop_starts(video: Video, clip: ClipSettings, hop: int) -> list[int]:
-    """First frames of clips that follow each other by `hop` frames; one more ends with the video if they do not.
+    """First frames of clips that follow each other by `hop` frames; if none ends with the video, one more does.
 
-    A video that is shorter than a clip has one.
+    A video shorter than a clip has one.
     """
     room = max(0, video.frames - clip.span)
     starts = list(range(0, room + 1, hop))
@@ -63,6 +63,6 @@ def hop_starts(video: Video, clip: ClipSettings, hop: int) -> list[int]:
 def steps(start: int, clip: ClipSettings, length: int) -> np.ndarray:
     """Indices (frames,) of a clip that starts at `start`, in a stream of `length` steps.
 
-    Beyond the end the stream begins again.
+    Beyond the end the stream repeats from its start.
     """
     return (start + clip.stride * np.arange(clip.frames)) % length

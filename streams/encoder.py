@@ -8,9 +8,9 @@ from streams.towers import create_tower
 
 
 class EncoderOutput(NamedTuple):
-    """What an encoder makes of a clip."""
+    """An encoder's output for a clip."""
 
-    tower: Tensor  # (B, T', C): what goes into the LSTM
+    tower: Tensor  # (B, T', C): the LSTM's input
     sequence: Tensor  # (B, T', D): the LSTM's output at each time step
     feature: Tensor  # (B, D): their mean
 
@@ -19,7 +19,7 @@ class Encoder(nn.Module):
     """tower → LSTM → feature: the mean of the LSTM's output over time.
 
     Hochreiter and Schmidhuber 1997; Donahue et al. 2015 for recognition in video. Each clip begins with an empty state:
-    windows of a long video overlap instead, since the towers look to both sides of a moment.
+    windows of a long video overlap instead, since the towers are not causal.
     """
 
     def __init__(self, *, tower: str, channels: int, width: int, feature: int, dropout: float) -> None:
@@ -31,7 +31,7 @@ class Encoder(nn.Module):
     def forward(self, clip: Tensor) -> EncoderOutput:
         """(B, C, T, H, W) or (B, M, T) → EncoderOutput"""
         tower = self.tower(clip)
-        if not len(clip):  # one of several processes has no rows; the sum of nothing keeps it in the backward pass
+        if not len(clip):  # one of several processes has no rows; an empty sum keeps it in the backward pass
             nothing = tower.new_zeros(0, tower.shape[1], self.lstm.hidden_size) + tower.sum()
             return EncoderOutput(tower, nothing, nothing.sum(dim=1))
         sequence, _ = self.lstm(self.dropout(tower))

@@ -1,4 +1,4 @@
-"""What moves."""
+"""The flow stream: reading, augmentation, towers."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from streams.clip import ClipSettings, steps
 from streams.geometry import clip_crop, turn_vectors, warp_clip
 from streams.spec import Shapes
 
-KNEE = 0.25  # pixels a frame, where a crop has 112: what is faster counts by its logarithm
+KNEE = 0.25  # pixels a frame, for a crop of 112: faster motion is scaled logarithmically
 NOISE = 0.05  # largest standard deviation, pixels a frame: about the rounding of the store
 
 
@@ -41,7 +41,7 @@ class Flow:
         if not video.streams["flow"]:
             return False
         into["map"][:], window = clip_crop(video, clip, rng)
-        beside = np.minimum(steps(start, clip, video.frames), video.frames - 2)  # the pictures; the last has no flow
+        beside = np.minimum(steps(start, clip, video.frames), video.frames - 2)  # at the pictures; the last has no flow
         store.frames(video, "flow", beside, window=window, out=into["fields"])
         return True
 
@@ -50,13 +50,13 @@ class Flow:
         flow = turn_vectors(flow, clips["map"])
         if training:
             strength = torch.empty(len(flow), 1, 1, 1, 1, device=flow.device).uniform_(0, NOISE)
-            flow += torch.randn_like(flow[:, :, :1]) * strength  # alike in all frames of a clip
+            flow += torch.randn_like(flow[:, :, :1]) * strength  # the same in all frames of a clip
         return squash(flow, clip.size)
 
 
 def squash(flow: torch.Tensor, size: int) -> torch.Tensor:
-    """Pixels a frame of a crop of `size` → near 0…2, with the sign: small motions are seen beside a moving camera's.
+    """Pixels a frame of a crop of `size` → about -2…2, so that small motions count beside a moving camera's.
 
-    asinh(v / knee) / 2, which is linear for what is small and logarithmic for what is large.
+    asinh(v / knee) / 2, which is linear for small values and logarithmic for large ones.
     """
     return torch.asinh(flow * (112 / (size * KNEE))) / 2

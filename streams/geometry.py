@@ -1,7 +1,7 @@
-"""Cutting, turning, scaling and flipping: one affine map a clip, the same for all of its frames.
+"""Cropping, rotating, scaling and flipping: one affine map a clip, the same for all of its frames.
 
 A reader only cuts a square window out of the stored frames, so that clips of videos of any shape fit into one batch;
-the map itself is done for a whole batch at once, where the model runs.
+the map is applied to a whole batch at once, on the model's device.
 """
 
 import math
@@ -14,20 +14,20 @@ from torch.nn.functional import grid_sample
 from preprocess.store.index import Video
 from streams.clip import ClipSettings
 
-EVAL_SHARE = 7 / 8  # of the short side: 112 of 128 pixels, at their own scale
-STRETCH = 1.15  # widest change of a training crop's aspect
+EVAL_SHARE = 7 / 8  # of the short side: 112 of 128 pixels, not rescaled
+STRETCH = 1.15  # largest change of a training crop's aspect
 TURN = 8.0  # degrees, to either side
 
 Window = tuple[slice, slice]  # rows and columns
 
 
 def centre_crop(height: int, width: int, size: int) -> tuple[np.ndarray, Window]:
-    """A crop of the middle: the (2, 3) matrix that maps pixels (x, y, 1) of the window to those of the crop."""
+    """A centre crop: the (2, 3) matrix that maps pixels (x, y, 1) of the window to those of the crop."""
     return _crop(height, width, size, side=EVAL_SHARE * min(height, width))
 
 
 def clip_crop(video: Video, clip: ClipSettings, rng: np.random.Generator | None) -> tuple[np.ndarray, Window]:
-    """A random crop where there is an `rng`, as in training, else one of the middle."""
+    """A random crop if there is an `rng`, as in training, else the centre crop."""
     shape = (video.height, video.width, clip.size)
     return centre_crop(*shape) if rng is None else random_crop(*shape, rng, least=clip.least_crop)
 
@@ -35,7 +35,7 @@ def clip_crop(video: Video, clip: ClipSettings, rng: np.random.Generator | None)
 def random_crop(
     height: int, width: int, size: int, rng: np.random.Generator, *, least: float = ClipSettings.least_crop
 ) -> tuple[np.ndarray, Window]:
-    """Such a crop with random place, scale, aspect, small rotation, and half of the time a flip left to right.
+    """A crop with random place, scale, aspect and small rotation, and half of the time a flip left to right.
 
     It shows between `least` and all of the short side.
     """
@@ -79,11 +79,10 @@ def warp_clip(frames: torch.Tensor, maps: torch.Tensor, size: int, *, zero: floa
 def turn_vectors(flow: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
     """flow: (B, 2, T, H, W), vectors in pixels of the frame → in pixels of the crop.
 
-    They go through the linear part of the map like the places they stand at: a flip negates x, a zoom makes motion
-    faster, a rotation turns it.
+    The linear part of the map is applied to them: a flip negates x, a zoom makes motion faster, a rotation turns it.
     """
     x, y = flow.unbind(1)
-    rows = maps[:, :, :2, None, None, None].unbind(1)  # by element: a product of matrices would copy the pictures
+    rows = maps[:, :, :2, None, None, None].unbind(1)  # by element: a matrix product would copy the fields
     return torch.stack([row[:, 0] * x + row[:, 1] * y for row in rows], dim=1)
 
 
@@ -104,7 +103,7 @@ def _crop(
     top = min(max(round(y - (short - 1) / 2), 0), height - short)
     across, down = size / side * stretch * (-1 if flip else 1), size / side / stretch
     cos, sin = math.cos(turn), math.sin(turn)
-    a, b, c, d = across * cos, -across * sin, down * sin, down * cos  # stretched and flipped after it was turned
+    a, b, c, d = across * cos, -across * sin, down * sin, down * cos  # rotated first, then stretched and flipped
     x, y, half = x - left, y - top, (size - 1) / 2
     matrix = np.array([[a, b, half - a * x - b * y], [c, d, half - c * x - d * y]], np.float32)
     return matrix, (slice(top, top + short), slice(left, left + short))

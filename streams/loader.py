@@ -1,4 +1,4 @@
-"""Which clips make a batch, in which order, and the processes that read them."""
+"""Batches of clips: their order, and the processes that read them."""
 
 import atexit
 import ctypes
@@ -17,15 +17,15 @@ from streams.batch import Batch, ClipDataset
 
 
 class EpochBatches(Sampler):
-    """The batches of an epoch, in an order that the seed and the epoch alone decide: lists of (video, epoch).
+    """The batches of an epoch, lists of (video, epoch), in an order that depends on the seed and the epoch only.
 
-    Every video comes once. Of each batch a rank gets every `ranks`-th video; where the last one is small, maybe none.
+    Every video comes once. Of each batch a rank gets every `ranks`-th video; of a small last batch, maybe none.
     """
 
     def __init__(
         self, dataset: ClipDataset, *, batch: int, seed: int, parts: int = 1, rank: int = 0, ranks: int = 1
     ) -> None:
-        """`batch` is that of a step, of all ranks together; it is given in `parts`."""
+        """batch: size for a step, over all ranks; it comes in `parts` parts."""
         self.count = len(dataset)
         self.batch = batch
         self.parts = parts
@@ -33,7 +33,7 @@ class EpochBatches(Sampler):
         self.rank = rank
         self.ranks = ranks
         self.epoch = 0  # set before each epoch
-        self.done = 0  # steps of the epoch that are not given again: set to go on in its middle
+        self.done = 0  # steps of the epoch to skip: set to resume in its middle
 
     @property
     def total(self) -> int:
@@ -52,7 +52,7 @@ class EpochBatches(Sampler):
 
 
 class ViewBatches(Sampler):
-    """Every view of every video, once; of the videos a rank gets every `ranks`-th."""
+    """Every view of every video, once; a rank gets every `ranks`-th video."""
 
     def __init__(self, dataset: ClipDataset, *, batch: int, rank: int = 0, ranks: int = 1) -> None:
         self.batch = batch
@@ -70,7 +70,7 @@ class ViewBatches(Sampler):
 
 
 def make_loader(dataset: ClipDataset, batches: Sampler, *, workers: int, pin: bool) -> DataLoader:
-    """Batches in their order, read ahead by `workers` processes."""
+    """Batches in order, read ahead by `workers` processes."""
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -80,31 +80,31 @@ def make_loader(dataset: ClipDataset, batches: Sampler, *, workers: int, pin: bo
         persistent_workers=workers > 0,
         worker_init_fn=partial(_start_worker, ends=_program_ends()) if workers else None,
         prefetch_factor=2 if workers else None,
-        generator=torch.Generator(),  # its own: else each new iterator draws from the program's random numbers
+        generator=torch.Generator(),  # a separate one: else each new iterator draws from the program's random numbers
     )
 
 
 def _as_it_is(batch: Batch) -> Batch:
-    """The dataset makes batches itself."""
+    """No collation: the dataset makes batches itself."""
     return batch
 
 
 @cache
 def _program_ends():
-    """A flag in memory that all processes see: whether the program is at its end."""
+    """A flag in shared memory, set when the program ends."""
     flag = RawValue(ctypes.c_bool, False)
 
     def end(program: int = os.getpid()) -> None:
         flag.value = os.getpid() == program
 
-    atexit.register(end)  # before that of multiprocessing, which ends its processes by SIGTERM and waits for them
+    atexit.register(end)  # before multiprocessing's handler, which ends its processes by SIGTERM and waits for them
     return flag
 
 
 def _start_worker(_: int, *, ends: ctypes.c_bool) -> None:
-    """Signals belong to the program, which ends its workers; clusters send them to all processes.
+    """Let a worker ignore signals, which clusters send to all processes: the program ends its workers.
 
-    Where the program is killed, its workers die at once: they hold its lock as long as they live.
+    If the program is killed, its workers end at once, since they would hold its lock.
     """
 
     def obey_the_program(*_: object) -> None:

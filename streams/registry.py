@@ -1,4 +1,4 @@
-"""The streams: for each, how its clips are read and augmented, and the towers that can encode it."""
+"""The streams: for each, reading and augmentation of its clips, and the towers that can encode it."""
 
 from preprocess.common.errors import UserError
 from streams.audio import Audio

@@ -1,4 +1,4 @@
-"""What is seen."""
+"""The RGB stream: reading, augmentation, towers."""
 
 import numpy as np
 import torch
@@ -53,20 +53,20 @@ class Rgb:
 
 
 def _recolour(rgb: torch.Tensor, share: float) -> torch.Tensor:
-    """Grey for this share of the clips, drawn for each, and channels in another order for as many: (B, 3, T, H, W)
+    """Make a random share of the clips grey, and swap the channels of as many: (B, 3, T, H, W)
 
-    What is learned from the colours of few places does not help elsewhere.
+    The colours of the few places in the training videos do not help elsewhere.
     """
     grey, swap = torch.rand(2, len(rgb), 1, 1, device=rgb.device) < share
     order = torch.rand(len(rgb), 3, device=rgb.device).argsort(dim=1)
-    swapped = torch.eye(3, device=rgb.device)[order]  # (B, 3, 3), what each new channel is made of
+    swapped = torch.eye(3, device=rgb.device)[order]  # (B, 3, 3), the source of each new channel
     luma = torch.tensor(LUMA, device=rgb.device).expand(3, 3)
     mixed = torch.where(grey, luma, torch.where(swap, swapped, torch.eye(3, device=rgb.device)))
     return torch.einsum("bij,bjthw->bithw", mixed, rgb)
 
 
 def _jitter(rgb: torch.Tensor) -> torch.Tensor:
-    """Brightness, contrast, saturation and noise, drawn once a clip, alike in all of its frames.
+    """Vary brightness, contrast, saturation and noise, drawn once a clip, the same in all of its frames.
 
     rgb: (B, 3, T, H, W) in 0…1; changed in place.
     """

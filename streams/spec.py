@@ -1,4 +1,4 @@
-"""What a stream is to the rest of the program."""
+"""The interface of a stream."""
 
 from typing import Protocol
 
@@ -13,7 +13,7 @@ Shapes = dict[str, tuple[tuple[int, ...], type]]  # name → shape of one clip's
 
 
 class Stream(Protocol):
-    """One way to perceive a video. A new one is a class like this and an entry in streams.registry.STREAMS."""
+    """One modality of a video. A new stream is a class like this and an entry in streams.registry.STREAMS."""
 
     towers: tuple[str, ...]  # names in streams.towers.TOWERS that can encode it; the first is the default
 
@@ -22,11 +22,11 @@ class Stream(Protocol):
         ...
 
     def shapes(self, parameters: dict, clip: ClipSettings) -> Shapes:
-        """The arrays that a clip travels in, given the store's parameters."""
+        """The arrays of a clip before `prepare`, given the store's parameters."""
         ...
 
     def reach(self, start: int, clip: ClipSettings, fps: float) -> tuple[float, float]:
-        """Seconds of the video between which the clip from frame `start` on looks."""
+        """The interval, in seconds of the video, that the clip from frame `start` on covers."""
         ...
 
     def read(
@@ -40,10 +40,10 @@ class Stream(Protocol):
     ) -> bool:
         """Read the clip from frame `start` on into the arrays of `shapes`; False where the stream is absent.
 
-        With an `rng` the clip is augmented, or it is said in the arrays how it shall be.
+        With an `rng` the clip is augmented, or the arrays hold the parameters of its augmentation.
         """
         ...
 
     def prepare(self, clips: dict[str, torch.Tensor], clip: ClipSettings, *, training: bool) -> torch.Tensor:
-        """A batch of such arrays, on the device → a tower's input. Does what of the augmentation is left."""
+        """A batch of such arrays, on the device → a tower's input. Does the rest of the augmentation."""
         ...

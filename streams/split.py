@@ -1,4 +1,4 @@
-"""Which videos train and which validate: whole groups, never clips of one group on both sides."""
+"""The split into training and validation videos: by whole groups, never with clips of one group on both sides."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -14,20 +14,20 @@ VALIDATION_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Split:
-    """Paths of videos, and how they were told apart."""
+    """Paths of training and validation videos, and a note on the method."""
 
     train: list[str]
     val: list[str]
     how: str  # one sentence
-    train_content: list[str]  # digests of the training files, by which they are known again in any store
+    train_content: list[str]  # digests of the training files, which identify them in any store
 
 
 def split_videos(videos: Sequence[Video], *, seed: int, name: str = "the store") -> Split:
     """Split labelled videos into training and validation.
 
-    By the split column if the labels had one; test videos are left alone, and where it names no validation
-    videos, whole groups of its training videos become some. Otherwise by group: from the group column or from
-    names like v_Archery_g08_c01; a video without a group is its own. Files of equal content always go together.
+    By the split column if the labels had one; test videos are not used, and if it names no validation videos,
+    whole groups of its training videos become validation videos. Otherwise by group: from the group column or from
+    names like v_Archery_g08_c01; a video without a group is its own. Identical files always stay together.
 
     Raises UserError if there are too few videos or groups to split.
     """
@@ -60,8 +60,8 @@ def _by_group(videos: list[Video], seed: int, name: str) -> tuple[list[Video], l
     """Move whole groups to validation until each class has its share there, but never a class's last group."""
     groups = group_videos(videos)
     order = np.random.default_rng(seed).permutation(len(groups))
-    left = defaultdict(int)  # class → groups that still train
-    wanted = defaultdict(float)  # class → videos that should still move
+    left = defaultdict(int)  # class → groups left for training
+    wanted = defaultdict(float)  # class → videos still to move
     for group in groups:
         for label in {video.label for video in group}:
             left[label] += 1
@@ -84,7 +84,7 @@ def _by_group(videos: list[Video], seed: int, name: str) -> tuple[list[Video], l
                 stay.append(group)
         train = stay
 
-    move(lambda label, count: wanted[label] >= count / 2)  # which brings the class nearer to its share
+    move(lambda label, count: wanted[label] >= count / 2)  # moves that bring the class nearer to its share
     train.sort(key=len)
     move(lambda label, _: wanted[label] >= 0.5 and label not in validated)  # a class of large groups: its smallest
     if not val:
@@ -98,7 +98,7 @@ def _by_group(videos: list[Video], seed: int, name: str) -> tuple[list[Video], l
 
 
 def group_videos(videos: Sequence[Video]) -> list[list[Video]]:
-    """Videos that share a group or their very content, in one list each."""
+    """Lists of videos that share a group or have identical files."""
     parent: dict[str, str] = {}
 
     def root(key: str) -> str:

@@ -1,4 +1,4 @@
-"""What a trained model is used for: python -m tasks.NAME."""
+"""Uses of a trained model: python -m tasks.NAME."""
 
 import os
 

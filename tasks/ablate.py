@@ -1,16 +1,16 @@
-"""What is each stream worth? Train every subset of the streams, and compare.
+"""Find what each stream is worth: train every subset of the streams, and compare.
 
     python -m tasks.ablate --data out.h5                              # 7 subsets, one seed
     python -m tasks.ablate --data out.h5 --seeds 3 --epochs 20        # mean ± standard deviation
     python -m tasks.ablate --data out.h5 --subsets rgb flow rgb+flow
 
-Beside the models trained on each subset stand the controls: the one model of all streams with the others taken away,
-the best single stream, and models trained on one stream each, put together by their mean, by a fitted weighted mean and
-by stacking. Then what each stream is worth (Shapley values), how far fusion is ahead of each control (paired bootstrap
-intervals), and an audit of the split.
+The models trained on each subset are compared with controls: the model of all streams with the others hidden, the best
+single stream, and models trained on one stream each, combined by their mean, by a fitted weighted mean and by stacking.
+Also reported: each stream's worth (Shapley values), the lead of fusion over each control (paired bootstrap intervals),
+and an audit of the split.
 
-Interrupted, the same command goes on. A run's folder is named after all that decides what the run learns: other
-settings are trained beside it, the old ones are found again, and ablations with the same --runs share them.
+After an interruption, the same command goes on. A run's folder is named after everything that decides its result: runs
+with other settings get other folders, existing runs are used again, and ablations with the same --runs share them.
 """
 
 from preprocess.common.stopping import stop_at_once
@@ -58,31 +58,31 @@ FILES = ("table.md", "table.csv", "table.tex", "ablation.png", "ablation.json")
 
 @dataclass(frozen=True)
 class TestVideos:
-    """The videos that all models are judged on, and those on which what a control needs is chosen and fitted."""
+    """The videos that all models are judged on, and those on which controls are chosen and fitted."""
 
     videos: list[Video]
-    which: str  # they are, in a sentence
+    which: str  # a sentence about the choice of videos
     labels: torch.Tensor  # (N,)
-    units: list[int]  # (N,): videos of one unit are drawn together
-    held: list[Video]  # the validation videos; none where these are judged themselves
+    units: list[int]  # (N,): videos of one unit are resampled together
+    held: list[Video]  # the validation videos; empty if these are judged themselves
     held_labels: torch.Tensor
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What one seed's models make of the videos."""
+    """Results of one seed's models."""
 
     judging: TestVideos
     rights: dict[str, dict[str, np.ndarray]]  # method → subset → (N,) bool
-    singles: dict[str, float]  # stream → the top-1 by which the best single stream is chosen
+    singles: dict[str, float]  # stream → the top-1 for choosing the best single stream
 
 
 def ablate(settings: AblateSettings) -> Ablation:
     """Train what is not trained yet, judge everything on the same videos, write and return the result.
 
     The videos are the store's test videos if the labels named some; then the controls are chosen and fitted on the
-    validation videos. Otherwise they are the validation videos. Judged are each run's last weights: those that did
-    best on few validation videos are often an early epoch's that was lucky, and never to be judged on them.
+    validation videos. Otherwise they are the validation videos. Each run's last weights are judged: those that are best
+    on few validation videos are often a lucky early epoch's, and must not be judged on the same videos.
     """
     at_least(1, seeds=settings.seeds, views=settings.views)
     streams = parse_streams(settings.streams)
@@ -90,7 +90,7 @@ def ablate(settings: AblateSettings) -> Ablation:
     ceilings = _read_ceilings(settings.ceilings)
     store = Store(settings.data)
     split = split_videos(store.videos, seed=settings.recipe.split_seed, name=str(store.path))
-    # what cannot be is to be known now, not after the runs that can
+    # report impossible settings now, not after the possible runs
     units_of([], by=settings.bootstrap_by)
     shape = {"classes": len(store.classes), "parameters": store.parameters}
     for seed in range(settings.seeds):
@@ -135,11 +135,11 @@ def _chosen(settings: AblateSettings, streams: tuple[str, ...]) -> list[tuple[st
 
 
 def _one_seed(settings: AblateSettings, store: Store, split: Split, chosen: list[tuple[str, ...]], seed: int) -> Judged:
-    """Train and judge a model for each of the chosen subsets, then what separate models say together."""
+    """Train and judge a model for each of the chosen subsets, then combinations of the single-stream models."""
     streams = parse_streams(settings.streams)
     rights: dict[str, dict[str, np.ndarray]] = {method: {} for method in METHODS}
-    alone: dict[str, Probabilities] = {}  # stream → what the model of that stream alone says of the judged videos
-    held: dict[str, Probabilities] = {}  # and of those held for fitting
+    alone: dict[str, Probabilities] = {}  # stream → probabilities of that stream's model for the judged videos
+    held: dict[str, Probabilities] = {}  # the same for the videos held for fitting
     for subset in chosen:
         name = subset_name(subset)
         print(f"\n── {name}, seed {seed}")
@@ -147,14 +147,14 @@ def _one_seed(settings: AblateSettings, store: Store, split: Split, chosen: list
         folder = trained_run(settings.runs or settings.out, store, split, streams=subset, seed=seed, **given)
         run = load_run(folder, weights="last", device=settings.machine.device)
         judging = _judging(run, store, settings.bootstrap_by)
-        asked = subsets(streams) if subset == streams else [subset]
-        answers = run.model.answers(store, judging.videos, asked, views=settings.views)
+        wanted = subsets(streams) if subset == streams else [subset]
+        answers = run.model.answers(store, judging.videos, wanted, views=settings.views)
         rights["trained"][name] = opinion(answers, name).right(judging.labels)
         if subset == streams:
-            parts = map(subset_name, asked)
+            parts = map(subset_name, wanted)
             rights["joint"] = {part: opinion(answers, part).right(judging.labels) for part in parts}
         if len(subset) == 1:
-            if hasattr(run.model.network.head, "fitter"):  # what the stream says itself is what is put together
+            if hasattr(run.model.network.head, "fitter"):  # combine the stream's own probabilities
                 run.model.network.head.forget()
                 answers = run.model.answers(store, judging.videos, [subset], views=settings.views)
             alone[name] = opinion(answers, name)
@@ -191,7 +191,7 @@ def _judging(run: Run, store: Store, by: str) -> TestVideos:
 def _joined(
     alone: dict[str, Probabilities], held: dict[str, Probabilities], subset: tuple[str, ...], judging: TestVideos
 ) -> dict[str, Probabilities]:
-    """The models of single streams put together in each way."""
+    """The single-stream models combined in each way."""
     alone = {name: alone[name] for name in subset}
     joined = {"mean": mean_probabilities(alone)}
     units = units_of(judging.videos)
@@ -216,7 +216,7 @@ def _write(folder: Path, result: Ablation) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
     def write(name: str, text: str) -> None:
-        raw = text.encode("utf-8", "backslashreplace")  # names of files may hold bytes that are no UTF-8
+        raw = text.encode("utf-8", "backslashreplace")  # names of files may hold bytes that are not UTF-8
         write_aside(folder / name, lambda part: part.write_bytes(raw))
 
     write_json(folder / "ablation.json", result)

@@ -1,8 +1,8 @@
-"""Does the split leak, and what does a model get right without seeing or hearing anything?
+"""Audit a split: leaks, and the top-1 that a model can reach without seeing or hearing anything.
 
     python -m tasks.audit --data out.h5
 
-Three questions about the videos that train and those that are judged:
+Three questions about the training videos and the judged ones:
 
 - Does a group, or a file of identical content, lie on both sides?
 - How often is the most frequent class of the training videos right (the label prior)?
@@ -35,7 +35,7 @@ from tasks.run import Run
 from tasks.settings import AuditSettings
 from tasks.shortcut import FACTS, answer_from_facts, prior, read_facts
 
-LEVEL = 0.95  # that no interval of an audit misses
+LEVEL = 0.95  # confidence that no interval of an audit misses
 NAMED = 3  # leaks that a table names
 
 
@@ -80,22 +80,22 @@ class Audit:
 def audit(sides: Mapping[str, Side]) -> Audit:
     """Look at the sides of a split: the first trains, the last is judged.
 
-    Videos of the last that a training file is identical with are named, and left out of what the classifier is asked.
-    The intervals are of top-1 less the prior's, resampled by group, and so wide that together they hold at LEVEL.
+    Videos of the last that are identical to a training file are listed, and the classifier is not tested on them. The
+    intervals are of top-1 minus the prior's, resampled by group, and so wide that together they hold at LEVEL.
     """
     names = list(sides)
     train, judged = sides[names[0]], sides[names[-1]]
     seen = {video.content for video in train.videos}
-    asked = [video for video in judged.videos if video.content not in seen]
-    if not train.videos or not asked:
+    tested = [video for video in judged.videos if video.content not in seen]
+    if not train.videos or not tested:
         raise UserError(
             f"{judged.store.path} has no labelled videos to judge that are not trained on: nothing to audit"
         )
     labels = [video.label for video in train.videos]
-    truth = np.array([video.label for video in asked])
+    truth = np.array([video.label for video in tested])
     by_prior = truth == prior(labels)
-    known, told = read_facts(train.store, train.videos), read_facts(judged.store, asked)
-    units, shortcuts = units_of(asked), {}
+    known, told = read_facts(train.store, train.videos), read_facts(judged.store, tested)
+    units, shortcuts = units_of(tested), {}
     kinds = FACTS | {"all of these": tuple(begin for begins in FACTS.values() for begin in begins)}
     for kind, begins in kinds.items():
         pick = [[{n: f[n] for n in f if n.startswith(begins)} for f in facts] for facts in (known, told)]
@@ -120,11 +120,11 @@ def audit_split(store: Store, split: Split) -> Audit:
 def audit_run(run: Run, store: Store, judged: list[Video]) -> Audit:
     """The audit of a run and the videos that it is judged on.
 
-    Copies of its training videos, which are never judged, are looked at too. Raises UserError if the store that the
-    run was trained on is not there any more.
+    Copies of its training videos, which are never judged, are listed too. Raises UserError if the store that the run
+    was trained on is gone.
     """
-    trained = store if _holds(store, run.split) else Store(run.settings.data)
-    if not _holds(trained, run.split):
+    trained = store if _has_training_videos(store, run.split) else Store(run.settings.data)
+    if not _has_training_videos(trained, run.split):
         raise UserError(f"{trained.path} does not hold the videos that {run.path} was trained on any more")
     own = _own_sides(trained, run.split)
     itself = {(video.path, video.content) for video in own["train"]}
@@ -203,14 +203,14 @@ def _own_sides(store: Store, split: Split) -> dict[str, list[Video]]:
     return {name: videos for name, videos in sides.items() if videos or name != "test"}
 
 
-def _holds(store: Store, split: Split) -> bool:
-    """Whether a store has all training videos of a split, by name and content."""
+def _has_training_videos(store: Store, split: Split) -> bool:
+    """True if a store has all training videos of a split, by name and content."""
     content = {video.path: video.content for video in store.videos}
     return {content.get(path) for path in split.train} == {*split.train_content}
 
 
-def _by(side: Side, key: Callable[[Video], str | None]) -> dict[str, str]:
-    """What `key` says of the videos → the path of one of which it says so."""
+def _paths_by(side: Side, key: Callable[[Video], str | None]) -> dict[str, str]:
+    """The key of a video → the path of one video with it."""
     return {key(video): video.path for video in side.videos if key(video) is not None}
 
 

@@ -1,4 +1,4 @@
-"""How sure a difference between two models is that judged the same videos."""
+"""Confidence intervals for the difference between two models on the same videos."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ BLOCK = 1 << 24  # counts that are drawn together
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean, and where it may well lie had other units been drawn; None where there are too few to say."""
+    """A mean, and the interval of the mean over resampled units; None if there are too few units."""
 
     mean: float
     low: float | None
@@ -32,15 +32,15 @@ def paired_bootstrap(
 ) -> Interval:
     """The percentile interval of the mean difference (Efron 1979), resampled by unit.
 
-    differences: (N,), one a video: what one model has on it, less what the other has. units: N numbers; videos of one
-    unit, for instance of one group, are drawn together, since they are right or wrong together.
+    differences: (N,), one a video: one model's score minus the other's. units: N numbers; videos of one unit, for
+    instance of one group, are drawn together, since they are right or wrong together.
     """
     _, of = np.unique(np.asarray(units), return_inverse=True)
     sums, sizes = np.bincount(of, weights=differences), np.bincount(of)
     mean, count = float(np.mean(differences)), len(sums)
     if count < 2:
         return Interval(mean, None, None)
-    # units alike are drawn alike: how many of each kind come is all that a resample is, and the kinds are few
+    # equal units are interchangeable: a resample is given by the counts of each kind, and the kinds are few
     kinds, numbers = np.unique(np.stack([sums.round(12), sizes], axis=1), axis=0, return_counts=True)
     rng, means = np.random.default_rng(seed), []
     step = max(1, BLOCK // len(kinds))
@@ -56,7 +56,7 @@ def paired_bootstrap(
 def units_of(videos: Sequence[Video], *, by: str = "group") -> list[int]:
     """The number of each video's unit: its group (a video without one is its own), or each video by itself.
 
-    Raises UserError for a unit that there is not.
+    Raises UserError for an unknown unit.
     """
     if by not in UNITS:
         raise UserError(f"unknown unit '{by}': use {' or '.join(UNITS)}")

@@ -1,10 +1,10 @@
-"""The command `tristream`: what the modules do, under one name.
+"""The command `tristream`: all commands under one name.
 
     tristream extract videos/ out.h5
     tristream train --streams rgb,flow,audio
     tristream predict runs/rgb+flow+audio new.mp4
 
-`tristream NAME --help` says all of a command; python -m preprocess.extract, python train.py and so on do the same.
+`tristream NAME --help` shows a command's options; python -m preprocess.extract, python train.py and so on do the same.
 """
 
 import ast
@@ -22,7 +22,7 @@ from preprocess.common.stopping import stop_at_once
 
 @dataclass(frozen=True)
 class Command:
-    """One command: which module does it, and what its options are, which is known without loading the module."""
+    """One command: its module, and its settings, which load without the module."""
 
     module: str
     settings: str  # module:class
@@ -30,7 +30,7 @@ class Command:
 
     @property
     def usual(self) -> str:
-        """How it is called without `tristream`."""
+        """The command line without `tristream`."""
         return "python train.py" if self.module == "train" else f"python -m {self.module}"
 
 
@@ -58,7 +58,7 @@ def main() -> None:
 def start(arguments: list[str]) -> int | None:
     """Run the command that the arguments name.
 
-    Raises UserError for a name that is none.
+    Raises UserError for an unknown name.
     """
     if not arguments or arguments[0] in ("-h", "--help"):
         print(overview())
@@ -86,7 +86,7 @@ def overview() -> str:
 
 
 def docstring(module: str) -> str:
-    """What a module's source says first, without loading it."""
+    """A module's docstring, read from its source without loading it."""
     spec = find_spec(module)
     assert spec is not None and spec.origin is not None
     return ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""

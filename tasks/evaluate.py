@@ -1,7 +1,7 @@
-"""Judge a run on videos that it has not seen: every subset of its streams, from the one model.
+"""Judge a run on videos that it has not seen: every subset of its streams, from one model.
 
     python -m tasks.evaluate runs/NAME --data test.h5
-    python -m tasks.evaluate runs/NAME --data out.h5        # the training store: only what was not trained on
+    python -m tasks.evaluate runs/NAME --data out.h5        # the training store: only videos not trained on
 
 Writes report.json and confusion.png into the run's folder and prints the table, with an audit of the split.
 """
@@ -77,7 +77,7 @@ def plot_confusion(counts: torch.Tensor, classes: list[str], path: Path, *, titl
     figure = Figure(figsize=(size + 1, size), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(100 * shares.numpy(), cmap="Blues", vmin=0, vmax=100)
-    if len(classes) <= 40:  # beyond that names and numbers would only be grey
+    if len(classes) <= 40:  # with more, names and numbers would be illegible
         axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
         axes.set_yticks(range(len(classes)), classes)
     if len(classes) <= 20:
@@ -91,7 +91,7 @@ def plot_confusion(counts: torch.Tensor, classes: list[str], path: Path, *, titl
 
 
 def print_report(report: dict) -> None:
-    """The table on screen."""
+    """Print the table."""
     rows = []
     for name, result in report["subsets"].items():
         rates = [f"{result[key]:.1%}" for key in ("top1", "top5", "macro_f1", "calibration_error")]
@@ -105,7 +105,7 @@ def print_report(report: dict) -> None:
 
 
 def _audit(run: Run, store: Store, videos: list[Video]) -> dict | None:
-    """None, with a note, where the store that the run was trained on is not there to be compared with."""
+    """The audit of the run; None, with a note, if the store that the run was trained on is gone."""
     try:
         return audit_run(run, store, videos)
     except UserError as error:
@@ -122,7 +122,7 @@ def _streams(run: Run, text: str | None) -> tuple[str, ...]:
 
 
 def _check_presence(videos: list[Video], streams: tuple[str, ...], store: Store) -> None:
-    """Raises UserError for a stream that no video has: its column would only hold zeros."""
+    """Raises UserError for a stream that no video has: its column would hold only zeros."""
     for name in streams:
         if not any(video.streams[name] for video in videos):
             rest = ",".join(other for other in streams if other != name)

@@ -1,4 +1,4 @@
-"""Windows of a video that still goes on, each as soon as all of it is there."""
+"""Windows of a live video, each as soon as it is complete."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -9,7 +9,7 @@ from streams.batch import Batch, ClipDataset
 from streams.clip import ClipSettings
 from streams.registry import STREAMS
 
-PATIENCE = 1.0  # seconds that sound may lag behind the pictures; then a window is given without what is missing of it
+PATIENCE = 1.0  # seconds that sound may lag behind the pictures; after that a window is given without the missing sound
 
 
 def live_batches(
@@ -21,14 +21,14 @@ def live_batches(
     clip: ClipSettings,
     hop: int,
 ) -> Iterator[tuple[Batch, float]]:
-    """A window as a batch of its own each `hop` frames, and the seconds so far; when the items end, what is left.
+    """A window each `hop` frames, as a batch of one, and the seconds so far; the rest when the items end.
 
-    Memory holds little more than one window.
+    Holds little more than one window in memory.
     """
     live, given = LiveVideo(parameters), 0
 
     def is_there(number: int) -> bool:
-        if live.frames_so_far <= number * hop + clip.span:  # flow runs to one frame more
+        if live.frames_so_far <= number * hop + clip.span:  # flow needs one frame more
             return False
         wanted = {name: STREAMS[name].reach(number * hop, clip, live.fps)[1] for name in streams}
         late = live.frames_so_far / live.fps >= max(wanted.values()) + PATIENCE
@@ -39,7 +39,7 @@ def live_batches(
 
     def window(number: int) -> Batch:
         batch = dataset().__getitems__([(0, number)])
-        # the last window begins after this one, and its sound, which must end with the video, up to its length earlier
+        # the last window begins after this one, but its sound, which must end with the video, may begin earlier
         reach = [STREAMS[name].reach(number * hop, clip, live.fps) for name in streams]
         live.forget(frame=number * hop, row=int(min(2 * begin - end for begin, end in reach) * MEL_RATE))
         return batch

@@ -1,4 +1,4 @@
-"""How good answers are. All rates lie between 0 and 1."""
+"""Metrics of answers. All rates are between 0 and 1."""
 
 import torch
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_f1_score
@@ -7,12 +7,12 @@ CALIBRATION_BINS = 15
 
 
 def score(probabilities: torch.Tensor, labels: torch.Tensor, answered: torch.Tensor, classes: list[str]) -> dict:
-    """Judge the answers of one subset of the streams.
+    """The metrics of the answers from one subset of the streams.
 
     probabilities: (N, K), labels: (N,), answered: (N,) bool. A video that has none of the subset's streams gets no
-    answer; it counts as wrong in every rate but `top1_answered` and `calibration_error`, which speak of the answers
-    that were given. `top5` is top-K where there are fewer than five classes. Macro F1 is over the classes that
-    occur in `labels`; the calibration error is the expected one (ECE; Guo et al. 2017) with 15 bins.
+    answer; it counts as wrong in every rate but `top1_answered` and `calibration_error`, which are over the given
+    answers. `top5` is top-K if there are fewer than five classes. Macro F1 is over the classes that occur in `labels`;
+    the calibration error is the expected one (ECE; Guo et al. 2017) with 15 bins.
     """
     ranked = probabilities.argsort(dim=1, descending=True)
     hits = (ranked == labels[:, None]) & answered[:, None]
@@ -24,7 +24,7 @@ def score(probabilities: torch.Tensor, labels: torch.Tensor, answered: torch.Ten
         if (labels == row).any()
     }
     given = probabilities[answered]
-    # no answer is none of the classes: one more than there are stands for it
+    # an extra class, after the last, stands for no answer
     predicted = torch.where(answered, ranked[:, 0], count)
     f1 = multiclass_f1_score(predicted, labels, num_classes=count + 1, average=None)[labels.unique()]
     return {
@@ -41,7 +41,7 @@ def score(probabilities: torch.Tensor, labels: torch.Tensor, answered: torch.Ten
 
 def _calibration_error(probabilities: torch.Tensor, labels: torch.Tensor) -> float:
     if probabilities.shape[1] == 1:
-        return 0.0  # the only class there is
+        return 0.0  # there is only one class
     error = multiclass_calibration_error(
         probabilities.float(), labels, num_classes=probabilities.shape[1], n_bins=CALIBRATION_BINS
     )

@@ -1,4 +1,4 @@
-"""A trained model and the one call that every use of it stands on: windows of videos in, what it makes of them out.
+"""A trained model and the one call behind every use of it: windows of videos in, features and answers out.
 
 model = load("runs/rgb+flow+audio")
 for windows in model.windows("new.mp4", length=2.0, hop=0.5):
@@ -32,7 +32,7 @@ from tasks.prediction import Prediction, mean_answer, ranked
 from tasks.sources import Source, files_of, is_live, open_source
 from tasks.windows import Windows, encode, fuse
 
-READERS = 2  # processes that read clips
+READERS = 2  # worker processes that read clips
 WEIGHTS = ("best", "last")
 
 
@@ -40,12 +40,12 @@ def load(run: str | os.PathLike, *, weights: str = "best", device: str = "auto")
     """A run's folder, or a single file of weights, as a model on its device.
 
     Args:
-        run: a folder that train.py wrote, or a .safetensors file of it, which is enough by itself.
+        run: a folder written by train.py, or a .safetensors file from it, which is enough by itself.
         weights: of a folder, "best" (by validation) or "last".
         device: "cpu", "cuda" …; "auto" is "cuda" where there is one.
 
     Raises:
-        UserError: there is no such run or device, or not with these weights.
+        UserError: there is no such run or device, or the run lacks these weights.
     """
     path = Path(run).expanduser()
     if weights not in WEIGHTS:
@@ -71,27 +71,27 @@ def load(run: str | os.PathLike, *, weights: str = "best", device: str = "auto")
 class Model:
     """A trained model on its device."""
 
-    path: Path  # of its weights
+    path: Path  # path of its weights
     network: FusionModel
     streams: tuple[str, ...]
     classes: list[str]
-    settings: TrainSettings  # that it was trained with
-    parameters: dict  # of the store that it was trained on
+    settings: TrainSettings  # its training settings
+    parameters: dict  # parameters of its training store
     device: torch.device
 
     @property
     def fps(self) -> float:
-        """Pictures a second of the store that it was trained on."""
+        """The frame rate of its training store."""
         return self.parameters["fps"]
 
     @property
     def clip(self) -> ClipSettings:
-        """The shape of the clips that it was trained on."""
+        """The shape of its training clips."""
         return self.settings.recipe.clip
 
     @property
     def seconds(self) -> float:
-        """How long such a clip is."""
+        """The length of a training clip."""
         return self.clip.span / self.fps
 
     def windows(
@@ -104,18 +104,18 @@ class Model:
         batch: int = 32,
         gradients: bool = False,
     ) -> Iterator[Windows]:
-        """Windows of one video after the other, each in the order of time; memory does not grow with their length.
+        """Windows of one video after the other, in the order of time; memory does not grow with the videos' length.
 
         Args:
             source: a video file, a folder of them, a store (its path, or a Store), or an iterable of decoded Frame and
-                Samples, of which a window is given as soon as all of it is there.
-            length: seconds that a window's pictures cover; sound reaches as much further as in training. The default is
-                the length that the model was trained with.
-            hop: seconds from one window to the next; the default is the length. Where they do not come out even, one
-                more window ends with the video; a video that is shorter than a window has one.
+                Samples, whose windows are given as soon as they are complete.
+            length: seconds that a window's pictures cover; sound extends as much further as in training. The default is
+                the length of the training clips.
+            hop: seconds from one window to the next; the default is the length. If no window ends with the video, one
+                more does; a video shorter than a window has one.
             video: of a store, only this one: its path, or a part of it that no other has.
             batch: windows at a time.
-            gradients: let gradients be taken with respect to `Windows.inputs`.
+            gradients: allow gradients with respect to `Windows.inputs`.
 
         Raises:
             UserError: a source that cannot be read or does not fit the model; a length or hop that is not positive.
@@ -134,9 +134,9 @@ class Model:
                 yield from self.clips(opened.store, opened.videos, names=opened.names, **shape)
 
     def predict(self, source: Source, *, views: int = 5, video: str | None = None) -> Prediction:
-        """The answer about one video: the mean over `views` windows of the trained length, spread evenly over it.
+        """The answer for one video: the mean over `views` windows of the trained length, spread evenly over it.
 
-        Of a source that is still going on, over all windows until it ends.
+        For a live source, the mean over all windows until it ends.
 
         Raises:
             UserError: as windows; a source of several videos; a video that has none of the model's streams.
@@ -160,7 +160,7 @@ class Model:
             return self._prediction(found, seconds=one.seconds, why=one.why)
 
     def fuse(self, windows: Windows, subset: str | Sequence[str]) -> Windows:
-        """The same windows as if only the streams of `subset` were there: "rgb,audio", or their names.
+        """The same windows as if only the streams of `subset` were present: "rgb,audio", or their names.
 
         Raises:
             UserError: a stream that the model does not have.
@@ -193,8 +193,8 @@ class Model:
         loader = make_loader(dataset, batches, workers=workers, pin=self.device.type == "cuda")
         names = store.columns["path"] if names is None else names
         for loaded in tqdm(loader, desc=bar, unit="batch", leave=False, disable=None if bar else True):
-            asked = [(names[row], videos[row].seconds) for row in loaded.videos.tolist()]
-            yield encode(self.network, loaded.to(self.device), videos=asked, fps=store.fps, gradients=gradients)
+            named = [(names[row], videos[row].seconds) for row in loaded.videos.tolist()]
+            yield encode(self.network, loaded.to(self.device), videos=named, fps=store.fps, gradients=gradients)
 
     def answers(
         self,
@@ -216,14 +216,14 @@ class Model:
         return answers
 
     def _window(self, length: float | None, hop: float | None) -> tuple[ClipSettings, int]:
-        """The clip that covers `length` seconds, and the frames from one to the next."""
+        """The clip settings for `length` seconds, and the frames from one window to the next."""
         fps, clip = self.fps, self.clip
         for name, value in (("length", length), ("hop", hop)):
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise UserError(f"{name} is a number of seconds above zero, not {value}")
         if length is not None:
             frames = max(1, round(length * fps / clip.stride))
-            around = clip.audio_seconds - clip.span / fps  # that sound reaches further than pictures
+            around = clip.audio_seconds - clip.span / fps  # seconds that sound extends beyond the pictures
             clip = replace(clip, frames=frames, audio_seconds=max(0.01, frames * clip.stride / fps + around))
         return clip, clip.span if hop is None else max(1, round(hop * fps))
 

@@ -1,4 +1,4 @@
-"""Ask a run about video files: the classes, what each stream alone would say, and what was missing.
+"""Predict the classes of video files, also by each stream alone, and list missing streams.
 
     python -m tasks.predict runs/NAME video.mp4 other.avi
     python -m tasks.predict runs/NAME video.mp4 --json      # one document; a file that cannot be used has an "error"
@@ -41,7 +41,7 @@ def print_prediction(prediction: Prediction, *, top: int) -> None:
 
 
 def shortened(prediction: Prediction, top: int) -> Prediction:
-    """Only the likeliest classes."""
+    """The prediction with only the likeliest classes."""
     streams = {name: dict(list(alone.items())[:top]) for name, alone in prediction.streams.items()}
     return replace(prediction, classes=dict(prediction.top(top)), streams=streams)
 

@@ -1,4 +1,4 @@
-"""The answer about one video, for people: classes from the likeliest on."""
+"""The answer for one video: classes from the likeliest on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from tasks.windows import Windows
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model makes of one video."""
+    """A model's answer for one video."""
 
     video: str
     seconds: float
     classes: dict[str, float]  # class → probability, from the likeliest on
-    streams: dict[str, dict[str, float]]  # stream → the same from it alone; only those that are there
-    missing: dict[str, str]  # stream → why it is not there
+    streams: dict[str, dict[str, float]]  # stream → the same from it alone; only present streams
+    missing: dict[str, str]  # stream → the reason for its absence
 
     def top(self, count: int = 1) -> list[tuple[str, float]]:
         """The likeliest classes and their probabilities."""
@@ -24,7 +24,7 @@ class Prediction:
 
 
 def mean_answer(windows: Sequence[Windows]) -> torch.Tensor:
-    """(K,) the mean over all windows that have an answer; zeros where none has."""
+    """(K,) the mean over all windows that have an answer; zeros if none has."""
     total = sum(part.answer.sum(dim=0) for part in windows)
     return total / max(1, sum(int(part.answered.sum()) for part in windows))
 

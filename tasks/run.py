@@ -20,12 +20,12 @@ class Run:
     path: Path
     settings: TrainSettings
     split: Split
-    trained_on: frozenset[str]  # digests of the files that it has seen
+    trained_on: frozenset[str]  # digests of the training files
     model: Model
 
 
 def load_run(path: Path, *, weights: str = "best", device: str = "auto") -> Run:
-    """Raises UserError if there is no run at `path`, or not with these weights."""
+    """Load a run. Raises UserError if there is no run at `path`, or it lacks these weights."""
     model = load(path, weights=weights, device=device)
     settings, _ = read_settings(path)
     split = read_split(path)
@@ -44,10 +44,10 @@ def check_store(run: Run, store: Store) -> None:
 
 
 def choose_videos(run: Run, store: Store, which: str) -> tuple[list[Video], str]:
-    """The labelled videos to judge a run on, never one that it was trained on, and a sentence on which they are.
+    """The labelled videos to judge a run on, never one that it was trained on, and a sentence about the choice.
 
-    `which` is test or val (of the labels' split column, or of the run's own split), or auto: test videos where the
-    store has some, else all that the run has not seen.
+    `which` is test or val (of the labels' split column, or of the run's own split), or auto: test videos if the store
+    has some, else all that the run was not trained on.
 
     Raises UserError if none are left.
     """

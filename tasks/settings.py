@@ -1,4 +1,4 @@
-"""The command lines of tasks, apart from what they start: --help must not wait for PyTorch."""
+"""The command lines of tasks, apart from their code, so that --help need not wait for PyTorch."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ SEARCHED = (
     "label_smoothing",
     "auxiliary",
     "head",
-)  # by tune, unless told otherwise
+)  # by tune, by default
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class PredictSettings:
     videos: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="VIDEOS")]
     """video files"""
     top: int = 5
-    """how many classes to name"""
+    """number of classes to show"""
     views: int = 5
     """clips a video, spread evenly over its time"""
     json: bool = False
@@ -83,7 +83,7 @@ class AblateSettings:
     views: int = 5
     """clips a video when judging"""
     bootstrap_by: str = "group"
-    """what the intervals are drawn by: group (a video without one is its own), or video, which takes the videos of a
+    """unit that the intervals resample: group (a video without one is its own), or video, which takes the videos of a
     group for more evidence than they are"""
     ceilings: Path | None = None
     """JSON file of the best top-1 there can be for each subset, if that is known; drawn beside the results"""
@@ -96,9 +96,9 @@ class AuditSettings:
     """The command line of tasks.audit."""
 
     data: Path = Path("out.h5")
-    """store whose split is looked at: its test videos, or its validation videos where the labels name no test videos"""
+    """store whose split is audited: its test videos, or its validation videos if the labels name no test videos"""
     split_seed: int = 0
-    """which groups validate, as train.py has it"""
+    """seed of the choice of validation groups, as in train.py"""
 
 
 @dataclass(frozen=True)
@@ -108,18 +108,19 @@ class TuneSettings:
     data: Path = Path("out.h5")
     """store to train on"""
     streams: str = "rgb,flow,audio"
-    """which streams to train, separated by commas"""
+    """streams to train, separated by commas"""
     trials: int = 30
     """trials in all, those of earlier commands among them"""
     out: Path = Path("tuning")
     """folder for the trials, trials.csv, best.json and figures"""
     search: tuple[str, ...] = SEARCHED
-    """what is searched; also batch, width, feature. Other values: lr=1e-4:1e-3 (from:to), batch=16,32 (one of these)"""
+    """parameters to search; also batch, width, feature. Other values: lr=1e-4:1e-3 (from:to), batch=16,32 (one of
+    these)"""
     parallel: int = 1
     """trials at once, each in its own process; with several GPUs they take turns"""
     full: bool = False
-    """let every trial come to its end, also one that is behind"""
+    """let every trial finish, also one that is behind"""
     seed: int = 0
-    """of the search and of each trial's weights and clips"""
+    """seed of the search and of each trial's weights and clips"""
     recipe: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
     machine: Annotated[Machine, tyro.conf.arg(name="")] = field(default_factory=Machine)

@@ -1,8 +1,8 @@
-"""What a model could know of a video without seeing or hearing it, and how far that gets it.
+"""Shortcuts: the top-1 from facts about a video's file, without seeing or hearing it.
 
-A small well-known classifier, multinomial logistic regression, is given facts alone: which streams there are, how long
-the video is, the size, rate and container of its file. Where it does better than the label prior, so may a deep model,
-for the wrong reasons.
+A small well-known classifier, multinomial logistic regression, gets facts only: the streams that a video has, its
+length, and the size, rate and container of its file. If it does better than the label prior, a deep model may do so
+too, for the wrong reasons.
 """
 
 from collections import Counter
@@ -14,10 +14,10 @@ from preprocess.common.errors import UserError
 from preprocess.store import Store, safe_hdf5
 from preprocess.store.index import Video
 
-Facts = dict[str, float | str]  # a number, or a text that names a kind
-BINS = 10  # that a number is also told by: a class may have neither the least nor the most of it
-LARGEST = 3.0  # standard deviations
-MOST = 10_000  # videos that are learned from
+Facts = dict[str, float | str]  # a number, or a text for a category
+BINS = 10  # bins of each number, as flags: a class may have medium values
+LARGEST = 3.0  # limit of numbers, in standard deviations
+MOST = 10_000  # training videos at most
 SOURCE = ("fps", "width", "height", "rotation", "container", "video_codec", "audio_codec")
 
 FACTS = {
@@ -25,45 +25,45 @@ FACTS = {
     "length": ("seconds", "frames", "sound_", "truncated", "damaged"),
     "size, rate, container": ("height", "width", "aspect", "source_"),
 }
-"""kinds of facts → how their names begin"""
+"""kind of fact → prefixes of its facts' names"""
 
 
 def read_facts(store: Store, videos: Sequence[Video]) -> list[Facts]:
-    """What the index says of each video, and what its file was. Nothing that depends on what a stream shows.
+    """Facts about each video from the index, and about its file. None depends on a stream's content.
 
-    The bytes that a stream takes are no such fact: they tell how much there is to see.
+    A stream's size in bytes is not among them: it depends on the content.
     """
     return [_index_facts(video) | _source_facts(store, video) for video in videos]
 
 
 def prior(labels: Sequence[str]) -> str:
-    """The most frequent label; of several the first by name."""
+    """The most frequent label; of several, the first by name."""
     counts = Counter(labels)
     return min(counts, key=lambda label: (-counts[label], label))
 
 
-def answer_from_facts(train: Sequence[Facts], labels: Sequence[str], asked: Sequence[Facts]) -> list[str]:
-    """What the classifier says of the videos `asked`, after it has learned from those that train.
+def answer_from_facts(train: Sequence[Facts], labels: Sequence[str], tested: Sequence[Facts]) -> list[str]:
+    """The classifier's answers for the videos `tested`, after training on the videos `train`.
 
-    Each number is standardised by the training videos' mean and deviation and cut at three deviations, and is also told
-    by which tenth of the training videos it is in; each kind is told by a flag.
+    Each number is standardised by the training videos' mean and deviation and cut at three deviations, and also encoded
+    as the tenth of the training videos that it is in; each category is a flag.
     """
     from sklearn.linear_model import LogisticRegression
 
     if len(train) > MOST:
         chosen = np.random.default_rng(0).choice(len(train), MOST, replace=False)
         train, labels = [train[row] for row in chosen], [labels[row] for row in chosen]
-    columns, asked_columns = encode_facts(train, asked)
-    if len({*labels}) < 2 or not columns.shape[1] or not asked:  # nothing that a regression takes
-        return [prior(labels)] * len(asked)
-    return LogisticRegression(max_iter=1000).fit(columns, labels).predict(asked_columns).tolist()
+    columns, tested_columns = encode_facts(train, tested)
+    if len({*labels}) < 2 or not columns.shape[1] or not tested:  # nothing to fit a regression to
+        return [prior(labels)] * len(tested)
+    return LogisticRegression(max_iter=1000).fit(columns, labels).predict(tested_columns).tolist()
 
 
-def encode_facts(train: Sequence[Facts], asked: Sequence[Facts]) -> tuple[np.ndarray, np.ndarray]:
+def encode_facts(train: Sequence[Facts], tested: Sequence[Facts]) -> tuple[np.ndarray, np.ndarray]:
     """Facts as columns: → (N, D), (M, D)"""
     columns: list[np.ndarray] = []
     for name in sorted({name for facts in train for name in facts}):
-        told = [facts.get(name, "missing") for facts in (*train, *asked)]
+        told = [facts.get(name, "missing") for facts in (*train, *tested)]
         known = np.array([value for value in told[: len(train)] if not isinstance(value, str)], "f8")
         numbers = np.array([np.nan if isinstance(value, str) else value for value in told], "f8")
         if len(known):
@@ -75,7 +75,7 @@ def encode_facts(train: Sequence[Facts], asked: Sequence[Facts]) -> tuple[np.nda
         for kind in sorted(set(told[: len(train)])):
             columns.append(np.array([value == kind for value in told], "f8"))
     if not columns:
-        return np.zeros((len(train), 0)), np.zeros((len(asked), 0))
+        return np.zeros((len(train), 0)), np.zeros((len(tested), 0))
     both = np.stack(columns, axis=1)
     return both[: len(train)], both[len(train) :]
 
@@ -90,7 +90,7 @@ def _index_facts(video: Video) -> Facts:
 
 
 def _source_facts(store: Store, video: Video) -> Facts:
-    """Raises UserError where the store holds no text or number where it should."""
+    """Facts about a video's file. Raises UserError if an attribute in the store is not a text or number."""
     group, facts = store.group(video), {}
     for name in SOURCE:
         if f"source_{name}" not in group.attrs:

@@ -1,4 +1,4 @@
-"""Where windows come from: a video file, a folder, a store or one video of it, or a video that still goes on."""
+"""Sources of windows: a video file, a folder, a store or one video of it, or a live video."""
 
 import os
 import tempfile
@@ -16,33 +16,33 @@ from preprocess.store.index import Video
 from preprocess.video.decoder import Frame, Samples
 from preprocess.video.settings import PieceSettings
 
-MUST_MATCH = ("fps", "mel_bands")  # frames of another size are scaled to the clip's
+MUST_MATCH = ("fps", "mel_bands")  # not the frames' size, which is scaled to the clip's
 PathLike = str | os.PathLike
 Source = PathLike | Store | Iterable[Frame | Samples]
 
 
 @dataclass(frozen=True)
 class Opened:
-    """Videos that can be read as those of a store."""
+    """Videos that can be read like a store's."""
 
     store: Store
     videos: Sequence[Video]
-    names: Sequence[str]  # of the videos, for people
+    names: Sequence[str]  # names of the videos for people
 
 
 def is_live(source: Source) -> bool:
-    """Whether the source gives decoded pictures and sound, one after the other."""
+    """True if the source is an iterable of decoded pictures and sound."""
     return not isinstance(source, (str, os.PathLike, Store))
 
 
 @contextmanager
 def open_source(source: PathLike | Store, *, video: str | None, parameters: dict) -> Iterator[Opened]:
-    """The videos of a file or a store; of a store only `video`, if that is named.
+    """The videos of a file or a store; of a store only `video`, if given.
 
-    A video file is extracted into a temporary folder, with the `parameters` of the model's own store: what it gives is
-    what its store would give.
+    A video file is extracted into a temporary folder, with the `parameters` of the model's training store: the data are
+    the same as from a store of it.
 
-    Raises UserError for what cannot be read, or does not fit the model.
+    Raises UserError for a source that cannot be read, or does not fit the model.
     """
     if isinstance(source, Store) or _is_store(Path(source)):
         store = source if isinstance(source, Store) else Store(source)
@@ -58,7 +58,7 @@ def open_source(source: PathLike | Store, *, video: str | None, parameters: dict
 
 
 def files_of(source: PathLike | Store) -> list[PathLike | Store]:
-    """The sources that a source stands for: a folder's video files, in the order of their names, or itself."""
+    """The sources in a source: a folder's video files, in the order of their names, or the source itself."""
     if isinstance(source, Store) or not Path(source).is_dir():
         return [source]
     found = [one.file for one in from_folder(Path(source)).sources if one.refused is None]
@@ -68,7 +68,7 @@ def files_of(source: PathLike | Store) -> list[PathLike | Store]:
 
 
 def check_parameters(store: Store, parameters: dict) -> None:
-    """Raises UserError if a model that learned with these parameters cannot read the store."""
+    """Raises UserError if a model trained with these parameters cannot read the store."""
     for name in MUST_MATCH:
         if store.parameters.get(name) != parameters[name]:
             raise UserError(
@@ -78,10 +78,10 @@ def check_parameters(store: Store, parameters: dict) -> None:
 
 
 def _is_store(path: Path) -> bool:
-    """Told by its first bytes, as HDF5's own tools do: a store behind its seal is at byte 512."""
+    """True if the file has HDF5's signature, at the start or, as in a store after its seal, at byte 512."""
     try:
         with open(path, "rb") as file:
             head = file.read(520)
     except OSError:
-        return path.suffix in (".h5", ".hdf5")  # which is not there: the store's own message says what to do
+        return path.suffix in (".h5", ".hdf5")  # a missing file: the store's own error says what to do
     return head.startswith((b"\x89HDF", b"tristream\n")) or head[512:516] == b"\x89HDF"

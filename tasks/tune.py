@@ -1,17 +1,17 @@
-"""Which settings suit these videos? Search them: many short runs, most of them given up early, the best one kept.
+"""Search for good settings: many short runs, most of them given up early, the best one kept.
 
     python -m tasks.tune --data out.h5 --trials 30 --out tuning            # one run after the other
     python -m tasks.tune --data out.h5 --trials 30 --out tuning --parallel 4   # four at once, a GPU each
     python -m tasks.tune --data out.h5 --trials 60 --out tuning            # later: 30 more
     python -m tasks.tune --search lr=1e-4:1e-3 dropout batch=16,32 --out t2    # other parameters, other ranges
 
-The first trial has the settings that are given; the others are chosen by what the earlier ones found (TPE, by Optuna).
-A trial that is behind the median of the earlier ones after a quarter of its epochs is given up. What counts is top-1 on
-the validation videos, the same for all trials; test videos are never looked at. The best of many trials is better there
-than it will be elsewhere: judge it on test videos, once, with python -m tasks.evaluate.
+The first trial has the given settings; the others are chosen by the results of earlier ones (TPE, by Optuna). A trial
+that is behind the median of the earlier ones after a quarter of its epochs is given up. Trials are ranked by top-1 on
+the validation videos, the same for all; test videos are never used. The best of many trials is better there than it
+will be elsewhere: judge it on test videos, once, with python -m tasks.evaluate.
 
-Every trial is a run of train.py in OUT/trials. Interrupted or killed, the same command goes on, within the trial too.
-The same command may work in several terminals, or on several machines that share the folder, at the same time.
+Every trial is a run of train.py in OUT/trials. After an interruption the same command goes on, within the trial too.
+The same command may run in several terminals, or on several machines that share the folder, at the same time.
 """
 
 from preprocess.common.stopping import stop_at_once
@@ -38,9 +38,9 @@ from tasks.settings import TuneSettings
 
 
 def tune(settings: TuneSettings) -> Found:
-    """Do the trials that are left, write and return what was found.
+    """Do the remaining trials, write and return the results.
 
-    Raises UserError for input that cannot be searched on, and KeyboardInterrupt, which says how to go on.
+    Raises UserError for invalid input, and KeyboardInterrupt, whose message says how to go on.
     """
     load_optuna()  # before anything is written
     space = prepare(settings)
@@ -60,11 +60,11 @@ def tune(settings: TuneSettings) -> Found:
 
 
 def work_in_parallel(settings: TuneSettings) -> None:
-    """Let several processes work. Asked to stop, they come to a checkpoint first."""
+    """Do trials in several processes. On a signal to stop, they save a checkpoint first."""
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_worker, args=(settings, number)) for number in range(settings.parallel)]
-    resource_tracker.ensure_running()  # now: it would unblock the signal that is blocked next
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C reaches all: only this process is to hear it
+    resource_tracker.ensure_running()  # now, since it would unblock the signal that is blocked next
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C reaches all processes: only this one handles it
     for process in processes:
         process.start()
     try:

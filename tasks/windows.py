@@ -1,4 +1,4 @@
-"""Windows of videos through a model: what each stream makes of a stretch of time, and all of them together."""
+"""Windows of videos through a model: the outputs of each stream for an interval of time, and the fused ones."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,37 +18,37 @@ from streams.batch import Batch
 class Windows:
     """N windows of videos, in the order of time within each. T' and C differ from stream to stream.
 
-    What absent streams hold in `sequences`, `features` and `logits` is zeros, and never looked at.
+    The rows of absent streams in `sequences`, `features` and `logits` are zeros, and never used.
     """
 
-    videos: tuple[str, ...]  # (N,) the video of each window, as its source calls it
-    rows: Tensor  # (N,) int64: the number of that video among those asked about
-    times: Tensor  # (N, 2) float64: seconds from and until which pictures are looked at; sound reaches further
+    videos: tuple[str, ...]  # (N,) the name of each window's video in its source
+    rows: Tensor  # (N,) int64: the index of that video among the source's
+    times: Tensor  # (N, 2) float64: begin and end of the pictures in seconds; sound extends further
     present: dict[str, Tensor]  # stream → (N,) bool
     sequences: dict[str, Tensor]  # stream → (N, T', D), its LSTM's output at each step
     features: dict[str, Tensor]  # stream → (N, D), the mean of that over time
     logits: dict[str, Tensor]  # stream → (N, K), each stream's own
     towers: dict[str, Tensor]  # stream → (N, T', C), its tower's output
-    fused: Tensor  # (N, F): the feature that the head makes of all streams that are there
-    answer: Tensor  # (N, K) float64: class probabilities from it; zeros where no stream is there
-    inputs: dict[str, Tensor] | None = None  # stream → what its tower was given, for gradients; None without
+    fused: Tensor  # (N, F): the head's feature from all present streams
+    answer: Tensor  # (N, K) float64: class probabilities from it; zeros if no stream is present
+    inputs: dict[str, Tensor] | None = None  # stream → its tower's input, for gradients; None without
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @cached_property
     def answered(self) -> Tensor:
-        """(N,) bool: whether any stream is there."""
+        """(N,) bool: True if any stream is present."""
         return torch.stack(list(self.present.values())).any(dim=0)
 
     @property
     def outputs(self) -> StreamOutputs:
-        """The same as the fusion head wants it."""
+        """The streams' outputs in the form that the fusion head takes."""
         return StreamOutputs(self.logits, self.features, self.sequences, self.towers)
 
 
 def fuse(network: FusionModel, windows: Windows, subset: tuple[str, ...]) -> Windows:
-    """The same windows as if only the streams of `subset` were there."""
+    """The same windows as if only the streams of `subset` were present."""
     present = {name: there & (name in subset) for name, there in windows.present.items()}
     with _mode(windows.rows.device, gradients=windows.inputs is not None):
         fused, answer = _fuse(network, windows.outputs, present)
@@ -60,7 +60,7 @@ def encode(
 ) -> Windows:
     """A batch on the network's device → its windows; `videos` are the name and the seconds of each row's video.
 
-    With `gradients` they can be taken with respect to `inputs`, which the windows then have.
+    With `gradients`, the windows hold `inputs`, with respect to which gradients can be taken.
     """
     inputs = batch.inputs(training=False)
     if gradients:
@@ -93,7 +93,7 @@ def _fuse(network: FusionModel, outputs: StreamOutputs, present: dict[str, Tenso
 @contextmanager
 def _mode(device: torch.device, *, gradients: bool) -> Iterator[None]:
     if gradients:
-        with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):  # whose LSTM has none in evaluation
+        with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):  # its LSTM has no gradients in evaluation
             yield
     else:
         with torch.no_grad(), mixed_precision(device):

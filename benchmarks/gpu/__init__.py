@@ -1,1 +1,1 @@
-"""What only a GPU can show: python -m benchmarks.gpu."""
+"""Benchmarks on a GPU: python -m benchmarks.gpu."""

@@ -1,17 +1,17 @@
-"""What only a GPU can show, in one command of at most eight minutes, on data that it makes itself.
+"""Benchmarks on a GPU, in one command of at most eight minutes, on synthetic data.
 
     python -m benchmarks.gpu                  # writes benchmarks/results/gpu-<name>.json and .md
-    python -m benchmarks.gpu --minutes 4      # what does not fit is left out, and said so
-    python -m benchmarks.gpu --tiny           # in seconds, also without a GPU: shows that it runs
+    python -m benchmarks.gpu --minutes 4      # parts that do not fit are skipped, with a note
+    python -m benchmarks.gpu --tiny           # a test in seconds, also without a GPU
 
-Flow: pairs a second of the engine "cuda" beside "cpu" on one core, and how far the two differ. Training: clips a
-second of whole steps, in bfloat16, with one, two and three streams, compiled or not, for several sizes of batch; their
-share of what a large matrix product reaches here (MFU); the real loop, which reads from a store, and how long it waits
-for it. Reading: clips a second that worker processes bring to the GPU. Asking: latency of one clip, throughput of many.
-And training steps of torchvision's r3d_18, r2plus1d_18 and s3d, on pictures alone.
+Flow: pairs a second of the engine "cuda" beside "cpu" on one core, and their difference. Training: clips a second of
+whole steps, in bfloat16, with one, two and three streams, compiled or not, for several sizes of batch; their share of
+the speed of a large matrix product (MFU); the real loop, which reads from a store, and its time of waiting. Reading:
+clips a second from worker processes to the GPU. Prediction: latency of one clip, throughput of many. And training steps
+of torchvision's r3d_18, r2plus1d_18 and s3d, on pictures alone.
 
-Needs neither PyAV, librosa nor OpenCV's contrib modules; training needs tyro and simplejpeg beside PyTorch, which may
-travel as wheels. A part that lacks a package is skipped, with a line that says so. The last line is JSON.
+Needs neither PyAV, librosa nor OpenCV's contrib modules; training needs tyro and simplejpeg beside PyTorch. A part that
+lacks a package is skipped, with a note. The last line is JSON.
 """
 
 import os
@@ -42,15 +42,15 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 
 class Report:
-    """What was measured, what was left out and why."""
+    """Results of the parts, and the parts skipped, with reasons."""
 
     def __init__(self, *, until: float, strict: bool) -> None:
         self.result: dict = {"skipped": {}}
         self.until = until
-        self.strict = strict  # a part that fails ends the run
+        self.strict = strict  # True: a part that fails ends the run
 
     def part(self, name: str, measure: Callable[..., dict], *given: object, **named: object) -> dict | None:
-        """Measure one part. Neither a missing package, nor memory, nor an error takes the others with it."""
+        """Measure one part. A missing package, a lack of memory or an error does not end the others."""
         if time.monotonic() > self.until:
             return self.skip(name, "no time left")
         begun = time.monotonic()
@@ -58,7 +58,7 @@ class Report:
             measured = measure(*given, **named)
         except ImportError as error:
             return self.skip(name, f"{error}")
-        except Exception as error:  # of whatever kind: hours on a GPU are rare
+        except Exception as error:  # any error: the other parts should still run
             if self.strict:
                 raise
             return self.skip(name, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
@@ -80,7 +80,7 @@ class Report:
 
 
 def measure_all(report: Report, size: Size, device: torch.device) -> None:
-    """Every part, the most wanted first."""
+    """Measure every part, the most important first."""
     from fusion.training.meter import peak_flops
     from preprocess.flow.schedule import PRESETS
 
@@ -130,7 +130,7 @@ def measure_all(report: Report, size: Size, device: torch.device) -> None:
 
 
 def describe_store(path: Path, size: Size, made: dict) -> dict:
-    """Make it; how many bytes a frame of it takes."""
+    """Make a store; return its description, with bytes a frame."""
     store = new_store(path, size)
     made["set"] = new_dataset(store, size)
     total = size.videos * size.frames
@@ -138,7 +138,7 @@ def describe_store(path: Path, size: Size, made: dict) -> dict:
 
 
 def table(result: dict) -> str:
-    """Everything as Markdown: a table for each part."""
+    """The result as Markdown: a table for each part."""
     lines = [f"# {result['device']}", ""]
     lines.append(f"torch {result['torch']}, {result['cores']} cores, {result['seconds']:.0f} s")
     if result.get("matmul_tflops"):

@@ -1,4 +1,4 @@
-"""What the GPU suite measures with: sizes, and videos, stores and batches of its own making."""
+"""Data for the GPU suite: sizes, and synthetic videos, stores and batches."""
 
 import itertools
 from collections.abc import Iterator
@@ -14,19 +14,19 @@ SUBSETS = (("rgb", "flow", "audio"), ("rgb", "flow"), ("rgb",))
 
 @dataclass(frozen=True)
 class Size:
-    """How much of everything."""
+    """Sizes of a run of the suite."""
 
     tiny: bool = False
     pictures: tuple[tuple[int, int], ...] = ((256, 340), (128, 171))  # height, width of flow's videos
-    pairs: int = 128  # of such a video
+    pairs: int = 128  # pairs of such a video
     pairs_on_cpu: int = 16
     clip: dict = field(default_factory=dict)  # ClipSettings other than the default
     model: dict = field(default_factory=dict)  # ModelSettings
     stored: tuple[int, int] = (128, 171)  # height, width of a store's pictures
     videos: int = 48
-    frames: int = 64  # of a stored video
+    frames: int = 64  # frames of a stored video
     workers: tuple[int, ...] = (0, 1, 2, 4, 8)
-    seconds: float = 4.0  # of each measurement
+    seconds: float = 4.0  # seconds of each measurement
     turns: int = 5
     batches: tuple[int, ...] = (32, 64, 128, 256)
     compiled: tuple[bool, ...] = (False, True)
@@ -62,7 +62,7 @@ def moving_texture(height: int, width: int, frames: int, *, seed: int = 0, grain
     texture = np.fft.irfft2(noise * np.exp(-2 * (np.pi * 2.5) ** 2 * (x * x + y * y)), s=(2 * height, 2 * width))
     texture = 255 * (texture - texture.min()) / np.ptp(texture)
     k = np.arange(frames)
-    turn, zoom = np.radians(3 * np.sin(k / 9)), 0.5 * (1 + 0.05 * np.sin(k / 13))  # of a picture twice as large
+    turn, zoom = np.radians(3 * np.sin(k / 9)), 0.5 * (1 + 0.05 * np.sin(k / 13))  # in a picture twice as large
     map_ = np.empty((frames, 2, 3), np.float32)
     map_[:, 0] = np.stack([zoom * np.cos(turn), -zoom * np.sin(turn) * height / width, 20 * np.sin(k / 7) / width], 1)
     map_[:, 1] = np.stack([zoom * np.sin(turn) * width / height, zoom * np.cos(turn), 15 * np.cos(k / 11) / height], 1)
@@ -74,7 +74,7 @@ def moving_texture(height: int, width: int, frames: int, *, seed: int = 0, grain
 
 
 def new_store(path: Path, size: Size):
-    """A store of moving textures, as large as real ones are."""
+    """A store of moving textures, of the size of real ones."""
     from tests.support.stores import Spec, make_store
 
     height, width = size.stored
@@ -119,7 +119,7 @@ class Endless:
 
 
 def new_batch(streams: tuple[str, ...], batch: int, size: Size, device: torch.device):
-    """A batch as a loader gives it, in pinned memory."""
+    """A batch as from a loader, in pinned memory."""
     from streams.batch import Batch
     from streams.clip import ClipSettings
     from streams.geometry import centre_crop

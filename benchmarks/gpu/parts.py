@@ -1,4 +1,4 @@
-"""The parts of the GPU suite: one function for each thing that is measured."""
+"""The parts of the GPU suite, a function for each."""
 
 import statistics
 import time
@@ -11,7 +11,7 @@ from benchmarks.gpu.data import CLASSES, SUBSETS, Endless, Size, moving_texture,
 
 
 def measure_flow(height: int, width: int, preset: str, size: Size, device: torch.device) -> dict:
-    """Speed of both engines in turn, and their difference on the same pairs."""
+    """Speed of both engines, in turns, and their difference on the same pairs."""
     from preprocess.flow import tvl1
 
     engine = "cuda" if device.type == "cuda" else "cpu"
@@ -43,7 +43,7 @@ def measure_reading(dataset, size: Size, workers: int, device: torch.device) -> 
 
     batch = 4 if size.tiny else 64
     reads = iter(make_loader(dataset, Endless(dataset, batch), workers=workers, pin=device.type == "cuda"))
-    for _ in range(2 + 2 * workers):  # what was read ahead while the workers started
+    for _ in range(2 + 2 * workers):  # skip batches read ahead while the workers started
         next(reads).to(device)
     synchronise(device)
     begun, clips = time.perf_counter(), 0
@@ -61,7 +61,7 @@ def synchronise(device: torch.device) -> None:
 
 
 def repeat(step: Callable[[], object], size: Size, device: torch.device) -> float:
-    """Seconds that a step takes: many in a row, without waiting between them; the median of some such rows."""
+    """Seconds a step: many in a row without waiting between them; the median of a few such rows."""
     for _ in range(1 if size.tiny else 3):
         step()
     synchronise(device)
@@ -88,7 +88,7 @@ def new_model(streams: tuple[str, ...], size: Size, device: torch.device):
 
 
 def new_step(model, device: torch.device):
-    """What training does with a batch, and a number that counts the steps."""
+    """A training step, a function of a batch, and the counter of its steps."""
     from fusion.training.balance import Auxiliary
     from fusion.training.ranks import Ranks
     from fusion.training.settings import Recipe
@@ -110,7 +110,7 @@ def new_step(model, device: torch.device):
 
 
 def clip_flops(model, batch, device: torch.device) -> float:
-    """Operations that training takes for a clip."""
+    """Floating-point operations to train on a clip."""
     from fusion.training.meter import training_flops
 
     batch = batch.to(device)
@@ -146,7 +146,7 @@ def measure_training(
 
 
 def measure_loop(dataset, batch: int, compiled: bool, workers: int, size: Size, device, peak: float | None) -> dict:
-    """Steps on what a loader reads, as train.py takes them: how long they wait for it."""
+    """Steps on batches from a loader, as in train.py, and the time that they wait for it."""
     from fusion.training.compiling import compile_encoders
     from fusion.training.meter import Meter
     from streams.loader import make_loader
@@ -231,7 +231,7 @@ def measure_theirs(name: str, compiled: bool, size: Size, device: torch.device, 
 
 
 class OneStream(torch.nn.Module):
-    """A model of pictures, called as ours is."""
+    """A model of pictures with the interface of ours."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()

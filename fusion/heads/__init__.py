@@ -1,9 +1,9 @@
-"""Fusion heads: what the streams that are there say, in; one answer, out.
+"""Fusion heads: outputs of the present streams in, one answer out.
 
-Every head is made with the same four settings and asked in the same way; none knows a stream by name, and none looks
-at what an absent stream holds. One that is fitted on validation answers, by fusion.training.fitting, has a `fitter` of
-what the streams say alone, `take` for what that finds, and `forget`. A new head is a class in a file here and an entry
-in HEADS.
+Every head is made with the same four settings and called in the same way; none knows a stream by name, and none reads
+the values of an absent stream. A head that is fitted on validation answers, by fusion.training.fitting, has a `fitter`
+for the streams' own logits, `take` for its result, and `forget`. A new head is a class in a file here and an entry in
+HEADS.
 """
 
 from fusion.heads.attention import Attention

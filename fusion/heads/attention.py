@@ -9,16 +9,16 @@ from torch import Tensor, nn
 from fusion.heads.head import Head, Mask, StreamOutputs, perceptron, visible
 
 PARTS = 4  # heads of the attention, where the feature can be split into so many
-WAVES = 4  # sines and cosines that tell a moment of the clip
+WAVES = 4  # sines and cosines that encode a time in the clip
 
 
 class Attention(Head):
-    """A learned query looks at tokens, one for each stream and time step.
+    """A learned query attends to tokens, one for each stream and time step.
 
     Scaled dot-product attention in several parts (Vaswani et al. 2017, equation 1 and section 3.2.2) with one learned
     query (Lee et al. 2019, section 3.2), then a two-layer perceptron. A token is an LSTM's output through its stream's
-    own layer, plus a code of where in the clip it is, alike for all streams. One of T' tokens counts 1 / T': a stream
-    with many time steps has no more weight than others until the query learns to give it.
+    own layer, plus an encoding of its time in the clip, the same for all streams. One of T' tokens counts 1 / T': a
+    stream with many time steps has no more weight than others until the query learns to give it.
     """
 
     def __init__(self, *, channels: dict[str, int], feature: int, classes: int, dropout: float) -> None:
@@ -38,7 +38,7 @@ class Attention(Head):
         return self.hidden(self.attend(*self.tokens(outputs, present)))
 
     def tokens(self, outputs: StreamOutputs, present: Mask) -> tuple[Tensor, Tensor, Tensor]:
-        """→ (B, N, D) tokens of all streams, one stream after the other; (N,) their weight; (B, N) which are there"""
+        """→ (B, N, D) tokens of all streams, one stream after the other; (N,) their weight; (B, N) True if present"""
         tokens, weight, there = [], [], []
         for name, sequence in zip(self.streams, visible(outputs.sequences, present, self.streams), strict=True):
             steps = sequence.shape[1]
@@ -54,13 +54,13 @@ class Attention(Head):
         values = rearrange(self.value(tokens), "b n (p d) -> b p n d", p=self.parts)
         scores = einsum(query, keys, "p d, b p n d -> b p n") / math.sqrt(query.shape[1]) + weight.log()
         hidden = ~there[:, None]
-        # the smallest number, not minus infinity: where no token is there, that would make NaN
+        # the smallest number, not minus infinity, which would give NaN where no token is present
         attention = scores.masked_fill(hidden, torch.finfo(scores.dtype).min).softmax(dim=2).masked_fill(hidden, 0.0)
         return rearrange(einsum(attention, values, "b p n, b p n d -> b p d"), "b p d -> b (p d)")
 
 
 def _linear(feature: int) -> nn.Linear:
-    """Keeps the size of what it is given; two of PyTorch's own, and the mean after them, would leave little of it."""
+    """A layer that keeps the variance of its input; with PyTorch's initialisation little of it would be left."""
     layer = nn.Linear(feature, feature)
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)
@@ -68,7 +68,7 @@ def _linear(feature: int) -> nn.Linear:
 
 
 def _moments(sequence: Tensor) -> Tensor:
-    """(B, T', D) → (T', 2 · WAVES): where in the clip each time step is, in waves of 2, 1, 1/2 … clips."""
+    """(B, T', D) → (T', 2 · WAVES): the time of each step in the clip, in waves of 2, 1, 1/2 … clips."""
     steps = sequence.shape[1]
     place = (torch.arange(steps, device=sequence.device) + 0.5) / steps - 0.5  # 0: the centre
     phases = math.pi * place[:, None] * 2 ** torch.arange(WAVES, device=sequence.device)

@@ -1,4 +1,4 @@
-"""Fusion moment by moment, before what follows in time is summed up."""
+"""Fusion at each time step, before aggregation over time."""
 
 import torch
 from einops import rearrange, repeat
@@ -7,17 +7,17 @@ from torch.nn.functional import adaptive_avg_pool1d
 
 from fusion.heads.head import Head, Mask, StreamOutputs, visible
 
-WINDOWS = 8  # of time, that a clip is divided into
+WINDOWS = 8  # windows of time in a clip
 
 
 class Binding(Head):
-    """The towers' sequences joined at each time step, then one LSTM over the joined one.
+    """The towers' sequences joined at each time step, then one LSTM over the joined sequence.
 
     Kazakos et al. 2019, section 3: streams are joined within a window of time, by weights that all windows share,
     before time is aggregated; theirs is aggregated by a mean, ours by an LSTM and the mean of its output. The clip of
-    each stream, however many steps it has, is divided into WINDOWS, and what lies in a window is averaged; so the
-    streams are aligned by the place in their clips, and the clip of one that covers more seconds is squeezed. An
-    absent stream's place holds zeros, and a flag says that it is absent.
+    each stream, however many steps it has, is divided into WINDOWS, and each window is averaged; so the streams are
+    aligned by relative time in their clips, and a clip that covers more seconds is squeezed. An absent stream is zeros,
+    with a flag for its absence.
     """
 
     def __init__(self, *, channels: dict[str, int], feature: int, classes: int, dropout: float) -> None:
@@ -35,7 +35,7 @@ class Binding(Head):
         """→ (B, WINDOWS, D), the LSTM's sequence"""
         shown = visible(outputs.towers, present, self.streams)
         windows = torch.cat([_windows(part) for part in shown], dim=2)
-        if not len(windows):  # one of several processes may have no rows, which an LSTM cannot do
+        if not len(windows):  # one of several processes may have no rows, which an LSTM does not accept
             return windows.new_zeros(0, WINDOWS, self.lstm.hidden_size)
         flags = torch.stack([present[name] for name in self.streams], dim=1).to(windows.dtype)
         steps = torch.cat([self.dropout(windows), repeat(flags, "b s -> b w s", w=WINDOWS)], dim=2)

@@ -8,7 +8,7 @@ from fusion.heads.head import Head, Mask, StreamOutputs, joined, perceptron
 class Concat(Head):
     """The features side by side, and a two-layer perceptron.
 
-    An absent stream's place holds zeros, and a flag says that it is absent.
+    An absent stream is zeros, with a flag for its absence.
     """
 
     def __init__(self, *, channels: dict[str, int], feature: int, classes: int, dropout: float) -> None:

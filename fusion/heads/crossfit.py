@@ -1,4 +1,4 @@
-"""Honest answers on the very videos that something is fitted on."""
+"""Cross-fitting: unbiased answers for the same videos that a fit uses."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,14 +10,14 @@ from fusion.heads.head import Mask, Parts
 
 FOLDS = 5  # at the most
 Fitted = Callable[[Parts, Mask], Tensor]  # {(N, K)}, {(N,)} → (N, K) log-probabilities
-Fitter = Callable[[Parts, Mask, Tensor], Fitted]  # the same and (N,) labels → what was fitted
+Fitter = Callable[[Parts, Mask, Tensor], Fitted]  # the same and (N,) labels → the fitted function
 
 
 def cross_fit(fitter: Fitter, logits: Parts, present: Mask, labels: Tensor, units: Sequence[int]) -> Fitted | None:
     """Fit in parts, each on the rows of the others (Stone 1974): {(N, K)}, {(N,)}, (N,), units of N rows → Fitted
 
-    What comes back answers these same rows, with their streams or with fewer, from fits that have not seen them. None
-    if there is one unit only.
+    The result answers these same rows, with their streams or with fewer, from fits that have not seen them. None if
+    there is only one unit.
     """
     fold = torch.from_numpy(folds_of(labels.numpy(), np.asarray(units)))
     if len(fold.unique()) < 2:
@@ -35,10 +35,10 @@ def cross_fit(fitter: Fitter, logits: Parts, present: Mask, labels: Tensor, unit
 
 
 def folds_of(labels: np.ndarray, units: np.ndarray) -> np.ndarray:
-    """(N,), (N,) → (N,), each row's fold: rows of one unit stay together, and each class is in all folds alike.
+    """(N,), (N,) → (N,), each row's fold: rows of one unit stay together, and each class is spread evenly over folds.
 
-    A fit that lacks videos of just the classes that it is asked about would take these for rare.
-    FOLDS of them, or as many as the class with the fewest units has units, but two at least.
+    A fit that lacks videos of the very classes of its own fold would take these for rare.
+    There are FOLDS folds, or as many as the class with the fewest units has units, but at least two.
     """
     names, of = np.unique(units, return_inverse=True)
     order = np.random.default_rng(0).permutation(len(names))

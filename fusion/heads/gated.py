@@ -1,4 +1,4 @@
-"""Fusion by gates that look at all streams."""
+"""Fusion by gates that depend on all streams."""
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ class Gated(Head):
     """Gated multimodal units, then context gating.
 
     Arevalo et al. 2017, figure 2a, for any number of streams: h_i = tanh(W_i x_i), z_i = σ(V_i [x_1, …, x_n]) and
-    h = Σ z_i ∘ h_i, over the streams that are there. Miech et al. 2017: y = σ(U h) ∘ h. All with a bias.
+    h = Σ z_i ∘ h_i, over the present streams. Miech et al. 2017: y = σ(U h) ∘ h. All with a bias.
     """
 
     def __init__(self, *, channels: dict[str, int], feature: int, classes: int, dropout: float) -> None:

@@ -1,4 +1,4 @@
-"""The frame of every fusion head, and how it leaves out what is not there."""
+"""The base class of all fusion heads, and the masking of absent streams."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -6,24 +6,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-Parts = dict[str, Tensor]  # stream → a tensor of its own
+Parts = dict[str, Tensor]  # stream → its tensor
 Mask = dict[str, Tensor]  # stream → (B,) bool
 
 
 class StreamOutputs(NamedTuple):
     """The encoders' outputs for a batch. T' and C differ from stream to stream."""
 
-    logits: Parts  # (B, K), each stream's own opinion
+    logits: Parts  # (B, K), each stream's own
     features: Parts  # (B, D), the mean of its sequence
     sequences: Parts  # (B, T', D), its LSTM's
-    towers: Parts  # (B, T', C), its tower's: what its LSTM is given
+    towers: Parts  # (B, T', C), its tower's: the input of its LSTM
 
 
 class Head(nn.Module):
-    """Fusion in two steps: one feature from the streams that are there, then the classes from it."""
+    """Fusion in two steps: one feature from the present streams, then the classes from it."""
 
     streams: tuple[str, ...]
-    classify: Callable[[Tensor], Tensor]  # (B, F) → (B, K), a module of each head's own
+    classify: Callable[[Tensor], Tensor]  # (B, F) → (B, K), a module that each head sets
 
     def features(self, outputs: StreamOutputs, present: Mask) -> Tensor:
         """outputs of B clips, present {(B,)} → (B, F), the fused feature"""
@@ -37,7 +37,7 @@ class Head(nn.Module):
 def visible(parts: Parts, present: Mask, streams: Iterable[str]) -> list[Tensor]:
     """{(B, ...)}, {(B,)} → the parts of `streams`, (B, ...) each, with zeros where a stream is absent.
 
-    Whatever was there, NaN too, has no influence and gets no gradient.
+    The masked values, even NaN, have no influence and get no gradient.
     """
 
     def hide(part: Tensor, there: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ def visible(parts: Parts, present: Mask, streams: Iterable[str]) -> list[Tensor]
 
 
 def joined(parts: Parts, present: Mask, streams: Iterable[str]) -> Tensor:
-    """{(B, D)}, {(B,)} → (B, streams · (D + 1)): the visible parts, then a flag a stream: zeros could be a feature."""
+    """{(B, D)}, {(B,)} → (B, streams · (D + 1)): the visible parts, then a flag a stream: a feature may be zeros."""
     shown = visible(parts, present, streams)
     flags = torch.stack([present[name] for name in streams], dim=1)
     return torch.cat([*shown, flags.to(shown[0].dtype)], dim=1)

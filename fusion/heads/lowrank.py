@@ -7,15 +7,15 @@ from torch import Tensor, nn
 
 from fusion.heads.head import Head, Mask, StreamOutputs, visible
 
-RANK = 8  # products that are averaged
+RANK = 8  # number of products that are averaged
 
 
 class LowRank(Head):
     """Low-rank multimodal fusion (Liu et al. 2018, section 3.2).
 
     The outer product of all [x_i, 1] holds the products of any of the streams' features; a linear map of it with a
-    tensor of weights Σ_r w_1r ⊗ … ⊗ w_nr / R is h = Σ_r Π_i (w_ir · [x_i, 1]) / R. An absent stream's factor is 1, and
-    at first the factors are near 1, so that h is about the sum of the streams: a product of small ones would be lost.
+    tensor of weights Σ_r w_1r ⊗ … ⊗ w_nr / R is h = Σ_r Π_i (w_ir · [x_i, 1]) / R. An absent stream's factor is 1. At
+    first all factors are near 1, so that h is about the sum of the streams: a product of small factors would vanish.
     """
 
     def __init__(self, *, channels: dict[str, int], feature: int, classes: int, dropout: float) -> None:

@@ -7,9 +7,9 @@ from fusion.heads.head import Head, Mask, Parts, StreamOutputs, visible
 
 
 def weighted_mean(logits: Parts, present: Mask, weights: dict[str, Tensor]) -> Tensor:
-    """{(B, K)}, {(B,)}, {() or (B,)} → (B, K): the weighted mean over the streams that are there; zeros where none is.
+    """{(B, K)}, {(B,)}, {() or (B,)} → (B, K): the weighted mean over the present streams; zeros if there is none.
 
-    The weights are positive; those of absent streams go to the others in proportion.
+    The weights are positive; those of absent streams are shared by the others in proportion.
     """
     shown = visible(logits, present, weights)
     total = sum(weight[..., None] * part for weight, part in zip(weights.values(), shown, strict=True))
@@ -18,7 +18,7 @@ def weighted_mean(logits: Parts, present: Mask, weights: dict[str, Tensor]) -> T
 
 
 class Mean(Head):
-    """The mean of the present streams' own logits: nothing is learned here."""
+    """The mean of the present streams' own logits; nothing to learn."""
 
     def __init__(self, *, channels: dict[str, int], feature: int, classes: int, dropout: float) -> None:
         super().__init__()

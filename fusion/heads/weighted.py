@@ -11,8 +11,8 @@ from fusion.heads.head import Mask, Parts, StreamOutputs
 from fusion.heads.mean import Mean, weighted_mean
 from streams.registry import subsets
 
-PRIOR = 1e-4  # keeps weights and temperature finite where the opinions are all right, or a stream is of no use at all
-STEPS = 200  # of L-BFGS, at the most
+PRIOR = 1e-4  # keeps weights and temperature finite where all answers are right, or a stream is useless
+STEPS = 200  # of L-BFGS, at most
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Weighting:
     def __call__(self, logits: Parts, present: Mask) -> Tensor:
         """{(N, K)}, {(N,)} → (N, K) log-probabilities: the pool over the streams that a row has.
 
-        A row that has none says the same of every class.
+        A row without streams gets the same for every class.
         """
         weights = {name: torch.tensor(self.weights[name], dtype=torch.float64) for name in logits}
         logits = {name: part.double() for name, part in logits.items()}
@@ -35,15 +35,15 @@ class Weighting:
 def fit_weighting(logits: Parts, present: Mask, labels: Tensor) -> Weighting:
     """The weights and the temperature under which the labels are likeliest: {(N, K)}, {(N,)}, (N,) → Weighting
 
-    Logits and log-probabilities do the same. Rows without any stream do not count. The plain mean is where it begins,
-    and where it stays without rows and with opinions that are not finite; on these rows its result is no worse.
+    Logits and log-probabilities give the same result. Rows without any stream do not count. The fit begins at the plain
+    mean, and stays there without rows or with logits that are not finite; on these rows it is never worse.
     """
     names = list(logits)
     there = torch.stack([present[name] for name in names]).any(dim=0)
     logits = {name: part[there].double() for name, part in logits.items()}
     present, labels = {name: present[name][there] for name in names}, labels[there]
     start = torch.full((len(names),), 1 / len(names), dtype=torch.float64).log()
-    logarithms = start.clone().requires_grad_()  # of weight / temperature: both are positive
+    logarithms = start.clone().requires_grad_()  # logarithms of weight / temperature: both are positive
 
     def loss(at: Tensor) -> Tensor:
         strengths = at.exp()
@@ -60,7 +60,7 @@ def fit_weighting(logits: Parts, present: Mask, labels: Tensor) -> Weighting:
     if len(labels):
         search.step(closure)
     with torch.no_grad():
-        if not len(labels) or not loss(logarithms) <= loss(start):  # nor where it has become NaN
+        if not len(labels) or not loss(logarithms) <= loss(start):  # also true for NaN
             return Weighting(dict.fromkeys(names, 1 / len(names)), 1.0)
         strengths = logarithms.exp()
     shares = (strengths / strengths.sum()).tolist()
@@ -69,7 +69,7 @@ def fit_weighting(logits: Parts, present: Mask, labels: Tensor) -> Weighting:
 
 @dataclass(frozen=True)
 class Weightings:
-    """A weighting for each combination of streams that a row may have: who is left alone is asked as such."""
+    """A weighting for each combination of streams that a row may have."""
 
     of: dict[tuple[str, ...], Weighting]
 
@@ -85,7 +85,7 @@ class Weightings:
 
 
 def fit_weightings(logits: Parts, present: Mask, labels: Tensor) -> Weightings:
-    """fit_weighting for each combination, nothing else of the rows being shown: {(N, K)}, {(N,)}, (N,) → Weightings"""
+    """fit_weighting for each combination, with all other streams hidden: {(N, K)}, {(N,)}, (N,) → Weightings"""
 
     def fitted(subset: tuple[str, ...]) -> Weighting:
         return fit_weighting({name: logits[name] for name in subset}, {name: present[name] for name in subset}, labels)
@@ -94,22 +94,22 @@ def fit_weightings(logits: Parts, present: Mask, labels: Tensor) -> Weightings:
 
 
 def log_probabilities(probabilities: Tensor) -> Tensor:
-    """(N, K) → (N, K): logits of these probabilities, finite also where a class was given no chance at all."""
+    """(N, K) → (N, K): the logarithms of these probabilities, finite also for a probability of zero."""
     return probabilities.double().clamp(min=torch.finfo(torch.float64).tiny).log()
 
 
 class Weighted(Mean):
-    """A weight a stream and a temperature, for each combination of streams that is there, fitted on validation answers.
+    """A weight a stream and a temperature, for each combination of present streams, fitted on validation answers.
 
-    In training it is the mean; fusion.training.fitting sets the weights, which are buffers: saved with the model, not
-    learned from the clips that the streams were trained on and are too sure of.
+    In training it is the mean; fusion.training.fitting sets the weights. They are buffers: saved with the model, but
+    not learned from the training clips, of which the streams are too sure.
     """
 
     fitter = staticmethod(fit_weightings)
 
     def __init__(self, *, channels: dict[str, int], feature: int, classes: int, dropout: float) -> None:
         super().__init__(channels=channels, feature=feature, classes=classes, dropout=dropout)
-        combinations = 1 << len(channels)  # row k is for the streams whose bits k has
+        combinations = 1 << len(channels)  # row k is for the streams whose bits are set in k
         self.register_buffer("weights", torch.ones(combinations, len(channels)))
         self.register_buffer("temperatures", torch.ones(combinations))
 
@@ -122,12 +122,12 @@ class Weighted(Mean):
         return weighted_mean(outputs.logits, present, weights) / self.temperatures[rows, None]
 
     def forget(self) -> None:
-        """All streams weigh the same."""
+        """Reset the weights: all streams weigh the same."""
         self.weights.fill_(1)
         self.temperatures.fill_(1)
 
     def take(self, weightings: Weightings) -> None:
-        """Answer with these weights."""
+        """Use these weights."""
         for subset, weighting in weightings.of.items():
             row = sum((name in subset) << bit for bit, name in enumerate(self.streams))
             self.weights[row] = torch.tensor([weighting.weights.get(name, 0.0) for name in self.streams])

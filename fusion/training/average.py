@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class Average(nn.Module):
     """Exponential moving average of weights and buffers (Polyak and Juditsky 1992; Tarvainen and Valpola 2017).
 
-    Its share of the old is `decay` after many steps and (1 + n) / (10 + n) after the first n, so that it soon forgets
-    where the weights began.
+    The share of the old average is `decay` after many steps and (1 + n) / (10 + n) after the first n, so that the
+    initial weights are soon forgotten.
     """
 
     def __init__(self, model: nn.Module, *, decay: float) -> None:
@@ -21,7 +21,7 @@ class Average(nn.Module):
 
     @torch.no_grad()
     def update(self, model: nn.Module, *, finite: Tensor) -> None:
-        """After a step of `model`; a step that was not taken, where `finite`, () bool, is false, counts as none."""
+        """Update after a step of `model`; no update if the step was skipped, that is if `finite`, () bool, is false."""
         self.steps += finite
         share = ((1 + self.steps) / (10 + self.steps)).clamp(max=self.decay)
         for old, new in zip(_tensors(self.model), _tensors(model), strict=True):

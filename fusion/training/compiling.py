@@ -1,4 +1,4 @@
-"""torch.compile, where it pays."""
+"""torch.compile, where it is worthwhile."""
 
 import shutil
 
@@ -8,11 +8,11 @@ from fusion.model import FusionModel
 
 
 def compile_encoders(model: FusionModel, device: torch.device, wanted: bool | None) -> str:
-    """Compile the encoders in place; returns what to say of it.
+    """Compile the encoders in place; return a sentence about it.
 
-    By default on a GPU alone. The towers are compiled, and the LSTMs run as cuDNN's or oneDNN's own kernel: PyTorch can
+    By default only on a GPU. The towers are compiled, and the LSTMs run as cuDNN's or oneDNN's own kernel: PyTorch can
     trace them step by step into the same graph, but the first step then takes six times as long, and the others are no
-    faster (benchmarks/train_step.py). How many rows a stream has differs from batch to batch, so that axis is dynamic.
+    faster (benchmarks/train_step.py). A stream's number of rows differs between batches, so that axis is dynamic.
     """
     if not (device.type == "cuda" if wanted is None else wanted):
         return ""

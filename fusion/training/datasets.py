@@ -1,4 +1,4 @@
-"""The videos that a run learns from and is validated on."""
+"""Training and validation videos of a run."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from streams.split import Split
 def make_datasets(
     store: Store, split: Split, streams: tuple[str, ...], settings: TrainSettings
 ) -> tuple[ClipDataset, ClipDataset]:
-    """Training and validation videos. Those that have none of the streams are left out of training, with a note.
+    """Training and validation videos. Those without any of the streams are left out of training, with a note.
 
     Raises UserError if a stream is in no training video.
     """
@@ -39,7 +39,7 @@ def make_datasets(
 
 
 def middle_clips(dataset: ClipDataset, count: int, *, seed: int) -> ClipDataset:
-    """The middle clips, not augmented, of `count` of a data set's videos, or of all that there are."""
+    """The middle clips, not augmented, of `count` of a dataset's videos, or of all if there are fewer."""
     chosen = np.random.default_rng(seed).permutation(len(dataset))[:count]
     videos = [dataset.videos[row] for row in sorted(chosen)]
     return ClipDataset(

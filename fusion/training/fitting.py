@@ -1,4 +1,4 @@
-"""What a head fits on validation answers, beside what it learns in training."""
+"""Fitting a head's parameters on validation answers, after its training."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -23,12 +23,12 @@ def fit_head(
     device: torch.device,
     add_up: Callable[[Tensor], object],
 ) -> dict[str, Tensor]:
-    """Fit what the model's head fits on the videos of `batches`; heads that only learn are left as they are.
+    """Fit the model's head on the videos of `batches`; heads without a fitter are left unchanged.
 
-    labels: (N,), of all videos; units: which of them belong together; `add_up` sums a tensor over the processes, each
-    of which has some of them. Returns for each of the subsets (N, K), what the head would say of each video if it were
-    fitted on others, since what it says of these flatters it; zeros without an answer. Nothing where nothing is fitted,
-    or there is one unit only.
+    labels: (N,), of all videos; units: the unit of each, for videos that belong together; `add_up` sums a tensor over
+    the processes, each of which has some of the videos. Returns for each of the subsets (N, K), the head's cross-fitted
+    probabilities: for each video from a fit on others, since a fit is too good on its own videos; zeros without an
+    answer. Empty if nothing is fitted, or there is only one unit.
     """
     head = model.head
     if not hasattr(head, "fitter"):
@@ -45,7 +45,7 @@ def fit_head(
         return {}
     found = {}
     for subset in subsets:
-        asked = {name: mask & (name in subset) for name, mask in present.items()}
-        there = torch.stack([*asked.values()]).any(dim=0)
-        found[subset_name(subset)] = honest(logits, asked).exp() * there[:, None]
+        shown = {name: mask & (name in subset) for name, mask in present.items()}
+        there = torch.stack([*shown.values()]).any(dim=0)
+        found[subset_name(subset)] = honest(logits, shown).exp() * there[:, None]
     return found

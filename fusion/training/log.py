@@ -1,4 +1,4 @@
-"""What a training run tells: a line on screen, metrics.jsonl, curves.png and TensorBoard."""
+"""The log of a training run: a line on screen, metrics.jsonl, curves.png and TensorBoard."""
 
 import json
 import time
@@ -6,14 +6,14 @@ from pathlib import Path
 
 from preprocess.common.files import write_aside
 
-PLOT_EVERY = 5.0  # seconds: a figure takes a sixth of one, which is longer than an epoch of few videos
+PLOT_EVERY = 5.0  # seconds: drawing takes a sixth of one, longer than an epoch of few videos
 
 
 class Log:
     """The rows of a run's epochs."""
 
     def __init__(self, run: Path, *, epochs_done: int) -> None:
-        """Rows of epochs after `epochs_done` belong to what is done again."""
+        """Rows of epochs after `epochs_done` are dropped, since those are trained again."""
         from torch.utils.tensorboard import SummaryWriter
 
         self.run = run
@@ -54,7 +54,7 @@ class Log:
 
 
 def _speed(row: dict) -> str:
-    """How fast the epoch was, and what the machine was doing."""
+    """The epoch's speed and the use of the machine, as text."""
     clips, frames = row["clips_per_second"], row["frames_per_second"]
     peak = f", {row['mfu']:.0%} of peak" if "mfu" in row else ""
     waiting, memory = row["waiting_share"], row["memory_gb"]

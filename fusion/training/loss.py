@@ -1,4 +1,4 @@
-"""What is minimised."""
+"""The losses: cross-entropy of the fused answer and of each stream's own."""
 
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -12,7 +12,7 @@ Losses = dict[str, Tensor]  # FUSED or a stream → (), the mean over these rows
 
 
 def count_rows(present: dict[str, Tensor]) -> dict[str, int]:
-    """How many rows have any stream, and how many each. present: {(B,) bool}."""
+    """The number of rows that have any stream, and that have each. present: {(B,) bool}."""
     masks = list(present.values())
     anything = masks[0].clone()
     for mask in masks[1:]:
@@ -23,7 +23,7 @@ def count_rows(present: dict[str, Tensor]) -> dict[str, int]:
 def each_loss(
     output: Output, labels: Tensor, present: dict[str, Tensor], counts: Counts, *, label_smoothing: float = 0.0
 ) -> Losses:
-    """Cross-entropy of the fused answer, over the clips that have anything, and each stream's own, where it is there.
+    """Cross-entropy of the fused answer, over the clips that have any stream, and each stream's own, where present.
 
     labels: (B,) classes or (B, K) targets, present: {(B,) bool}. These rows may be a part of a larger batch with
     `counts` rows: the losses of its parts add up to the whole batch's.
@@ -39,6 +39,6 @@ def each_loss(
 
 
 def joint_loss(losses: Losses, *, auxiliary: float) -> Tensor:
-    """The fused loss, and beside it the mean of the streams' own."""
+    """The fused loss, plus `auxiliary` times the mean of the streams' own."""
     own = [loss for name, loss in losses.items() if name != FUSED]
     return losses[FUSED] + auxiliary / len(own) * sum(own)

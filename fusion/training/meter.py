@@ -1,4 +1,4 @@
-"""How fast a run is, and what holds it up."""
+"""Speed of a run, and its bottlenecks."""
 
 import resource
 import time
@@ -11,12 +11,12 @@ from torch import nn
 
 Item = TypeVar("Item")
 
-MATRIX = 8192  # side of the matrices whose product tells what arithmetic a GPU can do
-BACKWARD = 3  # times the forward pass's arithmetic that a training step takes
+MATRIX = 8192  # side of the matrices whose product measures a GPU's peak arithmetic
+BACKWARD = 3  # a training step takes so many times the forward pass's arithmetic
 
 
 class Meter:
-    """Clips, seconds, and the share of them that was spent waiting for clips to be read."""
+    """Counts clips, seconds, and the share of them spent waiting for clips to be read."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -27,7 +27,7 @@ class Meter:
             torch.cuda.reset_peak_memory_stats(device)
 
     def reads(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The items, the time that each takes to come counted as waiting."""
+        """The items; the time until each arrives counts as waiting."""
         iterator = iter(items)
         while True:
             with self._waiting():
@@ -38,7 +38,7 @@ class Meter:
             yield item
 
     def row(self, *, frames: int, flops: float, peak: float | None) -> dict[str, float]:
-        """What is logged. frames: of a clip; flops: of its training; peak: that the device can do in a second."""
+        """The values to log. frames: of a clip; flops: to train on a clip; peak: flops a second of the device."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         seconds = time.perf_counter() - self._begun
@@ -52,7 +52,7 @@ class Meter:
         return row if peak is None else row | {"mfu": flops * self.clips / seconds / peak}
 
     def _memory(self) -> float:
-        """Bytes, at the most: of the GPU, or of this process."""
+        """The peak memory in bytes: of the GPU, or of this process."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,4 +1,4 @@
-"""Mixup and CutMix: every clip is mixed with another of its batch, in all of their streams alike."""
+"""Mixup and CutMix: every clip is mixed with another of its batch, the same way in all streams."""
 
 import torch
 from torch import Tensor
@@ -14,18 +14,18 @@ def mix(
 ) -> tuple[Clips, Tensor]:
     """Clips, {(B,) bool}, (B,) int64 → mixed clips and (B, K) targets whose rows sum to one.
 
-    Of a row's own clip and label the share λ is left, drawn from Beta(α, α); `mixup` and `cutmix` are α, and 0 leaves
-    it out. Mixup (Zhang et al. 2018) blends the towers' inputs. CutMix (Yun et al. 2019) puts the other clip's pixels
-    into a box of the pictures and the flow fields, the same box in all of them, and its sound into a stretch of the
-    time. Where both are asked for, each batch gets one of them. Only rows that have the same streams are mixed:
-    otherwise the label would be another for each stream. A row that is alone in what it has stays as it is.
+    The share λ of a row's own clip and label is drawn from Beta(α, α); `mixup` and `cutmix` are α, and 0 turns the
+    method off. Mixup (Zhang et al. 2018) blends the towers' inputs. CutMix (Yun et al. 2019) puts the other clip's
+    pixels into a box of the pictures and the flow fields, the same box in all of them, and its sound into an interval
+    of time. With both, each batch gets one of them. Only rows with the same streams are mixed: otherwise the label
+    would differ between streams. A row with a unique set of streams is not mixed.
     """
     targets = (labels[:, None] == torch.arange(classes, device=labels.device)).float()  # one_hot waits to check labels
     if not (mixup or cutmix) or not len(labels):
         return clips, targets
     cut = bool(cutmix) and (not mixup or torch.rand(()).item() < 0.5)
     alpha = torch.full((len(labels),), cutmix if cut else mixup, device=labels.device)
-    share = Beta(alpha, alpha, validate_args=False).sample()  # to look at alpha is to wait for a GPU
+    share = Beta(alpha, alpha, validate_args=False).sample()  # validating alpha would wait for a GPU
     partner = partners(present)
     places = torch.rand(3, len(labels), device=labels.device)  # across, down and in time
     mixed = {
@@ -36,15 +36,15 @@ def mix(
 
 
 def partners(present: Mask) -> Tensor:
-    """For each row another one at random that has the same streams, itself where there is none: {(B,)} → (B,) int64"""
+    """For each row a random other one with the same streams, or itself if there is none: {(B,)} → (B,) int64"""
     masks = torch.stack([*present.values()])  # (S, B)
     kind = (masks * 2 ** torch.arange(len(masks), device=masks.device)[:, None]).sum(dim=0)
     order = torch.rand(len(kind), device=kind.device).argsort()
-    order = order[kind[order].argsort(stable=True)]  # kind by kind
+    order = order[kind[order].argsort(stable=True)]  # sorted by kind
     kind = kind[order]
     first, end = (torch.searchsorted(kind, kind, right=right) for right in (False, True))
     place = torch.arange(len(kind), device=kind.device)
-    before = torch.where(place > first, place, end) - 1  # in a ring: before the first of a kind comes its last
+    before = torch.where(place > first, place, end) - 1  # cyclic: before the first of a kind comes its last
     return torch.empty_like(order).scatter_(0, order, order[before])
 
 
@@ -54,9 +54,9 @@ def _blend(clip: Tensor, partner: Tensor, share: Tensor) -> Tensor:
 
 
 def _cut(clip: Tensor, partner: Tensor, share: Tensor, places: Tensor) -> Tensor:
-    """The other clip in a box (B, C, T, H, W) or a stretch of time (B, M, T) that is 1 - share of all.
+    """The other clip in a box (B, C, T, H, W) or an interval of time (B, M, T) that is 1 - share of all.
 
-    places: (3, B) in 0…1, from the first to the last place that the box can have.
+    places: (3, B) in 0…1, from the first to the last possible place of the box.
     """
     if clip.ndim == 3:
         inside = _stretch(1 - share, places[2], clip.shape[2])[:, None]
@@ -68,7 +68,7 @@ def _cut(clip: Tensor, partner: Tensor, share: Tensor, places: Tensor) -> Tensor
 
 
 def _stretch(length: Tensor, place: Tensor, size: int) -> Tensor:
-    """(B,) shares of `size` → (B, size) bool, which pixels lie in the stretch."""
+    """(B,) shares of `size` → (B, size) bool, True for pixels in the interval."""
     begin = (1 - length) * place
     pixel = (torch.arange(size, device=length.device) + 0.5) / size
     return (pixel >= begin[:, None]) & (pixel < (begin + length)[:, None])

@@ -1,4 +1,4 @@
-"""The statistics that batch norm judges with, taken anew from clips that look like those it judges."""
+"""Batch norm's statistics for evaluation, estimated anew from clips that look like those to evaluate."""
 
 from collections.abc import Iterable
 
@@ -13,19 +13,19 @@ from streams.batch import Batch
 def estimate_norms(model: FusionModel, batches: Iterable[Batch], *, device: torch.device, seed: int) -> None:
     """Precise batch norm (Wu and Johnson 2021, section 3): means over `batches` instead of a moving average.
 
-    Random crops show things larger than they are judged (Touvron et al. 2019), and mixed clips vary less: statistics
-    gathered while learning belong to neither. The clips here are cut from the middle and not mixed; their colours and
-    sounds are varied as in training, whose clips are known by heart as they are. The model is left in evaluation mode;
-    of every rank's batches the statistics are the whole batch's, as in training.
+    Random crops show things larger than in evaluation (Touvron et al. 2019), and mixed clips vary less, so statistics
+    gathered in training do not fit. The clips here are cut from the middle and not mixed; their colours and sounds are
+    varied as in training, since the model knows the plain training clips by heart. The model is left in evaluation
+    mode; with several ranks the statistics are the whole batch's, as in training.
     """
     norms = [module for module in model.encoders.modules() if isinstance(module, _BatchNorm)]
     before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
     torch.manual_seed(seed)
     model.eval()
-    model.training = True  # of itself alone: a rank without rows of a stream is to join in the others' sums
+    model.training = True  # the model itself only: a rank without rows of a stream must join the others' sums
     for norm in norms:
         norm.train()
-        norm.momentum = None  # the mean of all batches, from the first that has the stream: without one nothing changes
+        norm.momentum = None  # the mean of all batches that have the stream; without any, nothing changes
         norm.num_batches_tracked.zero_()
     with torch.no_grad():
         for batch in (batch.to(device) for batch in batches):

@@ -1,8 +1,8 @@
-"""Several processes that train one model: torchrun starts them, and their gradients are added up.
+"""Distributed training: torchrun starts several processes (ranks), and their gradients are summed.
 
 Each rank has its share of every batch, and its losses are divided by the counts of the whole batch, so that the sum of
-the ranks' gradients is the gradient that one process with the whole batch would have. A rank whose share lacks a stream
-altogether, or is empty, takes part with nothing.
+the ranks' gradients is the gradient of one process with the whole batch. A rank whose share lacks a stream, or is
+empty, contributes zeros.
 """
 
 import os
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 
 class Ranks:
-    """This process among those that train together; one alone unless torchrun started it."""
+    """This process among those that train together; the only one unless torchrun started it."""
 
     def __init__(self) -> None:
         self.rank = int(os.environ.get("RANK", 0))
@@ -28,13 +28,13 @@ class Ranks:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if self.size > 1 and kind is None:  # after an error the others may wait for ever in what we would wait for
+        if self.size > 1 and kind is None:  # after an error the others may never reach this point
             dist.destroy_process_group()
 
     def end_process(self) -> None:
-        """End this process, if it is one of several, without what Python does at its end.
+        """End this process, if it is one of several, without Python's finalisation.
 
-        A thread of gloo may be letting go of its last tensor just then, and aborts: one run of 20 with PyTorch 2.11.
+        A thread of gloo may be freeing its last tensor then, and aborts: in one run of 20 with PyTorch 2.11.
         """
         if self.size > 1:
             sys.stdout.flush()
@@ -43,7 +43,7 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes and prints."""
+        """True if this is the rank that writes and prints."""
         return self.rank == 0
 
     def add_up(self, values: Tensor) -> Tensor:
@@ -53,14 +53,14 @@ class Ranks:
         return values
 
     def add_up_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Give every parameter the sum of all ranks' gradients; one that a rank has no gradient of counts as zero."""
+        """Give every parameter the sum of all ranks' gradients; a missing gradient counts as zero."""
         if self.size == 1:
             return
         parameters = list(parameters)
         set_gradients(parameters, self.add_up(flat_gradients(parameters)))
 
     def same_text(self, text: str) -> str:
-        """The first rank's text, for all."""
+        """The first rank's text, sent to all."""
         if self.size == 1:
             return text
         data = torch.zeros(1 << 12, dtype=torch.uint8)
@@ -71,13 +71,13 @@ class Ranks:
 
 
 def flat_gradients(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """The gradients of those that learn, as one vector; where there is none, zeros."""
+    """The gradients of all trainable parameters as one vector; zeros for missing ones."""
     learning = [parameter for parameter in parameters if parameter.requires_grad]
     return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1).float() for p in learning])
 
 
 def set_gradients(parameters: Iterable[nn.Parameter], flat: Tensor) -> None:
-    """The gradients from such a vector."""
+    """Set the gradients from such a vector."""
     learning = [parameter for parameter in parameters if parameter.requires_grad]
     for parameter, gradient in zip(learning, flat.split([p.numel() for p in learning]), strict=True):
         parameter.grad = torch.empty_like(parameter).copy_(gradient.view(parameter.shape))  # in its memory order

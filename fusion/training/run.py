@@ -20,11 +20,11 @@ from streams.clip import ClipSettings
 from streams.registry import parse_streams, subset_name
 from streams.split import Split
 
-KEY = "tristream"  # of the metadata that say what a file of weights holds
+KEY = "tristream"  # the metadata key under which a weights file is described
 
 
 def default_run(streams: tuple[str, ...], *, resume: bool) -> Path:
-    """A new folder runs/STREAMS, runs/STREAMS-2, …; to resume, the newest that there is."""
+    """A new folder runs/STREAMS, runs/STREAMS-2, …; to resume, the newest existing one."""
     base = Path("runs", subset_name(streams))
     taken = [base] if base.exists() else []
     while taken and (following := base.with_name(f"{base.name}-{len(taken) + 1}")).exists():
@@ -35,7 +35,7 @@ def default_run(streams: tuple[str, ...], *, resume: bool) -> Path:
 
 
 def resume_settings(run: Path, given: TrainSettings) -> TrainSettings:
-    """The settings that `run` was started with; only the machine, and where the data lie, may have changed."""
+    """The settings that `run` was started with; only the machine and the path of the data may change."""
     saved, _ = read_settings(run)
     for name, value in differences(given, TrainSettings()).items():
         if name in differences(given, saved) and name not in ("data", "run", "resume"):
@@ -47,7 +47,7 @@ def resume_settings(run: Path, given: TrainSettings) -> TrainSettings:
 
 
 def read_settings(run: Path) -> tuple[TrainSettings, dict]:
-    """A run's settings, and what it knew of its store: classes and parameters."""
+    """A run's settings, and its store's classes and parameters."""
     try:
         saved = json.loads((run / "settings.json").read_text())
         values, _, _ = (saved[name] for name in ("settings", "classes", "parameters"))
@@ -59,9 +59,9 @@ def read_settings(run: Path) -> tuple[TrainSettings, dict]:
 
 
 def settings_from_json(values: dict) -> TrainSettings:
-    """The settings that were written as JSON.
+    """Settings from JSON.
 
-    Raises ValueError, KeyError or TypeError if they are not those of this version.
+    Raises ValueError, KeyError or TypeError if they are not of this version.
     """
     recipe = values["recipe"]
     model = ModelSettings(**recipe["model"] | {"towers": tuple(recipe["model"]["towers"])})
@@ -89,34 +89,34 @@ def write_json(path: Path, value: object) -> None:
 
 @dataclass(frozen=True)
 class About:
-    """What a file of weights says of them: enough to build the model and to feed it."""
+    """The metadata of a weights file: enough to build the model and prepare its inputs."""
 
-    version: str  # the release that wrote it
+    version: str  # release that wrote the file
     settings: TrainSettings
     classes: list[str]
-    parameters: dict  # of the store that it learned from
+    parameters: dict  # of the training store
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), default=str)
 
     @classmethod
     def from_json(cls, text: str) -> "About":
-        """Raises ValueError, KeyError or TypeError for what is not of this version."""
+        """Raises ValueError, KeyError or TypeError for metadata of another version."""
         values = json.loads(text)
         return cls(**values | {"settings": settings_from_json(values["settings"])})
 
 
 def save_weights(path: Path, model: nn.Module, about: About) -> None:
-    """All parameters and buffers, as safetensors: loading them runs no code. One file is enough to load the model."""
+    """Save all parameters and buffers as safetensors, which load without running code; one file is a whole model."""
     tensors = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
     raw = save(tensors, metadata={KEY: about.to_json()})
     write_aside(path, lambda part: part.write_bytes(raw))
 
 
 def load_model(path: Path) -> tuple[FusionModel, About]:
-    """The model that a file of weights holds, on the CPU.
+    """The model in a weights file, on the CPU.
 
-    Raises UserError if the file is not there, is damaged, or was not written by this version.
+    Raises UserError if the file is missing, is damaged, or was not written by this version.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -139,9 +139,9 @@ def load_model(path: Path) -> tuple[FusionModel, About]:
 
 
 def claim(settings: TrainSettings, ranks: Ranks, held: ExitStack) -> tuple[Path, TrainSettings]:
-    """The run's folder, which `held` holds for this process, and the run's settings.
+    """The run's folder, locked for this process by `held`, and the run's settings.
 
-    Raises UserError for a run that is there already, or is to be resumed and is not, or is at work.
+    Raises UserError if a new run exists already, if a run to resume does not, or if another process is training it.
     """
     run = settings.run or default_run(parse_streams(settings.streams), resume=settings.resume)
     run = Path(ranks.same_text(str(run)))
@@ -150,7 +150,7 @@ def claim(settings: TrainSettings, ranks: Ranks, held: ExitStack) -> tuple[Path,
         print(f"note: there are earlier runs of these streams; this one is {run}")
     if settings.resume:
         settings = resume_settings(run, settings)
-    elif ranks.first and any(Checkpoints(run, keep=1).files()):  # without one nothing is lost
+    elif ranks.first and any(Checkpoints(run, keep=1).files()):  # without a checkpoint nothing is lost
         raise UserError(f"{run} holds a run: go on with it with --resume, name another, or delete it")
     validate(settings)
     if ranks.first:
@@ -164,8 +164,8 @@ def claim(settings: TrainSettings, ranks: Ranks, held: ExitStack) -> tuple[Path,
 
 
 def give_up_name(run: Path) -> None:
-    """Remove a run's folder if nothing came of it: its name stays free for the next try."""
+    """Remove a run's folder if it is empty, so that its name stays free for the next try."""
     if not (run / "settings.json").exists():
         (run / "lock").unlink(missing_ok=True)
-        with suppress(OSError):  # there is something else in it
+        with suppress(OSError):  # it is not empty
             run.rmdir()

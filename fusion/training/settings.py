@@ -1,4 +1,4 @@
-"""What a run is: how to train, where, on what; and what its folder says of that."""
+"""Settings of a run: recipe, machine, data, clips, model."""
 
 import math
 from dataclasses import dataclass, field, fields
@@ -12,12 +12,12 @@ from preprocess.common.errors import UserError, at_least
 from streams.clip import ClipSettings
 
 NESTED = ("recipe", "machine", "clip", "model")  # settings within settings
-SEEDS = 1 << 31  # so that a seed, a step and a rank fit into the 64 bits of a generator's
+SEEDS = 1 << 31  # limit of seeds: a seed, a step and a rank must fit into the 64 bits of a generator's seed
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train, whatever the streams."""
+    """The training recipe, for any streams."""
 
     epochs: int = 30
     """passes over the training videos, one random clip of each"""
@@ -30,7 +30,7 @@ class Recipe:
     auxiliary: float = 0.5
     """weight of the streams' own losses beside the fused one; without it their own heads learn nothing"""
     balance: str = "auxiliary"
-    """what keeps one stream from learning at the others' expense:
+    """method that keeps one stream from learning at the others' expense:
     auxiliary: every stream's own loss beside the fused one, with the weight --auxiliary;
     blending: their weights follow from how the losses generalise, on the validation videos, not from --auxiliary;
     ogm-ge: the encoder of a stream whose own head is ahead of the others' learns more slowly, and with noise;
@@ -38,7 +38,7 @@ class Recipe:
     mmpareto: an encoder's step is good for the fused loss and for its own, whatever --auxiliary;
     detached: encoders learn from their own losses alone, whatever --auxiliary, and the head from what they make"""
     stream_dropout: float = 0.25
-    """probability that a present stream is hidden from the fusion head, so that any subset can be asked"""
+    """probability that a present stream is hidden from the fusion head, so that any subset can be evaluated"""
     label_smoothing: float = 0.0
     """share of the target that is spread over all classes"""
     mixup: float = 0.0
@@ -56,14 +56,14 @@ class Recipe:
     """parts that a step's clips go through the model in, one after the other, where memory is short; the gradients are
     those of the whole, but for batch norm, which sees each part by itself"""
     split_seed: int = 0
-    """which groups validate; apart from the seed, so that runs with several seeds share their videos"""
+    """seed of the choice of validation groups; apart from --seed, so that runs with several seeds share their videos"""
     clip: Annotated[ClipSettings, tyro.conf.arg(name="")] = field(default_factory=ClipSettings)
     model: Annotated[ModelSettings, tyro.conf.arg(name="")] = field(default_factory=ModelSettings)
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where to train: nothing here changes what is learned."""
+    """The machine to train on: nothing here changes what is learned."""
 
     workers: int | None = None
     """processes that read clips; the default is one for each core up to 8 with a GPU, else 1"""
@@ -82,13 +82,13 @@ class TrainSettings:
     """The command line of train.py; a run's settings.json."""
 
     streams: str = "rgb,flow,audio"
-    """which streams to train, separated by commas"""
+    """streams to train, separated by commas"""
     data: Path = Path("out.h5")
     """store to train on, from preprocess.extract"""
     run: Path | None = None
     """folder of the run; the default is named after the streams, below runs/"""
     seed: int = 0
-    """of the weights, the clips and their augmentation"""
+    """seed of the weights, the clips and their augmentation"""
     init: tuple[str, ...] = ()
     """encoders to start from: runs or files of weights (.safetensors, .pt, .pth). PATH is for every stream that it has,
     STREAM=PATH for one; STREAM=kinetics downloads torchvision's, for its towers"""
@@ -99,8 +99,8 @@ class TrainSettings:
 
 
 def validate(settings: TrainSettings) -> None:
-    """Raises UserError for numbers that make no sense."""
-    from fusion.training.balance import BALANCES  # which loads PyTorch: --help must not wait for it
+    """Raises UserError for invalid numbers."""
+    from fusion.training.balance import BALANCES  # loads PyTorch, for which --help must not wait
 
     recipe, machine, clip, model = settings.recipe, settings.machine, settings.recipe.clip, settings.recipe.model
     at_least(1, epochs=recipe.epochs, batch=recipe.batch, width=model.width, feature=model.feature)
@@ -135,12 +135,12 @@ def validate(settings: TrainSettings) -> None:
 
 
 def differences(given: TrainSettings, other: TrainSettings) -> dict[str, object]:
-    """The options, but for the machine's, in which `given` is not like `other`, with its values."""
+    """The options, except the machine's, in which `given` differs from `other`, with its values."""
 
     ours, theirs = (options(one, one.recipe, one.recipe.clip, one.recipe.model) for one in (given, other))
     return {name: value for name, value in ours.items() if value != theirs[name]}
 
 
 def options(*parts: object) -> dict[str, object]:
-    """The options that these settings hold themselves, by name."""
+    """The options of these settings by name, without nested settings."""
     return {f.name: getattr(part, f.name) for part in parts for f in fields(part) if f.name not in NESTED}

@@ -21,17 +21,17 @@ from streams.batch import Batch
 
 WARMUP = 0.05  # share of all steps in which the learning rate rises
 LAST_RATE = 0.01  # share of the learning rate that is left at the end
-CLIP_NORM = 5.0  # longest gradient: LSTMs now and then explode
-LOOK_EVERY = 20  # steps between looks at what a GPU found: each one waits for it
+CLIP_NORM = 5.0  # largest norm of the gradient: LSTMs' gradients now and then explode
+LOOK_EVERY = 20  # steps between checks of results on a GPU: each check waits for it
 BAD_IN_A_ROW = 5  # steps without a finite loss that end a run
-ALL_RANKS = 1008  # in the place of a rank's number: what they draw alike
+ALL_RANKS = 1008  # in place of a rank's number, for random numbers that all ranks share
 
 
 class Step:
-    """Optimises a model. Nothing of it waits for a GPU, but for a look now and then at whether the losses are finite.
+    """Optimises a model. It never waits for a GPU, except for a check every LOOK_EVERY steps that losses are finite.
 
-    Random numbers follow from the seed, the rank and the step's number: a run that goes on from a checkpoint draws
-    those that it would have drawn.
+    Random numbers depend on the seed, the rank and the step's number only: a run resumed from a checkpoint draws the
+    same ones.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Step:
         ranks: Ranks,
         average: float = 0.0,
     ) -> None:
-        """For `steps` steps in all; `average` is the decay of the weights' moving average, 0 for none."""
+        """steps: in the whole run; average: the decay of the weights' moving average, 0 for none."""
         self.model = model
         self.average = Average(model, decay=average).to(device) if average else None
         self.balance = balance.to(device)
@@ -58,8 +58,8 @@ class Step:
         taken = set(model.encoders.parameters())
         others = {"params": [parameter for parameter in model.parameters() if parameter not in taken], "stream": None}
         self.optimizer = torch.optim.AdamW([*encoders, others], lr=lr, weight_decay=weight_decay, fused=True)
-        self._seen: list[tuple[int, Tensor, Tensor]] = []  # step, whether its loss was finite, rows of its videos
-        self._bad = 0  # in a row
+        self._seen: list[tuple[int, Tensor, Tensor]] = []  # step, True if its loss was finite, rows of its videos
+        self._bad = 0  # steps in a row without a finite loss
         self.stop_asked = False
 
     def __call__(
@@ -73,8 +73,8 @@ class Step:
     ) -> tuple[Tensor, int]:
         """Learn from `batches`, one after the other, as if they were one.
 
-        Returns their loss, (), on the device, and how many clips they were, over all ranks. `stop` says that this rank
-        wants to end; after the step `stop_asked` says whether any does.
+        Returns their loss, (), on the device, and their number of clips, over all ranks. `stop` is True if this rank
+        wants to end; after the step `stop_asked` is True if any rank does.
         """
         chance = (seed * 1_000_003 + number) * 1009
         torch.manual_seed(chance + self.ranks.rank)
@@ -95,7 +95,7 @@ class Step:
         self.ranks.add_up(total)
         self.ranks.add_up_gradients(self.model.parameters())
         for name, encoder in self.model.encoders.items():
-            if not counts[name]:  # nobody has it: no step, as where a single process did not run it at all
+            if not counts[name]:  # no rank has it: no step for it, as in a single process that does not run it
                 encoder.zero_grad(set_to_none=True)
         self.balance.modulate(self.model, counts, self.ranks, seed=chance + ALL_RANKS)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
@@ -105,7 +105,7 @@ class Step:
         return torch.where(finite, total, 0.0), rows
 
     def report_skipped(self) -> list[tuple[int, list[int]]]:
-        """The steps since the last look that had no finite loss and were skipped, with the rows of their videos.
+        """The steps since the last check that were skipped for lack of a finite loss, with the rows of their videos.
 
         Raises UserError where too many came in a row.
         """
@@ -125,12 +125,12 @@ class Step:
 
     @property
     def judged(self) -> FusionModel:
-        """The model that validates and is kept: the average, if there is one."""
+        """The model to validate and keep: the average, if there is one."""
         return self.average.model if self.average else self.model
 
     @property
     def due(self) -> bool:
-        """Whether it is time to look."""
+        """True if it is time for a check."""
         return len(self._seen) >= (LOOK_EVERY if self.device.type == "cuda" else 1)
 
     def rate(self, number: int) -> float:
@@ -142,11 +142,11 @@ class Step:
         return self.lr * (LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * progress)))
 
     def state_dict(self) -> dict[str, dict]:
-        """What a run must remember: model, optimizer, what balances the streams, the average."""
+        """The state to save: model, optimizer, balance method, average."""
         return {name: part.state_dict() for name, part in self._parts().items()}
 
     def load_state_dict(self, saved: dict) -> None:
-        """Put it back; `saved` may hold more."""
+        """Restore the state; `saved` may hold more."""
         for name, part in self._parts().items():
             part.load_state_dict(saved[name])
 
@@ -155,7 +155,7 @@ class Step:
         return parts | ({"average": self.average} if self.average else {})
 
     def _count(self, batches: Sequence[Batch], stop: bool) -> tuple[dict[str, float], int]:
-        """The rows of each stream, and all clips, over all ranks; they also hear whether one is to stop."""
+        """The rows of each stream, and all clips, over all ranks; also shares `stop` between them."""
         each = [count_rows(batch.present) for batch in batches]
         names = list(each[0])
         sums = [sum(counts[name] for counts in each) for name in names]
@@ -165,16 +165,16 @@ class Step:
         return dict(zip(names, sums, strict=True)), int(clips)
 
     def _buffers(self) -> list[Tensor]:
-        """What a step changes beside the weights: batch norm's statistics, and what balances the streams."""
+        """Buffers that a step changes: batch norm's statistics, and the balance method's."""
         return [*self.model.buffers(), *self.balance.buffers()]
 
     def _update(self, finite: Tensor, before: list[Tensor], number: int) -> None:
-        """Change the weights, or, where the loss is not finite, nothing: what has seen it forgets it."""
+        """Change the weights; if the loss is not finite, change nothing and restore the buffers."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(number)
             if group["stream"]:
                 group["lr"] *= self.balance.pace(group["stream"])
-        self.optimizer.found_inf = (~finite).float()  # the fused kernel looks at it, as it does for a gradient scaler
+        self.optimizer.found_inf = (~finite).float()  # read by the fused kernel, as with a gradient scaler
         self.optimizer.step()
         for buffer, old in zip(self._buffers(), before, strict=True):
             buffer.copy_(torch.where(finite, buffer, old))

@@ -1,4 +1,4 @@
-"""--init: encoders that start from weights which were learned before, and a report of what came of it."""
+"""--init: encoders that start from earlier weights, and a report of what was taken."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -14,14 +14,14 @@ from streams.encoder import Encoder
 from streams.towers.inflate import inflate_channels, resize_bands, stretch_bands
 from streams.towers.torchvision import kinetics_weights
 
-COUNTER = "num_batches_tracked"  # of batch norm, which does nothing with it
+COUNTER = "num_batches_tracked"  # batch norm's counter, which is not used
 
 
 @dataclass(frozen=True)
 class Report:
-    """What became of the tensors of one encoder and of one file; batch norm's counters are left aside.
+    """The tensors of one encoder and one file: taken, left out, unused; batch norm's counters are not counted.
 
-    Those taken and those left out are the encoder's, those taken, its own head's and those unused are the file's.
+    Taken and left out make up the encoder; taken, own head's and unused make up the file.
     """
 
     stream: str
@@ -29,16 +29,16 @@ class Report:
     matched: int
     inflated: int  # made for another number of channels
     resized: int  # made for another number of mel bands
-    left_out: dict[str, int]  # part of the encoder, and why → tensors that start at random
+    left_out: dict[str, int]  # part of the encoder, and the reason → tensors that start at random
     unused: dict[str, int]  # part of the file → tensors
-    head: int = 0  # of the stream's own head, which is no part of the encoder
+    head: int = 0  # tensors of the stream's own head, which is not part of the encoder
 
     @property
     def taken(self) -> int:
         return self.matched + self.inflated + self.resized
 
     def lines(self) -> list[str]:
-        """For people: what was taken, then a line for each group of what was not."""
+        """The report as text: the tensors taken, then a line for each group of the others."""
         ways = {"matched": self.matched, "inflated": self.inflated, "resized": self.resized}
         how = ", ".join(f"{count} {way}" for way, count in ways.items() if count)
         if self.head:
@@ -52,10 +52,10 @@ class Report:
 
 
 def initialise(model: FusionModel, texts: tuple[str, ...]) -> list[Report]:
-    """Load what --init names into the model's encoders, and from a run of as many classes each stream's own head.
+    """Load the weights that --init names into the model's encoders; from a run of as many classes, own heads too.
 
-    The fusion head is learned anew. A text is STREAM=PATH, STREAM=kinetics, or PATH: of that, every stream that is not
-    named so.
+    The fusion head is learned anew. A text is STREAM=PATH, STREAM=kinetics, or PATH for every stream that is not named
+    by another.
 
     Raises UserError for a file that cannot be read, or of which nothing fits.
     """
@@ -73,10 +73,10 @@ def initialise(model: FusionModel, texts: tuple[str, ...]) -> list[Report]:
 
 
 def load_encoder(encoder: Encoder, weights: Weights, *, stream: str, source: str) -> Report:
-    """Copy into the encoder what fits of `weights`, layer by layer: a layer is taken as a whole or not at all.
+    """Copy the matching layers of `weights` into the encoder; a layer is taken as a whole or not at all.
 
-    The weights may be those of a run, an encoder or a tower. Where they have several encoders, the one of this stream
-    is meant, or else the one that fits best.
+    The weights may be those of a run, an encoder or a tower. Of several encoders, that of this stream is used, or else
+    the one that fits best.
 
     Raises UserError if nothing fits.
     """
@@ -115,7 +115,7 @@ def load_encoder(encoder: Encoder, weights: Weights, *, stream: str, source: str
 
 
 def _load_own_head(model: FusionModel, weights: Weights, report: Report) -> Report:
-    """Copy the stream's auxiliary head, where the file has one of this size: a run on the same classes goes on."""
+    """Copy the stream's auxiliary head if the file has one of this size, as in a run on the same classes."""
     name = f"auxiliary.{report.stream}"
     wanted = {f"{name}.{part}": tensor for part, tensor in model.auxiliary[report.stream].state_dict().items()}
     if any(key not in weights or weights[key].shape != tensor.shape for key, tensor in wanted.items()):
@@ -133,18 +133,18 @@ def _check_finite(source: str, name: str, tensor: Tensor) -> None:
 
 
 def _readings(weights: Weights, stream: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """What in the file may be an encoder, and its tensors' names: in an encoder → in the file."""
+    """Candidates for an encoder in the file: a title, and the tensors' names, in an encoder → in the file."""
     there = sorted(encoders_in(weights))
     for encoder in [stream] if stream in there else there:
         part = f"encoders.{encoder}"
         yield part, {name.removeprefix(f"{part}."): name for name in weights if name.startswith(f"{part}.")}
     if not there:
-        for top in ("", "tower.", "tower.layers."):  # an encoder, a tower of ours, a network of torchvision
+        for top in ("", "tower.", "tower.layers."):  # an encoder, one of our towers, a torchvision network
             yield "", {top + name: name for name in weights}
 
 
 def _match(wanted: Weights, there: Weights, *, inputs: list[str]) -> tuple[dict[str, tuple[str, Tensor]], dict]:
-    """What fits, by name, with how it came to fit; and why the other tensors are left out."""
+    """The matching tensors by name, each with its kind of match; and the reasons why the others are left out."""
     taken, left_out, examples = {}, Counter(), {}
     for layer, names in ((layer, list(names)) for layer, names in groupby(wanted, _layer)):
         part = layer.partition(".")[0]
@@ -163,9 +163,9 @@ def _match(wanted: Weights, there: Weights, *, inputs: list[str]) -> tuple[dict[
 
 
 def _fit(there: Tensor, here: Tensor, *, first: bool) -> tuple[str, Tensor] | None:
-    """The tensor in the size that it has here, and how it came to that; None where it cannot.
+    """The tensor in the size needed here, and the kind of conversion; None if there is none.
 
-    `first` says that it belongs to a layer which sees the input's channels or mel bands.
+    `first` is True for a layer whose input is the clip's channels or mel bands.
     """
     if there.shape == here.shape:
         return "matched", there
@@ -176,7 +176,7 @@ def _fit(there: Tensor, here: Tensor, *, first: bool) -> tuple[str, Tensor] | No
         return "resized", stretch_bands(there, len(here))
     if there.shape[0] != here.shape[0] or there.shape[2:] != here.shape[2:]:
         return None
-    if here.ndim == 3:  # mel bands have neighbours, channels have none
+    if here.ndim == 3:  # mel bands can be interpolated, channels cannot
         return "resized", resize_bands(there, here.shape[1])
     return "inflated", inflate_channels(there, here.shape[1])
 
@@ -193,7 +193,7 @@ def _input_layers(tower: nn.Module) -> list[str]:
 
 
 def _read(source: Source, model: FusionModel) -> tuple[str, Weights]:
-    """What to call it, and what it holds."""
+    """The source's name for people, and its weights."""
     if source.text != KINETICS:
         path, weights = read_weights(source.text)
         return str(path), weights
@@ -204,7 +204,7 @@ def _read(source: Source, model: FusionModel) -> tuple[str, Weights]:
 
 
 def _streams_in(weights: Weights, source: Source, model: FusionModel, named: set[str | None]) -> list[str]:
-    """The streams of this run whose encoders the file holds, without those that have a file of their own."""
+    """The streams of this run whose encoders the file holds, without those that --init names another file for."""
     there = encoders_in(weights)
     here = [name for name in model.encoders if name in there and name not in named]
     if not here:

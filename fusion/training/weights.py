@@ -1,4 +1,4 @@
-"""What --init names: a run, a file of weights, or torchvision's; each is a dictionary of tensors."""
+"""Reading weights for --init: a run, a weights file, or torchvision's; each is a dictionary of tensors."""
 
 import pickle
 import warnings
@@ -15,8 +15,8 @@ from streams.registry import STREAMS
 
 Weights = dict[str, Tensor]
 KINETICS = "kinetics"
-NESTED = ("model", "state_dict", "model_state_dict")  # where training programs put the weights in what they save
-WRAPPERS = ("module.", "model.", "_orig_mod.")  # what DataParallel, Lightning and torch.compile put before every name
+NESTED = ("model", "state_dict", "model_state_dict")  # keys under which training programs save the weights
+WRAPPERS = ("module.", "model.", "_orig_mod.")  # prefixes of names by DataParallel, Lightning and torch.compile
 
 
 class Source(NamedTuple):
@@ -30,7 +30,7 @@ class Source(NamedTuple):
 
 
 def parse_init(texts: tuple[str, ...], streams: tuple[str, ...]) -> list[Source]:
-    """``("runs/one", "flow=runs/two")`` → sources, in their order.
+    """``("runs/one", "flow=runs/two")`` → sources, in the same order.
 
     Raises UserError for a stream that is unknown, is not trained, or is named twice.
     """
@@ -50,9 +50,9 @@ def parse_init(texts: tuple[str, ...], streams: tuple[str, ...]) -> list[Source]
 
 
 def read_weights(text: str) -> tuple[Path, Weights]:
-    """The file that is meant, and what it holds; nothing in it is run.
+    """The path of the weights file, and its tensors; no code in it is run.
 
-    Raises UserError if it is not there, is damaged, or holds anything but tensors.
+    Raises UserError if it is missing, is damaged, or holds anything but tensors.
     """
     path = Path(text)
     if path.is_dir():
@@ -78,26 +78,26 @@ def _unwrapped(weights: Weights) -> Weights:
 
 
 def encoders_in(weights: Weights) -> set[str]:
-    """The streams whose encoders these are, as a run's weights say; none where they are those of one encoder alone."""
+    """The streams whose encoders a run's weights hold; empty for the weights of a single encoder."""
     return {name.split(".")[1] for name in weights if name.startswith("encoders.")}
 
 
 def _unpickle(path: Path) -> object:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what PyTorch thinks of the file, the error says
+            warnings.simplefilter("ignore")  # the error covers PyTorch's warnings about the file
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} is damaged, or holds more than tensors, which could run code, and is not loaded: "
             f"save its state_dict() alone"
         ) from error
-    except Exception as error:  # there is nothing that a damaged file may not raise
+    except Exception as error:  # a damaged file may raise anything
         raise UserError(f"{path} is damaged, or is no file of torch.save ({type(error).__name__})") from error
 
 
 def _tensors(path: Path, saved: object) -> Weights:
-    """The dictionary of tensors that `saved` is, or holds under one of the usual names."""
+    """The dictionary of tensors in `saved`, itself or under one of the usual keys."""
     candidates = [saved, *(saved.get(name) for name in NESTED)] if isinstance(saved, dict) else []
     for one in candidates:
         if one and isinstance(one, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in one.items()):

@@ -1,1 +1,1 @@
-"""What every room uses: errors, files, the console, processes."""
+"""Code that all packages use: errors, files, the console, processes."""

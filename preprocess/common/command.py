@@ -1,4 +1,4 @@
-"""A command line: settings from its arguments, one line for wrong input, a status for the shell."""
+"""Command lines: settings from the arguments, one line for wrong input, an exit status."""
 
 import os
 import signal
@@ -15,12 +15,12 @@ Settings = TypeVar("Settings")
 
 
 def parse_command(settings: type[Settings], *, prog: str, doc: str | None) -> Settings:
-    """The settings that the arguments give; `doc` is what --help says first."""
+    """The settings that the arguments give; `doc` is the first text of --help."""
     return tyro.cli(settings, prog=prog, description=doc, config=(tyro.conf.FlagCreatePairsOff,))
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
@@ -28,21 +28,21 @@ def run_command(main: Callable[[], int | None]) -> None:
     """Run a command line and end the process with its status.
 
     A UserError, or an error of the operating system about a file, becomes one line on stderr and status 2;
-    Ctrl-C and SIGTERM become status 130. Anything else is a bug of ours and keeps its traceback.
+    Ctrl-C and SIGTERM become status 130. Any other exception is a bug of ours and keeps its traceback.
     """
     for stream in (sys.stdout, sys.stderr):  # a file name may hold bytes that the terminal cannot show
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     stop_by_exception()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clusters send it: clean up as after Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # sent by clusters: clean up as after Ctrl-C
     try:
         status = main() or 0
         sys.stdout.flush()
     except UserError as error:
         status = 2
-        text = str(error).split(f"{UserError.__module__}.UserError: ")[-1]  # before it a DataLoader puts a traceback
+        text = str(error).split(f"{UserError.__module__}.UserError: ")[-1]  # a DataLoader puts a traceback before it
         print(f"error: {one_line(text)}", file=sys.stderr)
-    except BrokenPipeError:  # `… | head` has read enough; keep Python from flushing into the pipe again
+    except BrokenPipeError:  # the reader (`… | head`) has closed the pipe; keep Python from flushing into it again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     except OSError as error:

@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print columns as wide as their widest cell; numbers to the right."""
+    """Print a table whose columns are as wide as their widest cell; numbers are right-aligned."""
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
     for row in (head, ["─" * width for width in widths], *rows):
         cells = [
@@ -18,7 +18,7 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The same as Markdown."""
+    """The same table as Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(row) + " |" for row in lines) + "\n"
 
@@ -47,6 +47,6 @@ def plural(count: int, noun: str) -> str:
 def progress(
     items: Iterable | None = None, *, total: int | None = None, done: int = 0, unit: str, name: str = ""
 ) -> tqdm:
-    """A bar over `items`, or one that is moved by hand with `update`; `done` of `total` were done before."""
+    """A progress bar over `items`, or one to move with `update`; `done` of `total` were done before."""
     pause = 0.1 if sys.stderr.isatty() else 10
     return tqdm(items, total=total, initial=done, unit=unit, desc=name or None, mininterval=pause, smoothing=0.05)

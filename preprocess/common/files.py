@@ -1,7 +1,7 @@
-"""Names that appear on the disk whole or not at all, and stay after the power fails.
+"""Atomic, durable files: each appears whole or not at all, and stays after a power failure.
 
-A file is written under another name, its bytes are brought to the disk, then it gets its name, then the folder is
-brought to the disk. Without the last step a name may be gone after a power failure though its bytes are there.
+A file is written under a temporary name and synced, then it gets its name, then its folder is synced. Without the last
+step the name may be gone after a power failure though the bytes are on the disk.
 """
 
 import errno
@@ -28,7 +28,7 @@ def sync(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, also if others make it at the same moment, and keep its name."""
+    """Make a folder durably; other processes may make it at the same moment."""
     try:
         path.mkdir()
     except FileExistsError:
@@ -37,13 +37,13 @@ def make_folder(path: Path) -> None:
 
 
 def publish(written: Path, name: Path) -> None:
-    """Give a written file a name that stands for its content; a file that has the name already stays.
+    """Give a written file its name, which stands for its content; a file that already has the name stays.
 
     `written` is gone afterwards.
     """
     sync(written)
     try:
-        os.link(written, name)  # unlike a rename, this never replaces
+        os.link(written, name)  # unlike a rename, this never replaces a file
     except FileExistsError:
         pass
     except OSError as error:
@@ -56,7 +56,7 @@ def publish(written: Path, name: Path) -> None:
 
 
 def replace(written: Path, name: Path) -> None:
-    """Give a written file a name that another may have: from one moment to the next the name means the new one."""
+    """Give a written file a name that another file may have; the replacement is atomic."""
     sync(written)
     os.replace(written, name)
     sync(name.parent)
@@ -73,16 +73,16 @@ def write_aside(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder and what is in it; others may be doing the same."""
+    """Remove a folder and its content; other processes may be doing the same."""
     shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager
 def only_one(file: Path, *, busy: str | None = None) -> Iterator[None]:
-    """Hold `file`, which is made, for this process. It is let go of when the process ends, however it ends.
+    """Lock `file`, which is created, for this process. The lock is released when the process ends, however it ends.
 
-    If another process holds it, raises UserError saying `busy`, or waits where that is None. On a network file system
-    this holds between machines as far as its flock does.
+    If another process holds it, raises UserError with the text `busy`, or waits if that is None. On a network file
+    system this works between machines if flock does.
     """
     handle = _hold(file, busy)
     try:
@@ -109,7 +109,7 @@ def _hold(file: Path, busy: str | None) -> int:
         except BaseException:
             os.close(handle)
             raise
-        os.close(handle)  # whoever held it has removed it meanwhile: a lock on no name keeps nobody out
+        os.close(handle)  # its holder has removed the file meanwhile: a lock on a file without a name keeps nobody out
 
 
 def _still_named(handle: int, file: Path) -> bool:

@@ -1,4 +1,4 @@
-"""What processes take, and how they end with the one that started them."""
+"""Processes: their memory, and their end together with the process that started them."""
 
 import ctypes
 import multiprocessing
@@ -15,7 +15,7 @@ PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def memory_pages(pid: int) -> tuple[int, int] | None:
-    """The pages of a process: (address space, resident in memory); None if it is gone, or this is not Linux."""
+    """The pages of a process: (address space, resident in memory); None if it has ended, or this is not Linux."""
     try:
         with open(f"/proc/{pid}/statm") as file:
             size, resident = file.read().split()[:2]
@@ -25,7 +25,7 @@ def memory_pages(pid: int) -> tuple[int, int] | None:
 
 
 def own_memory(pid: int) -> int:
-    """Bytes in memory that are this process's own, and not shared with others; 0 if it is gone."""
+    """Bytes of memory that a process does not share with others; 0 if it has ended."""
     try:
         _, resident, shared, *_ = map(int, Path(f"/proc/{pid}/statm").read_text().split())
     except (OSError, ValueError):
@@ -34,7 +34,7 @@ def own_memory(pid: int) -> int:
 
 
 def family(pid: int) -> list[int]:
-    """A process and all that it has started, and so on."""
+    """A process and all its descendants."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
@@ -43,9 +43,9 @@ def family(pid: int) -> list[int]:
 
 
 def end_with_parent(number: int = signal.SIGKILL) -> None:
-    """Let this process get the signal `number` when the one that started it ends, however it ends.
+    """Let this process get the signal `number` when its parent ends, however it ends.
 
-    The kernel counts the end of the *thread* that started it: start processes from one that lasts.
+    For the kernel the parent is the *thread* that started it: start processes from a thread that lasts.
     """
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -53,15 +53,15 @@ def end_with_parent(number: int = signal.SIGKILL) -> None:
         bound = ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number, 0, 0, 0) == 0
     except (OSError, AttributeError):
         bound = False
-    if not bound:  # not Linux: a thread does it, unless C code keeps it from running
+    if not bound:  # not Linux: a thread watches the parent, unless C code keeps it from running
         threading.Thread(target=lambda: (parent.join(), os.kill(os.getpid(), number)), daemon=True).start()
-    elif os.getppid() != parent.pid:  # it was gone before the kernel knew what to do then
+    elif os.getppid() != parent.pid:  # the parent ended before the kernel was told
         os.kill(os.getpid(), number)
 
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Libraries read these when they are loaded, and a process inherits them when it starts."""
+    """Make libraries in processes started here use one thread: they read these variables when they are loaded."""
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
     try:

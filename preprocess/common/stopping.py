@@ -1,7 +1,7 @@
-"""Ending when asked to, at a moment of our own choosing.
+"""Stopping on a signal, at a safe point.
 
-Ctrl-C is an exception by default, and Python drops one that is raised in a destructor or a weak reference's callback:
-the run goes on as if nothing had happened. A flag is not lost.
+Ctrl-C raises an exception by default, and Python drops one that is raised in a destructor or a weak reference's
+callback: the run goes on as if nothing had happened. A flag is not lost.
 """
 
 import os
@@ -11,21 +11,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-AGAIN = 3.0  # seconds: torchrun hands on the signal that the terminal has sent to its processes too
+AGAIN = 3.0  # seconds: torchrun forwards a signal that the terminal has already sent to its processes
 
 
 class Stopping:
-    """Whether Ctrl-C or SIGTERM, which clusters send some time before they kill, has come."""
+    """A flag that Ctrl-C or SIGTERM sets; clusters send SIGTERM some time before they kill."""
 
     def __init__(self, *, answer: str = "") -> None:
-        """answer: a line to write to stderr at once when a signal comes."""
+        """answer: a line to write to stderr as soon as a signal arrives."""
         self.asked = False
         self._answer = answer
 
     @contextmanager
     def listening(self) -> Iterator["Stopping"]:
-        """The first signal asks; another, some seconds later, interrupts as usual."""
-        if threading.current_thread() is not threading.main_thread():  # which alone hears of signals
+        """Handle signals: the first sets the flag; another, some seconds later, raises KeyboardInterrupt as usual."""
+        if threading.current_thread() is not threading.main_thread():  # only the main thread handles signals
             yield self
             return
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -39,7 +39,7 @@ class Stopping:
             if first is None:
                 first = time.monotonic()
                 if self._answer:
-                    os.write(2, f"\n{self._answer}\n".encode())  # print might be at work just now
+                    os.write(2, f"\n{self._answer}\n".encode())  # print may have been interrupted
             elif time.monotonic() - first > AGAIN:
                 signal.default_int_handler(number, frame)
 
@@ -52,7 +52,7 @@ class Stopping:
                 signal.signal(number, handler)
 
     def check(self) -> None:
-        """Raises KeyboardInterrupt if a signal has come."""
+        """Raises KeyboardInterrupt if a signal has arrived."""
         if self.asked:
             raise KeyboardInterrupt
 
@@ -79,13 +79,13 @@ def signals_later() -> Iterator[None]:
 
 
 def stop_at_once() -> None:
-    """Let Ctrl-C end this process with one line: for the seconds in which a command loads its modules."""
+    """Let Ctrl-C end this process with one line, while a command loads its modules."""
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)
 
 
 def stop_by_exception() -> None:
-    """Undo `stop_at_once`: from now on there may be something to tidy up."""
+    """Undo `stop_at_once`: from now on there may be something to clean up."""
     if signal.getsignal(signal.SIGINT) == _end:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -1,4 +1,4 @@
-"""Where the CPU time of an extraction goes."""
+"""CPU time of an extraction, by stage."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -19,7 +19,7 @@ class Stopwatch:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Everything within the context counts for `name`."""
+        """Count the CPU time within the context for `name`."""
         self._charge()
         self._running.append(name)
         try:
@@ -29,7 +29,7 @@ class Stopwatch:
             self._running.pop()
 
     def each(self, name: str, items: Iterable[Item]) -> Iterator[Item]:
-        """`items`, what it takes to make each counted for `name`."""
+        """The `items`; the CPU time of making each counts for `name`."""
         iterator = iter(items)
         while True:
             with self.stage(name):

@@ -1,1 +1,1 @@
-"""Many videos: which there are, what is done already, who does the rest."""
+"""Extraction of many videos: finding them, skipping those already done, distributing the rest."""

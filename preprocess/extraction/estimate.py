@@ -1,4 +1,4 @@
-"""What an extraction would do: how many videos, how long it will take and how large it will be, from a sample."""
+"""An estimate of an extraction from a few videos: number of videos, time, size."""
 
 import tempfile
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ SAMPLE = 5  # videos
 
 
 def print_plan(todo: Sequence[Source], *, total: int, settings: ExtractSettings) -> None:
-    """Extract a few of the videos that are to be done into a temporary folder, and tell what all of them will take.
+    """Extract a few of the remaining videos into a temporary folder, and print the time and size that all will take.
 
-    total: the videos of the whole job. Nothing stays.
+    total: the number of videos of the whole job. Nothing is kept.
     """
     print(f"{plural(total, 'video')}; {total - len(todo)} are done or belong to other parts")
     if not todo:
@@ -46,7 +46,7 @@ def choose(sources: Sequence[Source]) -> list[Source]:
 
 
 def size(file: str) -> int:
-    """Bytes of a file; 0 if it cannot be looked at."""
+    """Bytes of a file; 0 if it cannot be accessed."""
     looks = looked_at(file)
     return looks[0] if looks else 0
 

@@ -1,4 +1,4 @@
-"""One run of an extraction: what is known already, what is done now, and the store that comes of both."""
+"""One run of an extraction: load saved outcomes, extract the other videos, write the store."""
 
 import os
 from collections import deque
@@ -22,7 +22,7 @@ from preprocess.store.writer import StoreWriter
 
 
 class Extraction:
-    """One run: what is known already, what is done now, and the store that comes of both."""
+    """One run: saved outcomes, videos to extract, and the store made of both."""
 
     def __init__(self, settings: ExtractSettings, parameters: dict, found: Catalog) -> None:
         self.settings = settings
@@ -37,10 +37,10 @@ class Extraction:
         self.stopping = Stopping()
 
     def run(self) -> Store | None:
-        """Do this part. The store, if it is complete by then; None if other parts are not, or no video can be used.
+        """Do this part; return the store if it is complete then, None if other parts are not or no video can be used.
 
-        Raises UserError where the user must do something first, and then the same again; OSError for what is not a
-        video's fault; KeyboardInterrupt, between two videos, after Ctrl-C or SIGTERM.
+        Raises UserError where the user must act before running again; OSError for what is not a video's fault;
+        KeyboardInterrupt, between two videos, after Ctrl-C or SIGTERM.
         """
         settings, partial_store = self.settings, self.partial_store
         partial_store.check(self.parameters, overwrite=settings.overwrite)
@@ -53,24 +53,24 @@ class Extraction:
             with self.stopping.listening():
                 self.load_known()
                 self._extract(None)
-            with partial_store.joining(), self.stopping.listening():  # waiting for others, a signal interrupts
+            with partial_store.joining(), self.stopping.listening():  # here a signal interrupts the wait for others
                 return self._join()
 
     def _newer_than(self) -> int | None:
         return self.partial_store.job_time() if self.settings.overwrite and self.partial_store.exists() else None
 
     def todo(self) -> list[Source]:
-        """The sources of this part that are not settled."""
+        """The sources of this part that have no outcome yet."""
         mine = [source for source in self.found.sources if self.alone or part_of(source.path, self.settings.part)]
         return [source for source in mine if source.path not in self.outcomes]
 
     def what_is_kept(self) -> str:
-        """What to say when the run ends before its time."""
+        """The message for a run that ends early: how much is saved."""
         done = sum(outcome.signature is not None for outcome in self.outcomes.values())
         return f"{done} of {len(self.found.sources)} videos are done, and the same command goes on from there"
 
     def load_known(self) -> None:
-        """Settle what earlier runs settled, if the file is as it was. Nothing is written."""
+        """Load the outcomes of earlier runs for files that have not changed. Nothing is written."""
         self.locations.add_store(self.settings.out, newer_than=self._newer_than())
         known = [self.partial_store.outcomes()]
         if not self.settings.overwrite:
@@ -92,14 +92,14 @@ class Extraction:
         return content is not None and (content in self.locations or is_whole(self.partial_store.piece(content)))
 
     def _extract(self, writer: StoreWriter | None) -> None:
-        """Do what is not settled, and place what is ready, in the order of paths."""
+        """Extract the sources without an outcome; place finished videos in the order of paths."""
         settings, partial_store = self.settings, self.partial_store
         todo = self.todo()
         known = self.locations.contents()
         unit = VideoTask(partial_store.pieces, partial_store.scratch(self.part), settings.store, known)
         mine = len(todo) + len(self.outcomes)
         pieces = any(m.reason is None and m.content not in self.locations for m in self.outcomes.values())
-        # where nothing is new the store may be as it shall be, and copying what is in its own file would be in vain
+        # where nothing is new the store may be complete already, and copying from its own file would be useless work
         placing = self._placing(writer) if writer and (todo or pieces) else None
         with (
             progress(total=mine, done=len(self.outcomes), unit="video", name="extract") as bar,
@@ -135,7 +135,7 @@ class Extraction:
         return Placing(self.found.sources, self.outcomes, writer, self.partial_store, self.stopping)
 
     def _join(self) -> Store | None:
-        """Make the store if no part has anything left to do."""
+        """Write the store if no part has anything left to do."""
         self.locations = Locations(self.parameters)
         self.locations.add_store(self.settings.out, newer_than=self._newer_than())
         known = self.partial_store.outcomes()
@@ -176,7 +176,7 @@ class Extraction:
         warnings = duplicate_notes(duplicates)
         notes = self.found.notes + warnings
         if self._is_published(videos, rejected, notes):
-            writer.sweep(Store(settings.out).shards)  # which a run that was killed then has not done
+            writer.sweep(Store(settings.out).shards)  # a killed run may not have got this far
         else:
             writer.publish(videos, rejected, notes=notes)
         for note in warnings:
@@ -190,7 +190,7 @@ class Extraction:
         return Store(settings.out)
 
     def _is_published(self, videos: list[Video], rejected: list[Rejected], notes: list[str]) -> bool:
-        """Whether the store that is there says all this already."""
+        """True if the published store already holds exactly this."""
         if not self.settings.out.exists() or self.settings.overwrite:
             return False
         store = Store(self.settings.out)
@@ -199,13 +199,13 @@ class Extraction:
         return store.videos == videos and all(shard.exists() for shard in store.shards)
 
     def _check_still_there(self, outcome: Outcome) -> None:
-        """Raises UserError if it is not one video that is missing, but all of them."""
+        """Raises UserError if not just one video is missing but all of them."""
         if outcome.signature is None and not os.path.isabs(outcome.path) and _is_gone(self.settings.videos):
             raise UserError(f"{self.settings.videos} is gone: bring it back and run the same command again")
 
 
 class Placing:
-    """Hands videos to the writer in the order of paths, whatever the order in which they get done."""
+    """Hands videos to the writer in the order of paths, whatever the order in which they finish."""
 
     def __init__(
         self,
@@ -216,13 +216,13 @@ class Placing:
         stopping: Stopping,
     ) -> None:
         self._waiting = deque(sources)
-        self._outcomes = outcomes  # which grows
+        self._outcomes = outcomes  # grows while the run goes on
         self._writer = writer
         self._partial_store = partial_store
         self._stopping = stopping
 
     def place_ready(self) -> None:
-        """Place every video whose turn it is, up to the first that is not settled."""
+        """Place the next videos, up to the first that has no outcome yet."""
         while self._waiting and (outcome := self._outcomes.get(self._waiting[0].path)):
             self._stopping.check()
             self._waiting.popleft()
@@ -237,7 +237,7 @@ class Placing:
 
 
 def _is_gone(folder: Path) -> bool:
-    """Whether a folder is not there, or empty, as where a disk was mounted."""
+    """True if a folder is missing, or empty like the mount point of a disk that is not mounted."""
     try:
         with os.scandir(folder) as entries:
             return next(entries, None) is None

@@ -1,4 +1,4 @@
-"""The engine of one machine: contained worker processes, one video at a time each."""
+"""The engine for one machine: a pool of worker processes, one video at a time each."""
 
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -21,10 +21,10 @@ def work_here(
     worker_limits: WorkerLimits,
     stopping: Stopping | None = None,
 ) -> Iterator[Outcome]:
-    """Make the pieces of all sources; give out what became of each as they get done.
+    """Make the pieces of all sources; yield each outcome as it is ready.
 
-    Raises OSError for what is not a video's fault: the disk is full, the folder is gone; KeyboardInterrupt soon after
-    `stopping` was asked.
+    Raises OSError for what is not a video's fault (the disk is full, the folder is gone); KeyboardInterrupt soon after
+    `stopping` is set.
     """
     settings = unit.settings
     engine = settings.parameters()["flow"]["engine"]
@@ -34,7 +34,7 @@ def work_here(
         workers=workers,
         worker_limits=worker_limits,
         warm_up=partial(warm_up, settings),
-        limit_address_space=engine != "cuda",  # which reserves more of it than any limit
+        limit_address_space=engine != "cuda",  # CUDA reserves more than any limit
         stopping=stopping,
     )
     for source, outcome in done:
@@ -44,12 +44,12 @@ def work_here(
 
 
 def failed(source: Source, reason: str) -> Outcome:
-    """What is said of a video that cost its worker."""
+    """The outcome of a video that ended its worker process."""
     return Outcome(source.path, looked_at(source.file), None, reason)
 
 
 def warm_up(settings: PieceSettings) -> None:
-    """Load, compile and allocate what every video needs, on one thread."""
+    """Load, compile and allocate, on one thread, what every video needs."""
     import cv2
     import torch
 

@@ -1,9 +1,9 @@
-"""The engine of a Ray cluster: each video is a Ray task, done in a contained worker process as on one machine.
+"""The engine for a Ray cluster: each video is a Ray task, done in a worker process as on one machine.
 
-Sources go out and outcomes come back. Pieces go from the workers straight to the folder `unit.pieces`, so that every
-node must see that folder, the videos, and this code where it is not installed, under the paths that they have here.
+Sources go out and outcomes come back. Workers write pieces straight to the folder `unit.pieces`, so every node must see
+that folder, the videos, and this code if it is not installed, under the same paths as here.
 
-Ray hands out the tasks, gives those of a node that has gone to others, and uses CPUs that come later.
+Ray distributes the tasks, moves those of a lost node to others, and uses CPUs that join later.
 """
 
 import logging
@@ -30,12 +30,12 @@ from preprocess.extraction.sources import Source
 from preprocess.extraction.task import Outcome, VideoTask
 from preprocess.workers.pool import WorkerLimits
 
-ROOT = Path(__file__).resolve().parents[2]  # where the nodes find this code
-LOOK = 1.0  # seconds from one look at the cluster's nodes to the next
-REACHED = 5.0  # seconds in which a cluster must answer
+ROOT = Path(__file__).resolve().parents[2]  # the nodes import this code from here
+LOOK = 1.0  # seconds between checks of the cluster's nodes
+REACHED = 5.0  # seconds within which a cluster must answer
 STORE = 100 << 20  # bytes of Ray's object store; no frame goes through it
-DEATHS = 3  # of Ray's workers that one video may cost; a node's going is hardly ever a video's fault
-VAIN = 3  # videos that fail so, one after the other: it is not they
+DEATHS = 3  # Ray workers that may die at one video: losing a node is hardly ever a video's fault
+VAIN = 3  # videos in a row that fail so: then the videos are not the cause
 GO_ON = "run the same command again to go on"
 
 
@@ -50,12 +50,12 @@ def work_on_ray(
 ) -> Generator[Outcome, None, None]:
     """Make the pieces of all sources, as `preprocess.extraction.local.work_here` does, on the Ray cluster at `address`.
 
-    Without an address one of `workers` CPUs is started here, and stopped in the end.
+    Without an address, a cluster of `workers` CPUs is started here, and stopped in the end.
 
-    Raises what work_here raises; UserError if there is no cluster, or no node of it is left, or one does not see what
-    it must.
+    Raises what work_here raises; UserError if there is no cluster, no node of it is left, or a node does not see the
+    files it needs.
     """
-    engine = unit.settings.parameters()["flow"]["engine"]  # "auto" means what it means here, on every node
+    engine = unit.settings.parameters()["flow"]["engine"]  # "auto" is resolved here, the same for every node
     settings = replace(unit.settings, flow_engine=engine)
     unit = replace(unit, pieces=unit.pieces.absolute(), scratch=unit.scratch.absolute(), settings=settings)
     sources = [replace(source, file=os.path.abspath(source.file)) for source in sources]
@@ -74,21 +74,21 @@ def work_on_ray(
 
 @dataclass(frozen=True)
 class RayJob:
-    """What all tasks share."""
+    """The parameters that all tasks share."""
 
     unit: VideoTask
     worker_limits: WorkerLimits
-    landmarks: tuple[Path, ...]  # what every node must see
+    landmarks: tuple[Path, ...]  # files and folders that every node must see
 
     def look(self) -> None:
-        """Raises UserError for a file or folder that exists, but not as this node sees it."""
+        """Raises UserError for a file or folder that this node does not see."""
         for path in self.landmarks:
             if not path.exists():
                 raise UserError(f"node {platform.node()} does not see {path}: mount its folder there, at the same path")
 
 
 def _run(ray: ModuleType, sources: list[Source], job, *, gpu: bool, stopping: Stopping) -> Iterator[Outcome]:
-    """Keep two tasks for each CPU in Ray's hands, so that none waits for its driver."""
+    """Keep two tasks per CPU submitted, so that no CPU waits for the driver."""
     task = ray.remote(max_retries=DEATHS - 1)(work)
     waiting, running, looked = deque(sources), {}, float("-inf")
     crashed: list[Outcome] = []  # since the last video that did not: not told before it is clear whose fault it is
@@ -119,7 +119,7 @@ def _run(ray: ModuleType, sources: list[Source], job, *, gpu: bool, stopping: St
 
 
 def _resources(ray: ModuleType, *, gpu: bool) -> tuple[int, int]:
-    """The CPUs and GPUs of the nodes that are there now. Raises UserError if there is none to work on."""
+    """The CPUs and GPUs of the present nodes. Raises UserError if there are none to work on."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cpus, gpus = (sum(int(node.get(name, 0)) for node in nodes) for name in ("CPU", "GPU"))
     if not cpus:
@@ -130,7 +130,7 @@ def _resources(ray: ModuleType, *, gpu: bool) -> tuple[int, int]:
 
 
 def work(job: list, source: Source) -> Outcome:
-    """Make the piece of a source; runs in a process of Ray's. job: a reference to it, in a list."""
+    """Make the piece of a source, in a Ray worker. job: a list with a reference to the RayJob."""
     return _contained_worker(job[0]).do(source)
 
 
@@ -142,7 +142,7 @@ def _contained_worker(reference) -> "ContainedWorker":
 
 
 class ContainedWorker:
-    """A contained worker process that stays for the next video: its imports take seconds."""
+    """A worker process that is kept for the next video, since its imports take seconds."""
 
     def __init__(self, job: RayJob) -> None:
         job.look()
@@ -156,7 +156,7 @@ class ContainedWorker:
             outcome = next(self._outcomes)
         except UserError as error:
             raise UserError(f"node {platform.node()}: {error}") from error
-        if outcome.signature is None:  # a node that lost its mounts would go through all videos in no time
+        if outcome.signature is None:  # a node that lost its mounts would reject all videos in no time
             self._job.look()
         return outcome
 
@@ -164,7 +164,7 @@ class ContainedWorker:
         return self
 
     def __next__(self) -> Source:
-        """The pool asks again after this has ended."""
+        """The next source; the pool may call this again after StopIteration."""
         if not self._next:
             raise StopIteration
         return self._next.popleft()
@@ -172,7 +172,7 @@ class ContainedWorker:
 
 @contextmanager
 def cluster(address: str | None, *, cpus: int | None) -> Iterator[ModuleType]:
-    """The module ray, connected to the cluster at `address`, or to one that is started here and stopped in the end.
+    """The module ray, connected to the cluster at `address`, or to one started here and stopped in the end.
 
     Raises UserError if Ray is not installed, or there is no cluster.
     """
@@ -183,45 +183,45 @@ def cluster(address: str | None, *, cpus: int | None) -> Iterator[ModuleType]:
     if address is not None:
         _reach(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what it is going to be; a warning says so
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's future default; avoids a warning
     stop = signal.getsignal(signal.SIGTERM)
     try:
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         runtime = {"env_vars": {"PYTHONPATH": path}}
         common = {"log_to_driver": False, "logging_level": logging.ERROR, "runtime_env": runtime}
-        if address is None:  # "local", for None may mean the cluster in RAY_ADDRESS
+        if address is None:  # "local", since None may mean the cluster in RAY_ADDRESS
             ray.init("local", num_cpus=cpus, include_dashboard=False, object_store_memory=STORE, **common)
         else:
             ray.init(address, **common)
-    except Exception as error:  # of many kinds, plain Exception among them
+    except Exception as error:  # Ray raises many kinds, plain Exception among them
         ray.shutdown()
         where = "does not start on this machine" if address is None else f"at {address} cannot be used"
         hint = "" if address is None else "; one that asks for a token needs RAY_AUTH_MODE=token here"
         raise UserError(f"the Ray cluster {where}: {first_line(error)}{hint}") from error
     try:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, stop)  # Ray has put its own there
+            signal.signal(signal.SIGTERM, stop)  # Ray has installed its own
         yield ray
     finally:
         ray.shutdown()
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, in one line: Ray's have pages."""
+    """An error's message in one line: Ray's messages fill pages."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _reach(address: str) -> None:
-    """Raises UserError at once if nobody answers: Ray tries for minutes."""
+    """Raises UserError at once if no cluster answers: Ray itself retries for minutes."""
     known = None
     if address == "auto":
         known = os.environ.get("RAY_ADDRESS")
-        with suppress(OSError):  # where `ray start` writes it, and leaves it
+        with suppress(OSError):  # `ray start` writes the address there, and leaves it
             known = (
                 known or Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster").read_text().strip()
             )
         if not known:
-            return  # Ray says so itself
+            return  # Ray reports this itself
     place = re.fullmatch(r"(?:ray://)?\[?(.+?)\]?:(\d{1,5})", known or address)
     if place:
         with suppress(OSError, OverflowError):

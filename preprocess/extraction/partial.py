@@ -1,12 +1,12 @@
-"""What an extraction has done so far: the folder OUT.partial, which any number of processes may be working in.
+"""The state of an unfinished extraction: the folder OUT.partial, in which any number of processes may work.
 
     job.json            the version and parameters that all pieces share, and whether a store is to be replaced
-    journal/*.jsonl     a manifest a line, one file for each part of the job
+    journal/*.jsonl     an outcome a line, one file for each part of the job
     pieces/ab/*.h5      finished videos, named by content
-    scratch/<part>/     what is not whole yet; emptied when the part starts
-    lock-<part>, lock   who works on a part; who is joining the pieces
+    scratch/<part>/     unfinished files; emptied when the part starts
+    lock-<part>, lock   held by the process that works on a part; by the one that joins the pieces
 
-The pieces are the truth. A journal only saves looking at the videos again: losing its end costs nothing but time.
+Only the pieces count. A journal saves reading the videos again: losing its last lines costs nothing but time.
 """
 
 import json
@@ -24,7 +24,7 @@ from preprocess.store.format import VERSION
 
 
 class PartialStore:
-    """The folder beside a store that is being made."""
+    """The folder beside a store that is being written."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -32,21 +32,21 @@ class PartialStore:
         self.pieces = self.folder / "pieces"
         self._journal = self.folder / "journal"
         self._job = self.folder / "job.json"
-        self._held: Path | None = None  # the lock that this process has
+        self._held: Path | None = None  # the lock that this process holds
         self._busy = f"another extraction is writing {out}: wait for it, or give another name"
 
     def exists(self) -> bool:
-        """Whether an extraction was begun and not ended."""
+        """True if an extraction was begun and not finished."""
         return self._job.exists()
 
     def job_time(self) -> int:
-        """When it was begun, in ns."""
+        """The time at which it was begun, in ns."""
         return self._job.stat().st_mtime_ns
 
     def check(self, parameters: dict, *, overwrite: bool) -> None:
-        """See that this run can go on with what is there; with `overwrite`, put away what is in its way.
+        """Check that this run can continue from the existing files; with `overwrite`, remove those that do not fit.
 
-        Raises UserError if a store or an interrupted extraction has other parameters, or another run is in the way.
+        Raises UserError if a store or an interrupted extraction has other parameters, or another run is at work.
         """
         if self.out.exists() and not overwrite:
             try:
@@ -77,9 +77,9 @@ class PartialStore:
 
     @contextmanager
     def begin(self, part: str, *, parameters: dict, overwrite: bool) -> Iterator[None]:
-        """Work on one part of the job, alone.
+        """Lock one part of the job for this process.
 
-        Raises UserError if another process does.
+        Raises UserError if another process works on it.
         """
         make_folder(self.folder)
         lock = self.folder / f"lock-{part}"
@@ -91,7 +91,7 @@ class PartialStore:
                 remove_folder(self.scratch(part))
                 make_folder(self.scratch(part))
                 if not self.exists():
-                    written = self.scratch(part) / "job.json"  # other parts may be writing the same
+                    written = self.scratch(part) / "job.json"  # other parts may be writing the same file
                     job = {"version": VERSION, "parameters": parameters, "overwrite": overwrite}
                     written.write_text(json.dumps(job) + "\n")
                     replace(written, self._job)
@@ -101,19 +101,19 @@ class PartialStore:
                 self._held = None
 
     def scratch(self, part: str) -> Path:
-        """Where a part keeps what is not whole yet."""
+        """The folder for a part's unfinished files."""
         return self.folder / "scratch" / part
 
     @contextmanager
     def joining(self) -> Iterator[None]:
-        """Be the one who makes the store of the pieces; waits until nobody else does."""
+        """Lock the joining of the pieces for this process; waits for any other."""
         make_folder(self.folder)
         with only_one(self.folder / "lock"):
             yield
 
     @contextmanager
     def journal(self, part: str) -> Iterator["Journal"]:
-        """The part's journal, to be added to."""
+        """The part's journal, open for appending."""
         file = self._journal / f"{part}.jsonl"
         with open(file, "ab", buffering=0) as handle:
             sync(file.parent)
@@ -122,7 +122,7 @@ class PartialStore:
             yield Journal(handle)
 
     def outcomes(self) -> "Outcomes":
-        """What all parts say so far."""
+        """The outcomes of all parts so far."""
         found = Outcomes()
         for file in sorted(self._journal.glob("*.jsonl")) if self._journal.is_dir() else []:
             for line in file.read_bytes().split(b"\n"):
@@ -133,11 +133,11 @@ class PartialStore:
         return found
 
     def piece(self, content: str) -> Path:
-        """Where the piece of that content is, or would be."""
+        """The path of the piece with that content, made or not."""
         return piece_path(self.pieces, content)
 
     def discard(self) -> bool:
-        """Remove the folder; False if another part is still at work in it."""
+        """Remove the folder; False if another part is still being worked on."""
         with ExitStack() as held:
             for lock in self.folder.glob("lock-*"):
                 if lock == self._held:
@@ -150,7 +150,7 @@ class PartialStore:
         return True
 
     def tidy(self) -> None:
-        """Remove the folder if there is nothing in it that another run could use."""
+        """Remove the folder if it holds nothing that another run could use."""
         journals = self._journal.glob("*.jsonl")
         used = any(journal.stat().st_size for journal in journals) or any(self.pieces.glob("*/*.h5"))
         if self.folder.is_dir() and not used:
@@ -158,7 +158,7 @@ class PartialStore:
 
 
 def differences(there: dict, wanted: dict, *, within: str = "") -> str:
-    """What is different between two sets of parameters: ``short_side 128, now 64``."""
+    """The differences between two sets of parameters: ``short_side 128, now 64``."""
     parts = []
     for name in sorted({*there, *wanted}):
         a, b = there.get(name), wanted.get(name)
@@ -170,12 +170,12 @@ def differences(there: dict, wanted: dict, *, within: str = "") -> str:
 
 
 class Journal:
-    """A file of manifests that grows line by line."""
+    """A file of outcomes, appended line by line."""
 
     def __init__(self, handle) -> None:
         self._handle = handle
 
     def add(self, outcome: Outcome) -> None:
-        """Keep a manifest, also if the power fails now."""
+        """Append an outcome durably."""
         self._handle.write(json.dumps(asdict(outcome)).encode() + b"\n")
         os.fsync(self._handle.fileno())

@@ -1,6 +1,6 @@
-"""What an extraction did: a report beside the store, and a few lines for the terminal.
+"""The result of an extraction: a report beside the store, and a few lines for the terminal.
 
-The report also remembers what each file looked like, so that the next run needs not read those that did not change.
+The report also holds each file's size and times, so that the next run need not read files that have not changed.
 """
 
 import json
@@ -22,10 +22,10 @@ POINTS = 200  # of the curve of throughput, at most
 
 @dataclass
 class Progress:
-    """How a run goes: when which number of videos was done, and what it cost."""
+    """The progress of a run: videos done over time, and their CPU time."""
 
     begun: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
-    curve: list[tuple[float, int]] = field(default_factory=list)  # seconds since the begin, videos done by then
+    curve: list[tuple[float, int]] = field(default_factory=list)  # seconds since the start, videos done by then
     cpu: Counter[str] = field(default_factory=Counter)  # stage → CPU seconds of all processes
     done: int = 0
     _start: float = field(default_factory=monotonic)
@@ -40,7 +40,7 @@ class Progress:
         self.cpu.update(outcome.cpu)
         self.curve.append((round(self.took, 2), self.done))
         if len(self.curve) > 2 * POINTS:
-            del self.curve[-2::-2]  # every second, but not the last
+            del self.curve[-2::-2]  # every second point, but not the last
 
 
 def report_path(out: Path) -> Path:
@@ -49,7 +49,7 @@ def report_path(out: Path) -> Path:
 
 
 def row(outcome: Outcome, facts: Facts | None) -> dict:
-    """What the report says of one video; `facts` if it is in the store."""
+    """The report's row for one video; `facts` if it is in the store."""
     status = "rejected" if facts is None else "truncated" if facts.truncated else "used"
     row = {"path": outcome.path, "status": status, "reason": outcome.reason}
     if facts is not None:
@@ -83,7 +83,7 @@ def write_report(out: Path, rows: Iterable[dict], *, progress: Progress, duplica
 
 
 def remembered(out: Path) -> Outcomes:
-    """What the report of an earlier run knows of the files; nothing if there is none that can be read."""
+    """The outcomes in an earlier run's report; none if there is no readable report."""
     found = Outcomes()
     try:
         for row in json.loads(report_path(out).read_text())["videos"]:
@@ -94,7 +94,7 @@ def remembered(out: Path) -> Outcomes:
 
 
 def find_duplicates(sources: Sequence[Source], outcomes: dict[str, Outcome]) -> list[list[Source]]:
-    """Groups of sources whose files are equal and can be used."""
+    """Groups of usable sources whose files are identical."""
     same: dict[str, list[Source]] = defaultdict(list)
     for source in sources:
         outcome = outcomes[source.path]
@@ -104,7 +104,7 @@ def find_duplicates(sources: Sequence[Source], outcomes: dict[str, Outcome]) -> 
 
 
 def duplicate_notes(duplicates: Sequence[Sequence[Source]]) -> list[str]:
-    """What a user should hear about equal files; loudest about those that contradict each other."""
+    """Notes about identical files, and warnings where their labels, groups or splits contradict each other."""
     notes = []
     if duplicates:
         first = duplicates[0]
@@ -122,14 +122,14 @@ def duplicate_notes(duplicates: Sequence[Sequence[Source]]) -> list[str]:
 
 
 def print_stages(cpu: Counter[str]) -> None:
-    """The share of each stage in the CPU seconds of all processes."""
+    """Print the share of each stage in the CPU seconds of all processes."""
     total = cpu.total() or 1.0
     rows = [[name, f"{seconds:.1f} s", f"{seconds / total:.1%}"] for name, seconds in cpu.most_common()]
     print_table(["stage", "CPU time", "share"], rows)
 
 
 def print_run(progress: Progress, kept: int) -> None:
-    """One line: what this run did, how fast."""
+    """Print one line: the videos that this run did, and its speed."""
     if not progress.done:
         print(f"nothing to do: {plural(kept, 'file')} as before")
         return

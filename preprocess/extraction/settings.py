@@ -36,7 +36,7 @@ class ExtractSettings:
     separate: bool = False
     """write the part as a store of its own, for machines without a common file system; join with preprocess.merge"""
     engine: Literal["local", "ray"] = "local"
-    """where the work is done: on this machine, or on a Ray cluster that shares its file system"""
+    """engine that does the work: on this machine, or on a Ray cluster that shares its file system"""
     ray_address: str | None = None
     """the Ray cluster, for instance auto or ray://head:10001; without it one is started on this machine"""
     overwrite: bool = False
@@ -58,7 +58,7 @@ class ExtractSettings:
 def validate(settings: ExtractSettings) -> dict:
     """The parameters that the store will record.
 
-    Raises UserError for settings that cannot be worked with.
+    Raises UserError for settings that cannot be used.
     """
     if not settings.videos.is_dir():
         raise UserError(f"{settings.videos} is no folder of videos")

@@ -1,4 +1,4 @@
-"""One video file as a store of its own, by the same way as many."""
+"""One video file as a store of its own, by the same code as many."""
 
 from pathlib import Path
 
@@ -15,9 +15,9 @@ from preprocess.video.settings import PieceSettings
 
 
 def extract_video(file: Path, folder: Path, *, settings: PieceSettings) -> Store:
-    """Extract `file` into `folder`, an empty one. Disk is what it takes, about 1 GB an hour; memory stays flat.
+    """Extract `file` into the empty `folder`. Takes about 1 GB of disk an hour; memory stays flat.
 
-    Raises UserError if it is no usable video.
+    Raises UserError if it is not a usable video.
     """
     if file.is_dir():
         raise UserError(f"{file} is a folder: name the videos in it")

@@ -1,4 +1,4 @@
-"""Which videos there are, and what each is called, labelled and grouped with."""
+"""Finding the videos, with the name, label, group and split of each."""
 
 import csv
 import os
@@ -25,24 +25,24 @@ UCF_NAME = re.compile(r"(v_.+_g\d+)_c\d+$")  # v_Archery_g08_c01: clips of one g
 class Source:
     """One video to extract."""
 
-    file: str  # where it is read
-    path: str  # what it is called: relative to the videos' folder, with forward slashes
+    file: str  # to read
+    path: str  # its name: relative to the videos' folder, with forward slashes
     label: str | None
     group: str | None  # videos of one group never lie on both sides of a split
     split: str | None  # train, val, test
-    refused: str | None = None  # why it must not be opened
+    refused: str | None = None  # the reason why it must not be opened
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """What was found, sorted by path, and what a user should hear about it."""
+    """The sources found, sorted by path, and notes about them for the user."""
 
     sources: list[Source]
     notes: list[str]
 
 
 def group_from_name(path: str) -> str | None:
-    """The group that a UCF101-like name tells: ``v_Archery_g08_c01.avi`` → ``v_Archery_g08``."""
+    """The group in a UCF101-like name: ``v_Archery_g08_c01.avi`` → ``v_Archery_g08``."""
     match = UCF_NAME.match(Path(path).stem)
     return match and match[1]
 
@@ -50,9 +50,9 @@ def group_from_name(path: str) -> str | None:
 def from_folder(root: Path, *, follow_links: bool = False) -> Catalog:
     """Every video below `root`; the first folder of its path is its class.
 
-    Videos that lie directly in `root` have no label. Hidden files and files without a video's suffix are
-    passed over, the latter with a note. A link that leads out of `root` is not followed without `follow_links`:
-    a linked file is listed as refused, a linked folder is passed over with a note.
+    Videos directly in `root` have no label. Hidden files are skipped; so are, with a note, files without a video's
+    suffix. A link that leads out of `root` is not followed without `follow_links`: a linked file is listed as refused,
+    a linked folder is skipped with a note.
     """
     found, passed = [], Counter()
     paths, folders_out = _walk(root, follow_links=follow_links)
@@ -93,8 +93,8 @@ def from_folder(root: Path, *, follow_links: bool = False) -> Catalog:
 def from_csv(root: Path, table: Path, *, follow_links: bool = False) -> Catalog:
     """The videos that a CSV file names: columns path and label, and optionally split and group.
 
-    Paths are relative to `root`, or absolute, and may lead out of it, for the user wrote them. A link on the way may
-    not without `follow_links`: that video is listed as refused.
+    Paths are relative to `root`, or absolute, and may lead out of it, since the user wrote them. A link on the way may
+    not, without `follow_links`: that video is listed as refused.
     """
     try:
         columns, rows = _read_table(table)
@@ -144,10 +144,10 @@ def from_csv(root: Path, table: Path, *, follow_links: bool = False) -> Catalog:
 
 
 def with_splits(found: Catalog, *, val: Sequence[str], test: Sequence[str]) -> Catalog:
-    """The same videos, split by patterns of their paths like ``*_g0[1-7]_*``: the others train.
+    """The same videos, split by patterns of their paths like ``*_g0[1-7]_*``; the rest is for training.
 
     Raises UserError for a table that has a split column, a pattern that no path matches, a path that matches patterns
-    of both, and a group that they divide.
+    of both splits, and a group that they divide.
     """
     if not val and not test:
         return found
@@ -194,7 +194,7 @@ def _walk(root: Path, *, follow_links: bool) -> tuple[list[str], int]:
     seen: set[str] = set()
     for folder, folders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        if real in seen:  # a link back up, or a second way to the same folder
+        if real in seen:  # a link to a parent, or a second path to the same folder
             folders.clear()
             continue
         seen.add(real)
@@ -203,16 +203,16 @@ def _walk(root: Path, *, follow_links: bool) -> tuple[list[str], int]:
         inside = [name for name in visible if follow_links or not _refusal(root, os.path.join(relative, name))]
         folders_out += len(visible) - len(inside)
         folders[:] = inside
-        for name in names:  # dead links, pipes and sockets too: they are listed as what cannot be read
+        for name in names:  # dead links, pipes and sockets too: they are listed as unreadable
             if not name.startswith("."):
                 files.append(name if relative == "." else f"{relative}/{name}")
     return files, folders_out
 
 
 def _refusal(root: Path, path: str) -> str | None:
-    """Why `path`, relative to `root` or absolute, must not be opened: a link on its way leads elsewhere.
+    """The reason not to open `path`, relative to `root` or absolute, if a link on its way leads elsewhere; else None.
 
-    It may not leave `root`, or where its user placed it outside of `root`, that folder.
+    The path may not leave `root` or, if the user named a file outside of `root`, that file's folder.
     """
     top = os.path.abspath(root)
     file = os.path.join(top, path)
@@ -222,7 +222,7 @@ def _refusal(root: Path, path: str) -> str | None:
 
 
 def part_of(path: str, part: str) -> bool:
-    """Whether a video belongs to a part like "3/64". Adding videos moves none to another part."""
+    """True if a video belongs to a part like "3/64". Adding videos moves none to another part."""
     number, count = map(int, part.split("/"))
     digest = blake2b(path.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "big") % count == number - 1

@@ -1,6 +1,6 @@
-"""The unit of work: one file in, one immutable piece with the content's name out.
+"""The unit of work: one file in, one immutable piece out, named by the file's content.
 
-Doing it twice, at the same time or after a crash, changes nothing: whoever comes second finds the piece there.
+Doing it twice, at the same time or after a crash, changes nothing: the second task finds the piece there.
 """
 
 import os
@@ -19,28 +19,28 @@ from preprocess.video.decoder import Unusable
 from preprocess.video.piece import extract_piece
 from preprocess.video.settings import PieceSettings
 
-Signature = tuple[int, int, int]  # bytes, times of the last change of content and of status in ns
+Signature = tuple[int, int, int]  # bytes; times in ns of the last change of content and of status
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one video: all that crosses between processes and machines."""
+    """The outcome of one video: all that is sent between processes and machines."""
 
     path: str
-    signature: Signature | None  # what the file looked like; None if it could not be looked at
-    content: str | None  # the file's digest; None if it could not be read
-    reason: str | None = None  # why it cannot be used; None if it can
-    took: float = 0.0  # seconds on the clock
+    signature: Signature | None  # None if the file could not be accessed
+    content: str | None  # digest of the file; None if it could not be read
+    reason: str | None = None  # the reason why it cannot be used; None if it can
+    took: float = 0.0  # seconds of wall time
     cpu: dict[str, float] = field(default_factory=dict)  # stage → CPU seconds
 
     @classmethod
     def from_json(cls, row: dict) -> "Outcome":
-        """Raises KeyError or TypeError for what is no manifest."""
+        """Raises KeyError or TypeError if `row` is not an outcome."""
         return cls(**row | {"signature": row["signature"] and tuple(row["signature"])})
 
 
 class Outcomes:
-    """What is known of files, by path and by what they looked like then."""
+    """Saved outcomes of files, by path and signature."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, Signature | None], Outcome] = {}
@@ -49,23 +49,23 @@ class Outcomes:
         self._found[outcome.path, outcome.signature] = outcome
 
     def of(self, source: Source) -> Outcome | None:
-        """What is known of the file as it is now, or else of a file that could not be looked at."""
+        """The saved outcome for this file, if the file has not changed or could not be accessed."""
         return self._found.get((source.path, looked_at(source.file))) or self._found.get((source.path, None))
 
 
 @dataclass(frozen=True)
 class VideoTask:
-    """Where and how pieces are made; called for a source in any process of any machine that sees the folder."""
+    """Makes pieces: called for a source in any process of any machine that sees the folder."""
 
-    pieces: Path  # where the pieces appear
-    scratch: Path  # for what is not whole yet, on the same file system
+    pieces: Path  # the folder of the pieces
+    scratch: Path  # for unfinished files, on the same file system
     settings: PieceSettings
-    known: frozenset[str] = frozenset()  # contents that are in the store already, maybe under another path
+    known: frozenset[str] = frozenset()  # contents already in the store, maybe under another path
 
     def __call__(self, source: Source, heartbeat: Callable[[float], None] | None = None) -> Outcome:
-        """Make the piece of a source if it is not there.
+        """Make the piece of a source if it does not exist.
 
-        Raises OSError for what is not the video's fault: the disk is full, the folder is gone.
+        Raises OSError for what is not the video's fault (the disk is full, the folder is gone).
         """
         begun = monotonic()
         watch = Stopwatch()
@@ -102,14 +102,14 @@ class VideoTask:
         try:
             extract_piece(file, written, content=content, settings=self.settings, watch=watch, heartbeat=heartbeat)
             with watch.stage("write"):
-                if piece.exists():  # not whole, or another has just made the same
+                if piece.exists():  # damaged, or just made by another process
                     replace(written, piece)
                 else:
                     publish(written, piece)
-        except (Unusable, MemoryError, OSError):  # the decoder makes the input's own errors Unusable
+        except (Unusable, MemoryError, OSError):  # the decoder turns errors of the input into Unusable
             raise
-        except Exception as error:  # whatever a hostile file makes of a decoder costs that file alone
-            if "insufficient memory" in str(error).lower():  # OpenCV's way to say it
+        except Exception as error:  # a hostile file may make a decoder raise anything: only that file fails
+            if "insufficient memory" in str(error).lower():  # OpenCV's message for it
                 raise MemoryError(str(error)) from error
             raise Unusable(f"corrupt: {type(error).__name__}: {error}") from error
         finally:
@@ -117,13 +117,13 @@ class VideoTask:
 
 
 def signature(file: str) -> Signature:
-    """What tells a changed file without reading it."""
+    """Size and times of a file: they show a change without reading it."""
     now = os.stat(file)
     return now.st_size, now.st_mtime_ns, now.st_ctime_ns
 
 
 def looked_at(file: str) -> Signature | None:
-    """The signature of a file, or None if it cannot be looked at."""
+    """The signature of a file, or None if it cannot be accessed."""
     try:
         return signature(file)
     except OSError:
@@ -131,12 +131,12 @@ def looked_at(file: str) -> Signature | None:
 
 
 def piece_path(pieces: Path, content: str) -> Path:
-    """The place of a piece: 256 folders, since some file systems are slow with a hundred thousand names in one."""
+    """The path of a piece, in one of 256 folders: some file systems are slow with 100,000 names in one folder."""
     return pieces / content[:2] / f"{content}.h5"
 
 
 def is_whole(piece: Path) -> bool:
-    """Whether a piece is there. A name appears when its bytes are on the disk, so its length is proof enough."""
+    """True if a piece is complete: a file gets its name after its bytes are synced, so the length is proof enough."""
     try:
         read_seal(piece)
     except (FileNotFoundError, Broken):

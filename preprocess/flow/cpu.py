@@ -1,4 +1,4 @@
-"""TV-L1 on one CPU core. The method is in `tvl1.py`; kernels, and how fields lie in memory, in `tvl1_numba.py`."""
+"""TV-L1 on one CPU core. The method is in `schedule.py`; kernels and memory layout are in `cpu_kernels.py`."""
 
 import cv2
 import numpy as np
@@ -24,7 +24,7 @@ class _Level:
         height, _, stride = self.shape
         size = count * (height + 2) * stride
         memory = np.zeros(size + LANES, np.float32)
-        start = -memory.ctypes.data // memory.itemsize % LANES  # to the next cache line
+        start = -memory.ctypes.data // memory.itemsize % LANES  # values to the next cache line
         return memory[start : start + size]
 
     def _inside(self, fields: np.ndarray, index: int) -> np.ndarray:
@@ -36,7 +36,7 @@ class _Level:
         repeat_edges(*self.shape, self.images[which])
 
     def start_from(self, coarser: "_Level | None") -> None:
-        """Flow from the next coarser level, dual variables from zero."""
+        """Start with the flow of the next coarser level and dual variables of zero."""
         self.flow.fill(0)
         self.dual.fill(0)
         if coarser is not None:
@@ -82,7 +82,7 @@ def solve(frames: np.ndarray, settings: Settings) -> np.ndarray:
             level.set_image(which, image)
 
     flows = np.zeros((count - 1, height, width, 2), np.float32)
-    loaded = None  # the frame whose pyramid is in images[first]
+    loaded = None  # index of the frame whose pyramid is in images[first]
     first = 0
     for t in range(count - 1):
         if np.array_equal(frames[t], frames[t + 1]):

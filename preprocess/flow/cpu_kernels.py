@@ -1,4 +1,4 @@
-"""The steps of TV-L1 as numba kernels that sweep padded rows; `tvl1_cpu.py` puts them together.
+"""The steps of TV-L1 as numba kernels that sweep padded rows; `cpu.py` puts them together.
 
 Why it is fast. One sweep down the rows does a whole primal-dual iteration: row y's flow first, then the
 dual variables of row y - 1, which needed it. Rows are padded, so that x has no special cases, and begin on
@@ -20,7 +20,7 @@ from numba.core.compiler import Compiler
 from preprocess.flow.schedule import FLAT
 
 LANES = 16  # float32 in a cache line, and in the widest vector register
-WAVE = 4  # iterations that run down the rows together
+WAVE = 4  # iterations that sweep the rows together
 ZERO, HALF, ONE = np.float32(0), np.float32(0.5), np.float32(1)
 FLOOR = np.float32(FLAT)
 NEXT = np.uint64(1)
@@ -28,7 +28,7 @@ u64 = np.uint64
 
 
 class _NoAlias(Compiler):
-    """Promises LLVM that array arguments do not overlap; it would test every pair of them in every row."""
+    """Tells LLVM that array arguments do not overlap; it would test every pair of them in every row."""
 
     def define_pipelines(self):
         self.state.flags.noalias = True
@@ -36,7 +36,7 @@ class _NoAlias(Compiler):
 
 
 def _compiled(**options):
-    """njit, cached on disk. With no folder to cache in (all read-only) each process compiles for itself."""
+    """njit, cached on disk. Without a writable cache folder each process compiles for itself."""
 
     def decorate(function):
         settings = dict(nogil=True, fastmath=True, error_model="numpy", **options)
@@ -55,7 +55,7 @@ def _iterate_row(
     """Flow of one row, then the dual variables (ux, uy, vx, vy) of the row above it.
 
     `dual` and `bars` are the same memory as ux..vy and u_bar, v_bar, but other rows of it are read here than
-    are written; that keeps the promise of `_NoAlias`.
+    are written, so `_NoAlias` holds.
     """
     row1 = row + field
     row2 = row1 + field
@@ -234,14 +234,14 @@ def _linearise_row(
 
 @_compiled()
 def linearise(height, width, stride, image, xs, flow, warped, data, reach, blend, per_level):
-    """data = what an iteration needs of the residual, made linear at `flow`; the gradient is central.
+    """data = the residual linearised at `flow`, as iterations need it; the gradient is central.
 
     data's fields are offset, nx, ny and limit: at flow (a, b) the residual over the gradient's length is
     offset + nx a + ny b, and a step moves along the normal (nx, ny) by at most `limit` (reach times the
-    gradient's length), which is zero where the warp left the frame: nothing is known there.
+    gradient's length), which is zero where the warp left the frame, since no image data exist there.
 
-    The gradient is part I1's at x + flow and part I0's: the average is less noisy, but only the former
-    leads anywhere where the frames do not agree (scene cuts, flashes).
+    The gradient is a blend of I1's at x + flow and I0's: the average is less noisy, but only the former
+    is useful where the frames do not agree (scene cuts, flashes).
     """
     field = (height + 2) * stride
     repeat_edges(height, width, stride, warped)

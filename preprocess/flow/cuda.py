@@ -1,8 +1,8 @@
-"""TV-L1 of a whole video at once, on a GPU. The method and its schedules are in `tvl1.py`.
+"""TV-L1 of a whole video at once, on a GPU. The method and its schedules are in `schedule.py`.
 
-All pairs of a chunk go through every level together; nothing passes from one pair to another, so that the
-size of a chunk changes speed and memory, never a result. The steps come from `tvl1_triton.py` on a GPU
-with Triton, else from `tvl1_torch.py`, which runs anywhere.
+All pairs of a chunk go through every level together. Pairs are independent, so the size of a chunk changes
+speed and memory, never a result. The steps come from `cuda_kernels.py` on a GPU with Triton, else from
+`torch_steps.py`, which runs anywhere.
 """
 
 from types import ModuleType
@@ -24,13 +24,13 @@ def solve(
 
     Args:
         device: a torch device; "cpu" is the slow path for tests.
-        steps: `tvl1_triton` or `tvl1_torch`; chosen by the device if None.
-        chunk: pixels of all pairs that are solved together; at least one pair is.
+        steps: the module `cuda_kernels` or `torch_steps`; chosen by the device if None.
+        chunk: pixels, over all pairs, that are solved together; at least one pair.
     """
     steps = steps or _steps_for(device)
     count, height, width = frames.shape
     flows = np.zeros((count - 1, height, width, 2), np.float32)
-    # Identical frames have zero flow, which is there already.
+    # Identical frames have zero flow, with which the result is initialised.
     moving = [t for t in range(count - 1) if not np.array_equal(frames[t], frames[t + 1])]
     pairs = max(1, chunk // (height * width))
     for start in range(0, len(moving), pairs):

@@ -1,8 +1,8 @@
-"""The four steps of TV-L1 as Triton kernels; same functions and shapes as `tvl1_torch.py`.
+"""The four steps of TV-L1 as Triton kernels; same functions and shapes as `torch_steps.py`.
 
 Iterations are bound by memory: the primal kernel moves 14 float32 a pixel and the dual kernel 10, both in
-place, since each writes only its own pixel of what the other one reads. A kernel works on the pixels of all
-pairs as one line; (y, x) is found by division.
+place, since each writes only its own pixel of the fields that the other one reads. A kernel sees the pixels of
+all pairs as one line; (y, x) is found by division.
 
 With TRITON_INTERPRET=1 the same kernels run on CPU tensors, which is how they are tested without a GPU.
 """
@@ -119,7 +119,7 @@ def _primal(flow, bar, data, dual, total, height, width, step, block: tl.constex
 
 @triton.jit
 def _dual(bar, dual, total, height, width, dual_step, block: tl.constexpr):
-    # One program axis more than the primal kernel: component 0 is u, 1 is v.
+    # The program has one axis more than the primal kernel: component 0 is u, 1 is v.
     component = tl.program_id(1)
     at = tl.program_id(0) * block + tl.arange(0, block)
     here = at < total
@@ -171,7 +171,7 @@ def warp(image: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
 
 
 def linearise(image: torch.Tensor, warped: torch.Tensor, flow: torch.Tensor, settings: Settings) -> torch.Tensor:
-    """The residual made linear at `flow`: fields offset, nx, ny, limit, as in `tvl1_cpu.linearise`."""
+    """The residual made linear at `flow`: fields offset, nx, ny, limit, as in `cpu_kernels.linearise`."""
     data = torch.empty((4, *image.shape), dtype=torch.float32, device=image.device)
     total = image.numel()
     _linearise[(triton.cdiv(total, BLOCK),)](

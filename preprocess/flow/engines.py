@@ -4,7 +4,7 @@
     flow = tvl1(frames, engine="opencv")                    # the reference, slow
     flow = tvl1(frames, engine="cpu", preset="quality")
 
-`docs/flow.md` says what is solved, how fast and how well.
+`docs/flow.md` describes the problem, the speed and the accuracy.
 """
 
 from dataclasses import asdict
@@ -61,7 +61,7 @@ def resolve_engine(engine: str) -> str:
 
 
 def describe(engine: str = "auto", preset: str = "default") -> dict:
-    """What a store records beside flow: the engine that runs, the preset and every setting, JSON-ready.
+    """The description of flow that a store records: engine, preset and every setting, JSON-ready.
 
     Raises:
         ValueError: as `tvl1`.

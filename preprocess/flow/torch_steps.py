@@ -1,6 +1,6 @@
 """The four steps of TV-L1 in plain torch, for all pairs of a chunk together; any device.
 
-The same arithmetic as `tvl1_cpu.py`, whole frames at a time. `tvl1_triton.py` has the same functions as
+The same arithmetic as `cpu.py`, whole frames at a time. `cuda_kernels.py` has the same functions as
 GPU kernels; this is the one to read, to test against, and to fall back on where Triton is missing.
 
 Shapes: N pairs; image and warped (N, H, W), flow (2, N, H, W), data and dual (4, N, H, W), all float32.
@@ -35,7 +35,7 @@ def warp(image: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
 
 
 def linearise(image: torch.Tensor, warped: torch.Tensor, flow: torch.Tensor, settings: Settings) -> torch.Tensor:
-    """The residual made linear at `flow`: fields offset, nx, ny, limit, as in `tvl1_cpu.linearise`."""
+    """The residual made linear at `flow`: fields offset, nx, ny, limit, as in `cpu_kernels.linearise`."""
     height, width = image.shape[1:]
     residual = warped - image
     old = 0.5 * settings.blend / (1 + (residual / settings.agreement) ** 2)

@@ -1,4 +1,4 @@
-"""How things lie in the store: flow as 8 bit with an exact zero, every frame a JPEG, sound as log-mel."""
+"""Encoding of the stored data: flow as 8 bits with an exact zero, every frame a JPEG, sound as log-mel."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from preprocess.store.format import FLOW_BOUND, FLOW_STEPS, FLOW_ZERO
 RGB_QUALITY = 90
 FLOW_QUALITY = 97
 FRAME_HEADERS = (0xC0, 0xC1, 0xC2)  # JPEG markers that are followed by a picture's size
-BEFORE_FRAME = (0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0))  # that may come before: tables, comments, applications'
+BEFORE_FRAME = (0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0))  # may precede it: tables, comments, application data
 
 
 def quantise_flow(flow: np.ndarray, *, bound: float = FLOW_BOUND) -> np.ndarray:
@@ -34,7 +34,7 @@ def encode_flow(code: np.ndarray) -> np.ndarray:
 
 
 def decode_rgb(jpeg: np.ndarray) -> np.ndarray:
-    """The inverse of encode_rgb, for a JPEG that `check_jpegs` has let through.
+    """The inverse of encode_rgb, for a JPEG that `check_jpegs` has accepted.
 
     Raises ValueError if it cannot be decoded.
     """
@@ -51,10 +51,10 @@ def decode_flow(jpeg: np.ndarray) -> np.ndarray:
 
 
 def check_jpegs(data: np.ndarray, ends: np.ndarray, size: tuple[int, int]) -> None:
-    """See that the frames between `ends` (T + 1,) in `data` are JPEGs of `size`, (H, W), by their headers alone.
+    """Check, by their headers alone, that the frames between `ends` (T + 1,) in `data` are JPEGs of `size`, (H, W).
 
-    A forged header would make a decoder allocate gigabytes. The headers of a stream are laid out alike, since one
-    encoder wrote them, so the first says where to look in all. Raises ValueError if one is anything else.
+    A forged header would make a decoder allocate gigabytes. One encoder wrote all headers of a stream, so they have the
+    layout of the first. Raises ValueError for any other frame.
     """
     begins = ends[:-1]
     places = _header_places(data[begins[0] : ends[1]])
@@ -67,14 +67,14 @@ def check_jpegs(data: np.ndarray, ends: np.ndarray, size: tuple[int, int]) -> No
 
 
 def _header_places(jpeg: np.ndarray) -> np.ndarray | None:
-    """Where a JPEG's markers and their lengths stand, up to the picture's size, which is last (ITU T.81, B.2.2)."""
+    """Offsets of a JPEG's markers and their lengths, up to the picture's size, which is last (ITU T.81, B.2.2)."""
     data = jpeg[:4096].tobytes()
     places, at = [0, 1], 2
     while data[:2] == b"\xff\xd8" and at + 9 <= len(data) and data[at] == 0xFF:
         places += range(at, at + 4)
         if data[at + 1] in FRAME_HEADERS:
             return np.array([*places, *range(at + 5, at + 9)])
-        if data[at + 1] not in BEFORE_FRAME:  # a decoder might step over it by another number of bytes
+        if data[at + 1] not in BEFORE_FRAME:  # a decoder might skip another number of bytes for it
             return None
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return None
@@ -87,7 +87,7 @@ def _jpeg(image: np.ndarray, quality: int) -> np.ndarray:
 
 
 def _image(jpeg: np.ndarray, colours: str) -> np.ndarray:
-    import simplejpeg  # 7 % faster than OpenCV, most of it by repeating the pixels of colour planes
+    import simplejpeg  # 7 % faster than OpenCV, mostly since it repeats the pixels of colour planes
 
     try:
         return simplejpeg.decode_jpeg(jpeg, colours, fastupsample=True)

@@ -1,4 +1,4 @@
-"""What a store is: its version, units and parameters, and where its shards lie."""
+"""The store's format: version, units, parameters, and the folder of its shards."""
 
 import json
 from pathlib import Path
@@ -18,19 +18,19 @@ VERSION = 3
 
 
 def frame_count(seconds: float) -> int:
-    """How many mel frames a video of this length has."""
+    """The number of mel frames of a video of this length."""
     return round(seconds * MEL_RATE)
 
 
 def shard_folder(path: Path) -> Path:
-    """Where the shards of a store lie."""
+    """The folder of a store's shards."""
     return path.with_name(path.name + ".shards")
 
 
 def read_parameters(file) -> dict:
     """The parameters that a store, a shard or a piece was made with.
 
-    Raises safe_hdf5.UnsafeFile if they are not in it.
+    Raises safe_hdf5.UnsafeFile if they are missing.
     """
     try:
         parameters = json.loads(safe_hdf5.attribute(file, "parameters"))
@@ -46,10 +46,10 @@ def read_parameters(file) -> dict:
 
 
 def release() -> str:
-    """The release that runs, as files say who wrote them."""
+    """The running release, which files record as their writer."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
         return f"tristream {version('tristream')}"
-    except PackageNotFoundError:  # run from a checkout that is not installed
+    except PackageNotFoundError:  # run from a checkout without installation
         return "tristream unreleased"

@@ -1,8 +1,8 @@
-"""The index: columns that say of every video what a reader needs to choose, and nothing of the videos' own data.
+"""The index: columns with all that a reader needs to choose videos, without the videos' own data.
 
-A million rows are a few hundred megabytes of plain arrays, read at one go; rows become objects when somebody asks for
-them. Columns of text are their texts one after the other, each ended by a zero byte, so that one long name does not
-make all of them long, and `bytes(column[:]).split(b"\\0")` reads them.
+A million rows are a few hundred megabytes of plain arrays, read at once; a row becomes an object when it is accessed.
+A column of text holds its texts one after the other, each ended by a zero byte, so that one long name does not make
+the others long; `bytes(column[:]).split(b"\\0")` reads it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +16,8 @@ from preprocess.store.kinds import KINDS
 
 STREAMS = tuple(KINDS)
 UNLABELLED = -1
-HERE = -1  # the shard number of what lies in the store's own file
-BLOCK = 1 << 20  # bytes of a column that are looked at together
+HERE = -1  # the shard number of videos in the store's own file
+BLOCK = 1 << 20  # bytes of a column that are processed together
 CONTENT = np.dtype("S32")  # a digest in hexadecimal digits
 
 PLACED = tuple(
@@ -33,30 +33,30 @@ NUMBERS = dict.fromkeys(("seconds", "expected", "sound_from", "sound_until"), np
 )
 FLAGS = dict.fromkeys((f"has_{stream}" for stream in STREAMS), np.dtype("u1"))
 REASONS = tuple(f"why_no_{stream}" for stream in STREAMS)
-NAMES = ("path", "group", "split")  # what a catalog says of a video, and its file does not
+NAMES = ("path", "group", "split")  # known from a catalog, not from the video's file
 PLACES = {"label": np.dtype("i4"), "shard": np.dtype("i4")}
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a video's file says of itself: everything that follows from its bytes and the parameters."""
+    """Facts about a video's file: everything that follows from its bytes and the parameters."""
 
     content: str  # a digest of the file: equal for equal files
     seconds: float
     frames: int  # T, at the store's rate
     height: int
     width: int
-    expected: float | None = None  # seconds that the container or its timestamps promise; None if they do not say
-    damaged: int = 0  # packets that could not be decoded, and frames whose time could not be right
-    sound: tuple[float, float] | None = None  # seconds from and until which the sound track has samples
-    streams: dict[str, bool] = field(default_factory=dict)  # stream → whether the video has it
-    why: dict[str, str] = field(default_factory=dict)  # stream → why it is absent
-    bytes: dict[str, int] = field(default_factory=dict)  # stream → what it takes in the store
-    at: dict[str, int] = field(default_factory=dict, compare=False)  # one of PLACED → its place in its file, in bytes
+    expected: float | None = None  # seconds by the container or its timestamps, if more than were decoded; else None
+    damaged: int = 0  # packets that could not be decoded, and frames with an impossible time
+    sound: tuple[float, float] | None = None  # seconds between which the sound track has samples
+    streams: dict[str, bool] = field(default_factory=dict)  # stream → True if the video has it
+    why: dict[str, str] = field(default_factory=dict)  # stream → the reason for its absence
+    bytes: dict[str, int] = field(default_factory=dict)  # stream → its size in the store
+    at: dict[str, int] = field(default_factory=dict, compare=False)  # one of PLACED → its offset in its file, in bytes
 
     @property
     def truncated(self) -> bool:
-        """Whether the file promises more than could be decoded. `expected` is given for such alone."""
+        """True if the file should be longer than what could be decoded; only then is `expected` set."""
         return self.expected is not None
 
 
@@ -68,7 +68,7 @@ class Video(Facts):
     label: str | None = None
     group: str | None = None
     split: str | None = None  # train, val, test
-    shard: int = field(default=HERE, compare=False)  # which of the store's files holds its streams
+    shard: int = field(default=HERE, compare=False)  # number of the store's file that holds its streams
 
 
 @dataclass(frozen=True)
@@ -80,28 +80,28 @@ class Rejected:
 
 
 def category(reason: str) -> str:
-    """What kind of reason it is: "corrupt: no frame can be decoded" → "corrupt"."""
+    """The category of a reason: "corrupt: no frame can be decoded" → "corrupt"."""
     return reason.split(":")[0]
 
 
 class Texts(Sequence[str]):
-    """Texts of one column. Names of files may hold bytes that are no UTF-8; they are kept as they are."""
+    """Texts of one column. Names of files may hold bytes that are not UTF-8; they are kept unchanged."""
 
     def __init__(self, blob: np.ndarray) -> None:
         """blob: (bytes,) uint8, as it is stored.
 
-        Raises ValueError if the last text does not end.
+        Raises ValueError if the last text lacks its zero byte.
         """
         if len(blob) and blob[-1]:
             raise ValueError("a text does not end")
         self._blob = blob
-        blocks = range(0, len(blob), BLOCK)  # which keeps small what is needed on the way
+        blocks = range(0, len(blob), BLOCK)  # keeps temporary arrays small
         found = [begin + np.flatnonzero(blob[begin : begin + BLOCK] == 0) for begin in blocks]
         self._ends = np.concatenate(found) if found else np.zeros(0, np.int64)
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> "Texts":
-        """What ends a text cannot be in it: a zero byte, which no name can have, is shown."""
+        """The texts as a column. A zero byte ends a text, so one inside, which no file name can have, is escaped."""
         shown = (text.replace("\0", "\\0").encode("utf-8", "surrogateescape") + b"\0" for text in texts)
         return cls(np.frombuffer(b"".join(shown), np.uint8))
 
@@ -131,7 +131,7 @@ Columns = dict[str, "np.ndarray | Texts"]
 
 
 class Videos(Sequence[Video]):
-    """The rows of an index as videos, each made when it is asked for."""
+    """The rows of an index as videos, each made when it is accessed."""
 
     def __init__(self, columns: Columns, classes: Sequence[str]) -> None:
         self.columns = columns
@@ -184,7 +184,7 @@ def facts_at(columns: Columns, row: int) -> dict:
 
 
 def facts_columns(rows: Sequence[Facts]) -> Columns:
-    """The columns that a piece or a shard has."""
+    """The columns of a piece or a shard."""
     columns: Columns = {"content": np.array([row.content for row in rows], CONTENT)}
     columns["seconds"] = np.array([row.seconds for row in rows], "f8")
     columns["expected"] = np.array([np.nan if row.expected is None else row.expected for row in rows], "f8")
@@ -202,7 +202,7 @@ def facts_columns(rows: Sequence[Facts]) -> Columns:
 
 
 def video_columns(rows: Sequence[Video], classes: Sequence[str]) -> Columns:
-    """The columns that a store has."""
+    """The columns of a store."""
     number = {name: k for k, name in enumerate(classes)}
     columns = facts_columns(rows)
     for name in NAMES:
@@ -219,9 +219,9 @@ def write_columns(group, columns: Mapping[str, "np.ndarray | Texts"]) -> None:
 
 
 def read_facts(group) -> Columns:
-    """The columns of a piece or a shard.
+    """Read the columns of a piece or a shard.
 
-    Raises safe_hdf5.UnsafeFile for columns that cannot be.
+    Raises safe_hdf5.UnsafeFile for invalid columns.
     """
     columns: Columns = {"content": safe_hdf5.read(group, "content", CONTENT)}
     rows = len(columns["content"])
@@ -234,9 +234,9 @@ def read_facts(group) -> Columns:
 
 
 def read_videos(group, *, classes: int, shards: int) -> Columns:
-    """The columns of a store of so many classes and shards.
+    """Read the columns of a store of so many classes and shards.
 
-    Raises safe_hdf5.UnsafeFile for columns that cannot be.
+    Raises safe_hdf5.UnsafeFile for invalid columns.
     """
     columns = read_facts(group)
     rows = len(columns["content"])
@@ -253,7 +253,7 @@ def read_videos(group, *, classes: int, shards: int) -> Columns:
 def read_texts(group, name: str, *, rows: int | None = None) -> Texts:
     """A column of text.
 
-    Raises safe_hdf5.UnsafeFile if it is none, or of another number of rows.
+    Raises safe_hdf5.UnsafeFile if it is not a column of text, or has another number of rows.
     """
     try:
         texts = Texts(safe_hdf5.read(group, name, np.dtype("u1")))

@@ -1,4 +1,4 @@
-"""Which streams a store has, and what kind of data each is: whoever reads or checks them asks here, not for a name."""
+"""The streams of a store and the kind of data of each. Readers and checks go by the kind, not by the name."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ class Pictures:
     """Pictures at the store's rate, each a JPEG; picture k is data[ends[k]:ends[k + 1]]."""
 
     datasets: ClassVar[Layout] = {"data": ("u1", 1), "ends": ("i8", 1)}
-    decode: Callable[[np.ndarray], np.ndarray]  # of one JPEG; several planes come out as the first axis
-    fewer: int = 0  # than the video's frames: 1 for what lies between a frame and the next
-    planes: int = 1  # of the video's size, one above the other in each JPEG
+    decode: Callable[[np.ndarray], np.ndarray]  # decodes one JPEG; several planes become the first axis
+    fewer: int = 0  # how many fewer than the video's frames: 1 for data between a frame and the next
+    planes: int = 1  # planes of the video's size, one above the other in each JPEG
 
     def number(self, frames: int) -> int:
-        """How many pictures a video of so many frames has."""
+        """The number of pictures of a video of so many frames."""
         return frames - self.fewer
 
     def size(self, height: int, width: int) -> tuple[int, int]:
@@ -29,7 +29,7 @@ class Pictures:
         return self.planes * height, width
 
     def window(self, rows: slice, columns: slice) -> tuple[slice, ...]:
-        """What cuts rows and columns from a decoded picture."""
+        """The index that cuts rows and columns from a decoded picture."""
         return (rows, columns) if self.planes == 1 else (slice(None), rows, columns)
 
 

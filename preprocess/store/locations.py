@@ -1,4 +1,4 @@
-"""Where finished videos are: in the shards of a store, in its own file, or in pieces."""
+"""Locations of finished videos: in the shards of a store, in its own file, or in pieces."""
 
 from pathlib import Path
 
@@ -18,21 +18,22 @@ class Locations:
         self._places: dict[str, tuple[Path, int]] = {}  # content → file and row
 
     def add_store(self, out: Path, *, newer_than: int | None = None) -> None:
-        """Take in a store, if there is one, and all that lies in its folder of shards.
+        """Add a store, if there is one, and all shards in its folder.
 
-        With `newer_than`, only shards that were made after that time in ns: a store that is being replaced has no say.
+        With `newer_than`, add only shards made after that time in ns: those of a store that is being replaced are left
+        out.
         """
         for shard in sorted(shard_folder(out).glob("*.h5")):
             if newer_than is None or shard.stat().st_mtime_ns >= newer_than:
                 self.add_file(shard)
-        # second: what a killed run has copied from it into a shard is in both, and is there already
+        # second: videos that a killed run has copied from it into a shard are in both, and keep the shard
         if out.exists() and newer_than is None:
             store = Store(out)
             if store.parameters == self.parameters:
                 self._add(out, store.columns, np.flatnonzero(store.columns["shard"] == HERE).tolist())
 
     def add_file(self, path: Path) -> bool:
-        """Take in a shard or a piece; False if it is no whole one with these parameters."""
+        """Add a shard or a piece; False if it is incomplete or has other parameters."""
         try:
             with safe_hdf5.open_file(path) as file:
                 if read_parameters(file) != self.parameters:
@@ -52,7 +53,7 @@ class Locations:
         return content in self._places
 
     def contents(self) -> frozenset[str]:
-        """All that it holds."""
+        """The content digests of all videos found."""
         return frozenset(self._places)
 
     def file(self, content: str) -> Path:
@@ -60,12 +61,12 @@ class Locations:
         return self._places[content][0]
 
     def facts(self, content: str) -> Facts:
-        """What is known of that video."""
+        """The facts about the video with that content."""
         path, row = self._places[content]
         return Facts(**facts_at(self._columns[path], row))
 
     def move(self, content: str, path: Path, columns: Columns, row: int) -> None:
-        """Another file holds it now."""
+        """Record that another file holds the video now."""
         before = self.file(content)
         self._columns[path] = columns
         self._places[content] = (path, row)
@@ -73,14 +74,14 @@ class Locations:
             del self._columns[before]
 
     def prefer(self, path: Path) -> None:
-        """Take what a file holds from it, if others hold it too."""
+        """Use this file for all videos it holds, also where other files hold them too."""
         for row, content in enumerate(self.members(path)):
             self._places[content] = (path, row)
 
     def members(self, path: Path) -> list[str]:
-        """What a file that was taken in holds."""
+        """The content digests of the videos in an added file."""
         return [content.decode() for content in self._columns[path]["content"].tolist()]
 
     def files(self) -> list[Path]:
-        """The files that were taken in."""
+        """The files that were added."""
         return list(self._columns)

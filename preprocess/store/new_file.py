@@ -1,8 +1,8 @@
-"""HDF5 files that are written to a disk which may be full.
+"""Writing HDF5 files to a disk that may be full.
 
-HDF5 does not survive a write that fails: what is left to be written fails again when the file is closed, with errors of
-any kind, and sometimes that ends the process. So HDF5 never hears of it: from the first error on nothing is written any
-more, and that error is raised when the file is closed.
+HDF5 does not survive a failed write: the remaining writes fail again when the file is closed, with errors of any kind,
+and sometimes the process ends. So the error is hidden from HDF5: from the first one on nothing is written any more, and
+it is raised when the file is closed.
 """
 
 import json
@@ -26,7 +26,7 @@ from preprocess.store.seal import BLOCK, read_seal
 
 
 class NewFile(h5py.File):
-    """A new HDF5 file with room for a seal, for writing. Raises OSError when it is closed and is not whole."""
+    """A new HDF5 file with room for a seal, for writing. Raises OSError on closing if a write failed."""
 
     def __init__(self, path: Path) -> None:
         self._sink = _Sink(path)
@@ -42,11 +42,11 @@ class NewFile(h5py.File):
             super().close()
         finally:
             self._sink.file.close()
-            self.check()  # in place of what HDF5 made of it
+            self.check()  # instead of the error that HDF5 raised
 
 
 class _Sink:
-    """What h5py wants of a file. Writing always succeeds."""
+    """The file interface that h5py needs. Writing always succeeds."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -83,16 +83,16 @@ class _Sink:
         return self.file.tell()
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Nothing to do: writes are not buffered."""
 
     def _keep(self, error: OSError) -> None:
         self.error = OSError(error.errno, error.strerror, str(self.path))
 
 
 def new_file(path: Path, *, parameters: dict) -> "NewFile":
-    """Make an HDF5 file with room for a seal, that says what it is, for writing.
+    """Make an HDF5 file with room for a seal and the format's attributes, for writing.
 
-    Raises OSError when it is closed, if it could not be written.
+    Raises OSError on closing if a write failed.
     """
 
     file = NewFile(path)
@@ -112,7 +112,7 @@ def write_index(
     notes: Sequence[str],
     shards: Sequence[Path] = (),
 ) -> None:
-    """Make an h5py file from `new_file` a store: its index, its rejects and its table of shards."""
+    """Write the index, the rejected files and the table of shards into an h5py file from `new_file`."""
     videos = sorted(videos, key=lambda video: video.path)
     classes = sorted({video.label for video in videos if video.label is not None})
     write_columns(file, {"classes": Texts.of(classes), "notes": Texts.of(notes)})

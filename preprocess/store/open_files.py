@@ -1,4 +1,4 @@
-"""The files of a store that a process has open: each for itself, the last few hundred of them."""
+"""The files of a store that a process has open: each process its own, the last few hundred."""
 
 import os
 from collections import OrderedDict
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from preprocess.common.errors import UserError
 from preprocess.store import safe_hdf5
 
-MOST = 256  # of a kind that a process keeps open
+MOST = 256  # files of each kind that a process keeps open
 
 Found = TypeVar("Found")
 

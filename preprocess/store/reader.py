@@ -1,21 +1,22 @@
-"""The store: HDF5 files that explain themselves, behind one name, and their reader.
+"""The store: self-describing HDF5 files behind one name, and their reader.
 
-    out.h5                  what the user names
+    out.h5                  the file that the user names
       /                     attributes: format, version, parameters (JSON), written_by
       /classes, notes       texts, each ended by a zero byte
-      /index/<column>       one row a video, sorted by path: what a reader needs to choose without opening any
-      /rejected/<column>    what could not be used, and why
-      /shards/<column>      the files that the rest lies in: name, digest, size
-      /videos/<content>     videos that lie in this file: what does not fill a shard
-    out.h5.shards/*.h5      the others; each holds /videos/<content> and /index/<column> of its own
+      /index/<column>       one row a video, sorted by path: all that a reader needs to choose videos
+      /rejected/<column>    files that could not be used, and why
+      /shards/<column>      the other files of the store: name, digest, size
+      /videos/<content>     videos in this file: those that do not fill a shard
+    out.h5.shards/*.h5      shards with the other videos; each holds its own /videos/<content> and /index/<column>
 
-    /videos/<content>       one group for each different file, named by its digest; attributes: what the file was
+    /videos/<content>       one group for each different file, named by its digest; attributes describe the file
       rgb/data, ends        (N,) uint8: JPEG after JPEG; (T + 1,) int64: frame k is data[ends[k]:ends[k + 1]]
       flow/data, ends       likewise T - 1 frames, grey, x above y, 128 is no motion
       audio/data            (4 T, M) float16: natural log of mel power, 100 rows a second
 
-Every stream has an attribute `checksum`; a stream that a video lacks has no group, and the index says why. Every file
-begins with a seal (preprocess.store.seal). No file changes after it got its name: another store replaces it whole.
+Every stream has an attribute `checksum`; a stream that a video lacks has no group, and the index gives the reason.
+Every file begins with a seal (preprocess.store.seal). No file changes after it got its name: a new store replaces it
+whole.
 """
 
 import os
@@ -40,13 +41,13 @@ EVERYTHING = (slice(None), slice(None))
 
 
 class Store:
-    """Reads a store. Cheap to pickle and to fork: each process opens the files for itself at its first read."""
+    """Reads a store. Cheap to pickle and to fork: each process opens the files at its first read."""
 
     def __init__(self, path: str | os.PathLike) -> None:
         """Read the index.
 
-        Raises UserError if there is no such file, or it is no store that this version reads, or one that no run of
-        this program wrote.
+        Raises UserError if there is no such file, or it is not a store that this version reads, or it was not written
+        by this program.
         """
         self.path = Path(path)
         if self.path.is_dir():
@@ -63,7 +64,7 @@ class Store:
                 self._load(file)
         except safe_hdf5.UnsafeFile as error:
             raise UserError(f"{self.path} is no store that this program wrote: {error}") from error
-        except (Broken, OSError, RuntimeError, KeyError) as error:  # the latter from within HDF5
+        except (Broken, OSError, RuntimeError, KeyError) as error:  # the last two come from HDF5
             how = "remove it, and run the extraction that made it again"
             raise UserError(f"{self.path} is damaged or was cut short ({error}): {how}") from error
         self._files = OpenFiles()
@@ -85,7 +86,7 @@ class Store:
             raise safe_hdf5.UnsafeFile("a shard has a name that no shard has")
         self.shards: list[Path] = [shard_folder(self.path) / name for name in names]
         digests = [digest.decode() for digest in safe_hdf5.read(shards, "digest", CONTENT, rows=len(names))]
-        self.digests = [*digests, self.digest]  # of `files`
+        self.digests = [*digests, self.digest]  # digests of `files`
         self.columns: Columns = read_videos(
             safe_hdf5.group(file, "index"), classes=len(self.classes), shards=len(names)
         )
@@ -120,9 +121,9 @@ class Store:
         return [*self.shards, self.path]
 
     def group(self, video: Video):
-        """The h5py group of a video, for those who look at more than its frames.
+        """The h5py group of a video, for more than its frames.
 
-        Raises UserError if the file that holds it is not the one that the index means.
+        Raises UserError if the file that holds it is not the one in the index.
         """
         path, digest = self._place(video)
         try:
@@ -141,10 +142,10 @@ class Store:
     ) -> np.ndarray:
         """Frames of rgb: (T, H, W, 3) uint8; of flow: (T, 2, H, W) uint8, quantised, x before y.
 
-        `steps` are indices, in any order, repeats allowed; what lies between the first and the last is read at one go.
-        `window` cuts rows and columns; `out` is filled, if it is given. HDF5 is not asked: the index knows where the
-        bytes are.
-        Raises UserError where the store does not hold what its index says.
+        `steps` are indices, in any order, repeats allowed; everything between the first and the last is read at once.
+        `window` cuts rows and columns; `out` is filled, if it is given. The bytes are read at their offsets in the
+        index, without HDF5.
+        Raises UserError if the store does not match its index.
         """
         first, last = min(steps), max(steps)
         pictures = _pictures(stream)
@@ -193,7 +194,7 @@ class Store:
 def stream_datasets(group, video: Video, stream: str, *, bands: int) -> dict:
     """The datasets of one stream of a video, by name; `bands` is M of a spectrogram.
 
-    Raises safe_hdf5.UnsafeFile if they are not as the index says.
+    Raises safe_hdf5.UnsafeFile if they do not match the index.
     """
     kind, found = KINDS[stream], safe_hdf5.group(group, stream)
     if isinstance(kind, Spectrogram):
@@ -218,7 +219,7 @@ def _pictures(stream: str) -> Pictures:
 
 
 def _check_kind(path: Path) -> None:
-    """Tell what a user may have mistaken for a store."""
+    """Raises UserError for a path that a user may have mistaken for a store."""
     import h5py
 
     if not h5py.is_hdf5(path):
@@ -231,10 +232,10 @@ def _check_kind(path: Path) -> None:
 
 
 def _check_version(path: Path, file) -> None:
-    """Raises UserError for a store of another version, or an HDF5 file that is none."""
+    """Raises UserError for a store of another version, or an HDF5 file that is not a store."""
     version = release = None
     with suppress(safe_hdf5.UnsafeFile):
-        if "format" in file.attrs:  # which version 1 wrote in a way that is not read any more
+        if "format" in file.attrs:  # version 1 wrote it in a way that is no longer read
             version = safe_hdf5.attribute(file, "version")
         if isinstance(version, int) and version == VERSION and safe_hdf5.attribute(file, "format") == FORMAT:
             return

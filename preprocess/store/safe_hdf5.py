@@ -1,8 +1,8 @@
-"""Reading HDF5 files that somebody sent: nothing is read through what has not been looked at.
+"""Reading HDF5 files from untrusted sources: every object is checked before it is used.
 
-HDF5 can follow links to other files, map datasets onto other files, load filter plug-ins and hold types whose size is
-nowhere bounded; none of it belongs in a store. What is let through is a hard link to a plain, contiguous, unfiltered
-dataset of the one expected type, all of whose bytes lie within the file.
+HDF5 can follow links to other files, map datasets onto other files, load filter plug-ins and hold types of unbounded
+size; a store needs none of this. Only a hard link to a plain, contiguous, unfiltered dataset of the expected type, all
+of whose bytes lie within the file, is accepted.
 """
 
 import os
@@ -15,17 +15,17 @@ import numpy as np
 from preprocess.store.seal import BLOCK, Broken, parse_seal, read_seal
 
 LONGEST_ATTRIBUTE = 1 << 16  # bytes
-ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # what h5py makes of a damaged file
+ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # raised by h5py for damaged files
 
 
 class UnsafeFile(Exception):
-    """A file that no run of this program wrote. The message says what is wrong, without the file's name."""
+    """A file that this program cannot have written. The message says what is wrong, without the file's name."""
 
 
 def open_file(path: str | os.PathLike, *, digest: str | None = None):
-    """Open a sealed HDF5 file for reading; one with that digest in its seal, if one is given.
+    """Open a sealed HDF5 file for reading; if `digest` is given, its seal must have it.
 
-    Raises UnsafeFile if it is no HDF5 file, has no or another seal, or another length than its seal says.
+    Raises UnsafeFile if it is not an HDF5 file, lacks the seal, or has another length than its seal says.
     """
     import h5py
 
@@ -42,11 +42,11 @@ def open_file(path: str | os.PathLike, *, digest: str | None = None):
             raise UnsafeFile("it is no HDF5 file, or a damaged one") from error
         if sealed_digest(file) == seal.digest:
             return file
-        file.close()  # the name has come to mean another file in between
+        file.close()  # the name was given to another file in between
 
 
 def sealed_digest(file) -> str:
-    """The digest in the seal of an open file, which may have lost its name to another since.
+    """The digest in the seal of an open file, whose name may belong to another file by now.
 
     Raises UnsafeFile if it has no seal.
     """
@@ -59,7 +59,7 @@ def sealed_digest(file) -> str:
 def open_handle(path: str | os.PathLike, *, digest: str) -> tuple[int, int]:
     """A file descriptor of a sealed file with that digest, for reading, and its size.
 
-    Raises UnsafeFile if it has no or another seal, or another length than its seal says.
+    Raises UnsafeFile if it lacks the seal, or has another length than its seal says.
     """
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -78,9 +78,9 @@ def open_handle(path: str | os.PathLike, *, digest: str) -> tuple[int, int]:
 
 
 def group(parent, name: str | bytes):
-    """A group right below `parent`.
+    """A group directly below `parent`.
 
-    Raises UnsafeFile if there is none, or it lies behind a link that is not a plain one.
+    Raises UnsafeFile if there is none, or its link is not a hard link.
     """
     import h5py
 
@@ -91,7 +91,7 @@ def group(parent, name: str | bytes):
 
 
 def dataset(parent, name: str, dtype: np.dtype, *, ndim: int = 1, rows: int | None = None):
-    """A dataset right below `parent`, of that type and number of axes and rows.
+    """A dataset directly below `parent`, of that type and number of axes and rows.
 
     Raises UnsafeFile for anything but a plain contiguous dataset whose bytes lie within the file.
     """
@@ -128,9 +128,9 @@ def read(parent, name: str, dtype: np.dtype, *, rows: int | None = None) -> np.n
 
 
 def attribute(owner, name: str):
-    """A short text, a number, or a few numbers in an array, that is attached to a group.
+    """An attribute of a group: a short text, a number, or a small array of numbers.
 
-    Raises UnsafeFile if there is none, or it is anything else.
+    Raises UnsafeFile if there is none, or it is of another kind.
     """
     import h5py
 
@@ -153,13 +153,13 @@ def attribute(owner, name: str):
 
 
 def _size(file) -> int:
-    """Bytes of an open file, which may have lost its name to another since."""
+    """The size in bytes of an open file, whose name may belong to another file by now."""
     return os.fstat(file.id.get_vfd_handle()).st_size
 
 
 @contextmanager
 def _readable(what: str) -> Iterator[None]:
-    """Errors of HDF5, which come in many classes, as what they are."""
+    """Turn HDF5's errors, which come in many classes, into UnsafeFile."""
     try:
         yield
     except ERRORS as error:

@@ -1,8 +1,8 @@
-"""A seal on every file that we write: its length and a digest of its bytes, in the block before the HDF5 data.
+"""The seal of every file that we write: its length and a digest of its bytes, in the block before the HDF5 data.
 
-HDF5 leaves the first 512 bytes of a file to the user if asked to, and plain h5py opens such files. `head -c 512 out.h5`
-shows the seal. Reading it costs nothing and tells a file that was cut short; computing the digest again (`verify`)
-finds any flipped bit, also one in HDF5's own structures or in bytes that no dataset owns.
+HDF5 can leave the first 512 bytes of a file to the user, and plain h5py opens such files. `head -c 512 out.h5` shows
+the seal. Reading it costs nothing and detects a truncated file; computing the digest again (`verify`) detects any
+flipped bit, also one in HDF5's own structures or in bytes of no dataset.
 """
 
 import hashlib
@@ -16,15 +16,15 @@ import numpy as np
 
 BLOCK = 512  # bytes; the smallest user block that HDF5 allows
 FORM = re.compile(rb"tristream\nblake2b ([0-9a-f]{32})\nbytes (\d{1,19})\n\0*")
-READ = 1 << 20  # bytes that are read at a time
-COPY_BLOCK = 1 << 22  # bytes that are held at a time
+READ = 1 << 20  # bytes per read
+COPY_BLOCK = 1 << 22  # bytes held in memory at a time
 
 
 @dataclass(frozen=True)
 class Seal:
-    """What a file's first block says of it."""
+    """The content of a file's first block."""
 
-    digest: str  # blake2b, 128 bit, of the bytes behind the block
+    digest: str  # blake2b, 128 bits, of the bytes after the block
     size: int  # bytes of the whole file
 
     def block(self) -> bytes:
@@ -32,7 +32,7 @@ class Seal:
 
 
 class Broken(Exception):
-    """A file that is not as it was sealed. The message says in what, without the file's name."""
+    """A file that has changed since it was sealed. The message says in what, without the file's name."""
 
 
 class Unsealed(Broken):
@@ -40,7 +40,7 @@ class Unsealed(Broken):
 
 
 def digest(path: str | os.PathLike, *, skip: int = 0, each: Callable[[], object] | None = None) -> str:
-    """blake2b, 128 bit, as hexadecimal digits, of a file's bytes from `skip` on; `each` is called now and then."""
+    """blake2b, 128 bits, as hexadecimal digits, of a file's bytes from `skip` on; `each` is called after each block."""
     hasher = hashlib.blake2b(digest_size=16)
     buffer = memoryview(bytearray(READ))
     with open(path, "rb", buffering=0) as file:
@@ -53,7 +53,7 @@ def digest(path: str | os.PathLike, *, skip: int = 0, each: Callable[[], object]
 
 
 def write_seal(path: Path, *, each: Callable[[], object] | None = None) -> Seal:
-    """Seal an HDF5 file that was made with `userblock_size=BLOCK` and closed; `each` is called now and then."""
+    """Seal a closed HDF5 file that was made with `userblock_size=BLOCK`; `each` is called after each block."""
     seal = Seal(digest(path, skip=BLOCK, each=each), path.stat().st_size)
     with open(path, "r+b") as file:
         file.write(seal.block())
@@ -63,7 +63,7 @@ def write_seal(path: Path, *, each: Callable[[], object] | None = None) -> Seal:
 def read_seal(path: Path) -> Seal:
     """The seal of a file.
 
-    Raises Broken if there is none, or the file's length is not what it says.
+    Raises Broken if there is none, or it states another length than the file's.
     """
     with open(path, "rb") as file:
         block = file.read(BLOCK)
@@ -75,9 +75,9 @@ def read_seal(path: Path) -> Seal:
 
 
 def parse_seal(block: bytes) -> Seal:
-    """What a file's first block says.
+    """The seal in a file's first block.
 
-    Raises Broken if it is no seal.
+    Raises Broken if it is not a seal.
     """
     match = FORM.fullmatch(block)
     seal = match and Seal(match[1].decode(), int(match[2]))
@@ -87,9 +87,9 @@ def parse_seal(block: bytes) -> Seal:
 
 
 def verify(path: Path) -> Seal:
-    """The seal of a file whose every byte is as it was sealed.
+    """The seal of a file, after checking every byte against it.
 
-    Raises Broken for any other.
+    Raises Broken if any differs.
     """
     seal = read_seal(path)
     if digest(path, skip=BLOCK) != seal.digest:
@@ -103,7 +103,7 @@ def new_hasher():
 
 
 def stream_checksum(group) -> str:
-    """The checksum of a stream's datasets, which safe_hdf5 has let through."""
+    """The checksum of a stream's datasets, which safe_hdf5 has accepted."""
     hasher = new_hasher()
     for name in ("data", "ends"):
         if name in group:

@@ -1,8 +1,8 @@
-"""Writing a store: pieces are joined to shards, and the store's own file is written last, aside, and given its name.
+"""Writing a store: pieces are joined to shards; the store's own file is written last, aside, and then renamed.
 
-Until then readers see the store that was there before, or none. A shard is immutable and named by its bytes, so an
-old store and the new one can share it. What goes into a shard depends on the order of `place` and on sizes alone:
-killed and resumed, or made by many machines, a store comes out the same.
+Until then readers see the previous store, or none. A shard is immutable and named by its bytes, so an old store and the
+new one can share it. The content of a shard depends only on the order of `place` and on sizes: killed and resumed, or
+made by many machines, a store comes out the same.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from preprocess.store.seal import stream_checksum, write_seal
 
 
 class StoreWriter:
-    """Gathers videos into shards of `shard_bytes`, and into the store's own file what does not fill one."""
+    """Gathers videos into shards of `shard_bytes`; the last ones, too few for a shard, go into the store's file."""
 
     def __init__(self, out: Path, *, locations: Locations, scratch: Path, shard_bytes: float) -> None:
         self.out = out
@@ -34,10 +34,10 @@ class StoreWriter:
         self._folder = shard_folder(out)
         self._aside = scratch / "store.h5"  # on the same file system
         self._file: NewFile | None = None
-        self._members: dict[str, Facts] = {}  # what is in it
+        self._members: dict[str, Facts] = {}  # videos in the open file
         self._size = 0  # bytes of their streams
-        self._stale: set[Path] = set()  # shards that will go
-        self._origin: tuple[Path, h5py.File] | None = None  # the file that was copied from last
+        self._stale: set[Path] = set()  # shards to remove
+        self._origin: tuple[Path, h5py.File] | None = None  # the file from which the last video was copied
 
     def __enter__(self) -> "StoreWriter":
         return self
@@ -45,12 +45,12 @@ class StoreWriter:
     def __exit__(self, *_: object) -> None:
         self._leave_origin()
         if self._file is not None:
-            with suppress(OSError, RuntimeError):  # the disk is full: there is an error already
+            with suppress(OSError, RuntimeError):  # the disk is full: an error has been raised already
                 self._file.close()
             self._aside.unlink(missing_ok=True)
 
     def place(self, content: str) -> None:
-        """Take in a video of the archive, unless it has its place in a shard of this store."""
+        """Add a video from `locations`, unless a shard of this store holds it."""
         origin = self.locations.file(content)
         if content in self._members or (origin.parent == self._folder and origin not in self._stale):
             return
@@ -62,10 +62,10 @@ class StoreWriter:
             self._close_shard()
 
     def publish(self, videos: Sequence[Video], rejected: Sequence[Rejected], *, notes: Sequence[str]) -> None:
-        """Give the store its name. All of `videos` were placed; where each lies is filled in here."""
+        """Publish the store under its name. All of `videos` were placed; their locations are filled in here."""
         wanted = {video.content for video in videos}
-        self._judge_shards(wanted)
-        for video in videos:  # what is still wanted of a shard that goes
+        self._find_stale_shards(wanted)
+        for video in videos:  # videos still wanted from a shard that will be removed
             self.place(video.content)
         where = {content: self.locations.file(content) for content in wanted if content not in self._members}
         shards = sorted(set(where.values()))
@@ -86,15 +86,15 @@ class StoreWriter:
         replace(self._aside, self.out)
         self.sweep(shards)
 
-    def _judge_shards(self, wanted: set[str]) -> None:
-        """See which shards stay: those of which every video is wanted, and is in no other that stays."""
+    def _find_stale_shards(self, wanted: set[str]) -> None:
+        """Mark stale shards. One stays if all its videos are wanted and none is in another that stays."""
         kept: set[str] = set()
         for path in self.locations.files():
             if path.parent == self._folder:
                 members = self.locations.members(path)
                 if wanted.issuperset(members) and kept.isdisjoint(members):
                     kept.update(members)
-                    self.locations.prefer(path)  # a killed run may have copied them from a shard that goes
+                    self.locations.prefer(path)  # a killed run may have copied them from a stale shard
                 else:
                     self._stale.add(path)
 
@@ -106,11 +106,11 @@ class StoreWriter:
         self._file = None
         name = self._folder / f"{write_seal(self._aside).digest}.h5"
         make_folder(self._folder)
-        replace(self._aside, name)  # what has this name already has these bytes, unless it is damaged
+        replace(self._aside, name)  # a file with this name has the same bytes already, unless it is damaged
         for row, content in enumerate(self._members):
             origin = self.locations.file(content)
             self.locations.move(content, name, columns, row)
-            if origin.stem == content:  # a piece, which nobody needs any more
+            if origin.stem == content:  # a piece, no longer needed
                 origin.unlink(missing_ok=True)
         self._members, self._size = {}, 0
 
@@ -119,11 +119,11 @@ class StoreWriter:
         for path in self._folder.glob("*.h5"):
             if path not in shards:
                 path.unlink()
-        with suppress(OSError):  # it is not empty, or was never there
+        with suppress(OSError):  # not empty, or never created
             self._folder.rmdir()
 
     def _copy(self, content: str, origin: Path) -> dict[str, int]:
-        """Copy a video's streams, and nothing that a file of somebody else's may hold beside them; say where to."""
+        """Copy a video's streams, and nothing else that an untrusted file may hold; return the copies' offsets."""
         assert self._file is not None
         target, at = self._file["videos"].create_group(content), {}
         try:
@@ -132,7 +132,7 @@ class StoreWriter:
                 self._origin = (origin, safe_hdf5.open_file(origin))
             source = safe_hdf5.group(safe_hdf5.group(self._origin[1], "videos"), content)
             _copy_attributes(source, target)
-            there = set(source)  # to look a name up is to follow its link
+            there = set(source)  # looking a name up would follow its link
             for stream in STREAMS:
                 if stream in there:
                     at |= self._copy_stream(stream, safe_hdf5.group(source, stream), target.create_group(stream))
@@ -143,7 +143,7 @@ class StoreWriter:
         return at
 
     def _copy_stream(self, stream: str, source, target) -> dict[str, int]:
-        """Where its datasets are in the new file. Raises safe_hdf5.UnsafeFile if it is not what was written."""
+        """Copy one stream; return the offsets of its datasets. Raises safe_hdf5.UnsafeFile if it has changed."""
         assert self._file is not None
         _copy_attributes(source, target)
         for name, (dtype, ndim) in KINDS[stream].datasets.items():

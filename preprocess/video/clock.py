@@ -1,4 +1,4 @@
-"""One clock: what was decoded at any timestamps comes out at constant rates, in seconds from the first frame."""
+"""One clock: frames and samples with any timestamps are output at constant rates, in seconds from the first frame."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -10,22 +10,22 @@ import numpy as np
 
 Image = TypeVar("Image")
 
-LONGEST_GAP = 600.0  # seconds; timestamps that jump further are broken, not a still that is held
-LONGEST_LAST_FRAME = 1.0  # s; how long the last frame stays is a guess, and a guess stays small
-REWIND = 0.5  # s; frames that come this much too late are no disorder: the file's clock began anew
-SOUND_AHEAD = 1800.0  # s; sound that is further ahead of the pictures is not held in memory
-REORDER = 4  # frames that wait to be put in order: some files' B-frames come out a place or two late
+LONGEST_GAP = 600.0  # seconds; a longer jump of the timestamps is an error, not a still picture
+LONGEST_LAST_FRAME = 1.0  # s; the last frame's duration is a guess, so it is kept small
+REWIND = 0.5  # s; frames this much too late are not out of order: the file's clock began anew
+SOUND_AHEAD = 1800.0  # s; sound further ahead of the pictures is not held in memory
+REORDER = 4  # frames held back for sorting: some files' B-frames come out a place or two late
 
 
 class BrokenTimestamps(Exception):
-    """The timestamps cannot be a video's."""
+    """Timestamps that no video can have."""
 
 
 class FrameClock(Generic[Image]):
-    """Turns frames at arbitrary times into a constant rate.
+    """Resamples frames at arbitrary times to a constant rate.
 
     Output frame k stands for the time k / fps, to within half a frame: every frame goes to the nearest slot, the last
-    one of a slot wins, an empty slot repeats the frame before it. Frames a few places out of order are put in order.
+    one of a slot wins, an empty slot repeats the frame before it. Frames a few places out of order are sorted.
     """
 
     def __init__(self, *, fps: float) -> None:
@@ -33,9 +33,9 @@ class FrameClock(Generic[Image]):
         self.start: float | None = None  # the first frame's time: zero of the clock
         self.last = 0.0  # the newest frame's time
         self.placed = 0  # frames that got a slot
-        self.dropped = 0  # frames that came too late to be put in order
+        self.dropped = 0  # frames that came too late to be sorted
         self.rewound = 0  # of those, the ones for which the file's clock had begun anew
-        self.emitted = 0  # frames given out; also the slot of the frame that is on display
+        self.emitted = 0  # output frames; also the slot of the current frame
         self._displayed: Image | None = None
         self._newest: float | None = None
         self._is_rewound = False
@@ -43,7 +43,7 @@ class FrameClock(Generic[Image]):
 
     @property
     def seconds(self) -> float:
-        """How long the frames given out are shown."""
+        """The duration of the output frames."""
         return self.emitted / self.fps
 
     @property
@@ -52,7 +52,7 @@ class FrameClock(Generic[Image]):
         return self.rewound * self._mean(0.0)
 
     def push(self, time: float | None, image: Image, *, step: float) -> Iterator[tuple[Image, int]]:
-        """Take one frame; give out each that is settled by now, with how often it is shown.
+        """Take one frame; yield each frame whose slots are settled by now, with its number of repeats.
 
         A frame without a time (None) follows its predecessor by `step` seconds.
         """
@@ -64,7 +64,7 @@ class FrameClock(Generic[Image]):
             yield from self._place(*heappop(self._waiting))
 
     def finish(self, *, step: float) -> Iterator[tuple[Image, int]]:
-        """Give out the rest. The last frame stays as long as the frames do on average; a lone one, `step`."""
+        """Yield the rest. The last frame lasts as long as frames do on average; a lone one, `step` seconds."""
         while self._waiting:
             yield from self._place(*heappop(self._waiting))
         if self.start is not None:
@@ -72,7 +72,7 @@ class FrameClock(Generic[Image]):
             yield from self._show_until(max(1, self._slot(end)))
 
     def _mean(self, lone: float) -> float:
-        """Seconds from a frame to the next, or `lone` where there is no next."""
+        """Mean seconds from a frame to the next, or `lone` for a single frame."""
         return (self.last - (self.start or 0.0)) / (self.placed - 1) if self.placed > 1 else lone
 
     def _place(self, time: float, _: int, image: Image) -> Iterator[tuple[Image, int]]:
@@ -100,34 +100,34 @@ class FrameClock(Generic[Image]):
 
 
 class SampleClock:
-    """Cuts a stream of samples that may start before or after zero into the part from zero on.
+    """Outputs a stream of samples, which may start before or after zero, from time zero on.
 
-    Samples wait until `begin` says where they start, and until `take` asks for their time. Where there are
-    none, silence stands in, and `covered` says from when to when there were some.
+    Samples are held until `begin` sets their start and `take` requests their time. Missing samples become silence;
+    `covered` is the interval in which there were some.
     """
 
     def __init__(self, *, rate: int) -> None:
         self.rate = rate
-        self.count = 0  # samples given out
-        self.peak = 0.0  # largest magnitude among the samples given out
-        self.covered: tuple[float, float] | None = None  # seconds between which samples were given out
+        self.count = 0  # output samples
+        self.peak = 0.0  # largest magnitude among the output samples
+        self.covered: tuple[float, float] | None = None  # seconds between which there were samples
         self._waiting: deque[np.ndarray] = deque()
-        self._held = 0  # samples that wait
+        self._held = 0  # samples held
         self._is_full = False
-        self._position: int | None = None  # of the first sample that waits, counted from zero
+        self._position: int | None = None  # position of the first sample held, counted from zero
 
     @property
     def begun(self) -> bool:
         return self._position is not None
 
     def begin(self, seconds: float) -> None:
-        """Say when the first sample sounds; negative is before zero."""
+        """Set the time of the first sample; negative is before zero."""
         self._position = floor(seconds * self.rate + 0.5)
 
     def push(self, samples: np.ndarray) -> None:
-        """Take samples (N,) that follow the ones before them.
+        """Take samples (N,) that follow the previous ones.
 
-        Where too many wait already, these and all that follow are let go: no pictures that they could belong to have
+        If too many are held already, these and all later ones are dropped: no pictures that they could belong to have
         come for a long time.
         """
         self._is_full |= self._held > SOUND_AHEAD * self.rate
@@ -136,7 +136,7 @@ class SampleClock:
             self._held += len(samples)
 
     def take(self, count: int) -> Iterator[np.ndarray]:
-        """Give out what is known of the first `count` samples and was not given out yet."""
+        """Yield those of the first `count` samples that are there and were not yet output."""
         while self.count < count and self._waiting and self._position is not None:
             if self._position > self.count:
                 yield from self.pad(min(self._position, count))
@@ -161,7 +161,7 @@ class SampleClock:
             yield samples
 
     def pad(self, count: int) -> Iterator[np.ndarray]:
-        """Silence up to `count` samples in all, in blocks that stay small however long it is."""
+        """Yield silence up to `count` samples in all, in small blocks."""
         while self.count < count:
             block = min(count - self.count, 1 << 18)
             self.count += block

@@ -1,4 +1,4 @@
-"""Opening a file as a video: regular files of true media formats, and nothing that leads to other files."""
+"""Opening a file as a video: only regular files of real media formats, none that refer to other files."""
 
 import os
 import re
@@ -8,11 +8,11 @@ import av
 
 from preprocess.video.limits import Unusable
 
-AV_ERRORS = (av.error.FFmpegError, ValueError)  # PyAV raises ValueError for parameters that cannot be
+AV_ERRORS = (av.error.FFmpegError, ValueError)  # PyAV raises ValueError for impossible parameters
 
-# FFmpeg looks into the file to tell its format, so a list of other files or addresses (HLS, concat, SDP, an image
-# sequence) that is called .mp4 would be followed. These formats hold their media themselves; audio is among them so
-# that a file with sound alone is named as such
+# FFmpeg detects a format by content, so it would follow a list of other files or addresses (HLS, concat, SDP, an image
+# sequence) named .mp4. These formats contain their media; audio formats are among them so that a file with sound alone
+# is reported as such
 MEDIA_FORMATS = (
     *("mov", "matroska", "avi", "mpegts", "mpeg", "flv", "live_flv", "kux", "asf", "asf_o", "ogg", "gif", "apng"),
     *("mxf", "gxf", "rm", "nut", "nuv", "nsv", "wtv", "pva", "ty", "dhav", "ivf", "obu", "dv", "yuv4mpegpipe"),
@@ -20,7 +20,7 @@ MEDIA_FORMATS = (
     *("dirac", "dnxhd", "mp3", "wav", "w64", "flac", "aac", "ac3", "eac3", "dts", "amr", "aiff", "au", "caf"),
 )
 JPEG = b"\xff\xd8\xff"
-OTHER_FILES = {  # the first bytes → what that is
+OTHER_FILES = {  # first bytes → kind of file
     b"#EXTM3U": "a playlist",
     b"ffconcat": "a playlist",
     b"[playlist]": "a playlist",
@@ -38,19 +38,19 @@ OTHER_FILES = {  # the first bytes → what that is
     b"%PDF": "a document",
     b"\x89HDF": "an HDF5 file",
 }
-ALIGNMENT = 1 << 22  # pixels; FFmpeg counts lines rounded up to 64 pixels, and a frame may have 65,536 lines
+ALIGNMENT = 1 << 22  # pixels; FFmpeg rounds lines up to 64 pixels, and a frame may have 65,536 lines
 
 
 def open_media(file: str, *, max_pixels: int) -> av.container.InputContainer:
-    """Open `file`; no other file is opened, whatever stands in it.
+    """Open `file`; no other file is opened, whatever its content.
 
-    A frame of much more than `max_pixels` is not decoded while FFmpeg looks for what the streams are; but FLV and
-    MPEG program streams, whose streams show only then, have no other limit than FFmpeg's 268 million pixels.
-    Raises Unusable; MemoryError where there is not enough memory for it.
+    A frame of much more than `max_pixels` is not decoded while FFmpeg detects the streams; but in FLV and MPEG program
+    streams, whose streams appear only then, the limit is FFmpeg's 268 million pixels.
+    Raises Unusable; MemoryError if there is not enough memory.
     """
     try:
         status = os.stat(file)
-        if not stat.S_ISREG(status.st_mode):  # to open a pipe waits until someone writes to it
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe waits for a writer
             raise Unusable("unreadable: not a regular file")
         if not status.st_size:
             raise Unusable("corrupt: an empty file")
@@ -67,12 +67,12 @@ def open_media(file: str, *, max_pixels: int) -> av.container.InputContainer:
         "protocol_whitelist": "file",
         "max_pixels": str(codec_pixels(max_pixels)),
     }
-    # a stream of JPEGs begins as one JPEG does; its name tells them apart
+    # a stream of JPEGs begins like a single JPEG; only the name distinguishes them
     form = "mjpeg" if head.startswith(JPEG) and file.lower().endswith((".mjpeg", ".mjpg")) else None
     try:
-        # FFmpeg takes what stands before a colon for a protocol, but not after a slash
+        # FFmpeg takes the text before a colon for a protocol, but not after a slash
         return av.open(os.path.abspath(file), format=form, options=options, metadata_errors="replace")
-    except MemoryError:  # FFmpeg's is among its errors too
+    except MemoryError:  # also raised by FFmpeg, as one of AV_ERRORS
         raise
     except (OSError, *AV_ERRORS) as error:
         other = _other_file(head)
@@ -81,17 +81,17 @@ def open_media(file: str, *, max_pixels: int) -> av.container.InputContainer:
 
 
 def codec_pixels(max_pixels: int) -> int:
-    """FFmpeg's limit for a decoder whose frames may have `max_pixels`."""
+    """The limit to give FFmpeg for a decoder whose frames may have `max_pixels`."""
     return min(max_pixels + ALIGNMENT, 2**31 - 1)
 
 
 def is_encrypted(stream: av.stream.Stream) -> bool:
-    """Whether a stream of Matroska is. MP4's common encryption shows in the packets, as their side data."""
+    """True if a Matroska stream is encrypted. MP4's common encryption shows in the packets' side data instead."""
     return "enc_key_id" in stream.metadata
 
 
 def _other_file(head: bytes) -> str | None:
-    """What a file is that no demuxer takes, if its first bytes tell."""
+    """The kind of a file that no demuxer takes, if its first bytes show it."""
     head = head.removeprefix(b"\xef\xbb\xbf")
     for magic, what in OTHER_FILES.items():
         if head.startswith(magic):

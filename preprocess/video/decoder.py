@@ -1,7 +1,7 @@
 """Decoding: one pass over a file of any container and codec, pictures and sound on one clock.
 
-Zero of the clock is the first frame. Times are the decoded frames' timestamps; what a header says of duration,
-rate or length is not believed.
+The clock's zero is the first frame. Times are the decoded frames' timestamps; duration, rate and length in headers
+are not trusted.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,14 +22,14 @@ from preprocess.video.log_mel import SAMPLE_RATE
 from preprocess.video.sound import MonoTrack
 
 QUIETEST = 1 / 32768  # one step of 16 bits; a track that never reaches it is silence
-WIDEST_ASPECT = 16  # frames thinner than 16:1 are no picture that a crop could show
-LARGEST_FRAME = 1 << 29  # bytes; more than any frame within the limits takes, with what a decoder needs for it
-HIGHEST_RATE = 768_000  # Hz; sound with more is broken, and silence in its gaps would fill the memory
+WIDEST_ASPECT = 16  # frames thinner than 16:1 cannot be cropped to a useful picture
+LARGEST_FRAME = 1 << 29  # bytes; more than any frame within the limits takes in a decoder
+HIGHEST_RATE = 768_000  # Hz; a higher rate is an error, and silence in its gaps would fill the memory
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A picture and for how many frames of the constant rate it is shown."""
+    """A picture, and the number of frames of the constant rate that show it."""
 
     rgb: np.ndarray  # (H, W, 3) uint8
     count: int
@@ -37,13 +37,13 @@ class Frame:
 
 @dataclass(frozen=True)
 class Samples:
-    """Sound that follows the sound before it: mono at mel.SAMPLE_RATE, the first sample at time zero."""
+    """The next samples of sound: mono at log_mel.SAMPLE_RATE, the first of all at time zero."""
 
     samples: np.ndarray  # (N,) float32 in -1…1
 
 
 class Decoder:
-    """Decodes one file. Iterate it once for its Frames and Samples; then the attributes tell what there was."""
+    """Decodes one file. Iterate it once for its Frames and Samples; then the attributes describe the file."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Decoder:
         limits: Limits = Limits(),  # noqa: B008 – frozen
         heartbeat: Callable[[float], None] | None = None,
     ) -> None:
-        """`pulse` is called after every packet with the seconds decoded by then: slow is told from stuck by it."""
+        """`pulse`, a heartbeat, is called after every packet with the seconds decoded so far."""
         self.file = file
         self.watch = watch
         self.short_side = short_side
@@ -63,26 +63,26 @@ class Decoder:
         self.heartbeat = heartbeat
         self.frames = FrameClock[av.VideoFrame](fps=fps)
         self.sound = SampleClock(rate=SAMPLE_RATE)
-        self.size: tuple[int, int] | None = None  # (H, W) of the frames given out
-        self.audio_absent: str | None = None  # why there is no sound
+        self.size: tuple[int, int] | None = None  # (H, W) of the output frames
+        self.audio_absent: str | None = None  # the reason why there is no sound
         self.errors = 0  # packets that are damaged or could not be decoded
-        self.expected: float | None = None  # seconds of pictures that the file promises, as far as it does
-        self.truncated = False  # whether `seconds` is clearly less
-        self._scaler = VideoReformatter()  # one for all frames: making it costs more than scaling a small frame
+        self.expected: float | None = None  # seconds of pictures by headers and timestamps, if known
+        self.truncated = False  # True if `seconds` is clearly less than `expected`
+        self._scaler = VideoReformatter()  # one for all frames: creating it costs more than scaling a small frame
         self._decoded = 0  # frames
-        self._too_large = False  # whether a decoder refused a frame for its size
-        self.source: dict[str, str | int | float] = {}  # what the file is
+        self._too_large = False  # True if a decoder refused a frame for its size
+        self.source: dict[str, str | int | float] = {}  # description of the file
 
     @property
     def seconds(self) -> float:
-        """How long the video is."""
+        """The length of the video."""
         return self.frames.seconds
 
     def __iter__(self) -> Iterator[Frame | Samples]:
         """Decode.
 
-        Raises Unusable where there is no video in the file, or one that crosses a limit; MemoryError where the memory
-        that this process may have is not enough for it.
+        Raises Unusable if the file has no video, or one beyond a limit; MemoryError if this process's memory limit is
+        too small for it.
         """
         with open_media(self.file, max_pixels=self.limits.max_pixels) as container:
             video, audio = self._choose(container)
@@ -111,7 +111,7 @@ class Decoder:
             audio, self.audio_absent = None, "unknown codec"
         elif is_encrypted(audio):
             audio, self.audio_absent = None, "encrypted"
-        for stream in filter(None, (video, audio)):  # the worker process is the unit of parallelism
+        for stream in filter(None, (video, audio)):  # one thread: worker processes run in parallel
             stream.codec_context.thread_count = 1
             stream.thread_type = "NONE"
         self.limits.check_frame(video.codec_context.width, video.codec_context.height)
@@ -125,12 +125,12 @@ class Decoder:
     def _decode(self, container, video, audio) -> Iterator[Frame | Samples]:
         step = float(1 / video.average_rate) if video.average_rate else 1 / self.frames.fps
         mono = MonoTrack()
-        promised = ExpectedDuration(self.file, container, video)
+        duration = ExpectedDuration(self.file, container, video)
         for packet in self._packets(container):
-            promised.packet(packet)
+            duration.packet(packet)
             if packet.stream is video:
                 for decoded in self._decode_packet(packet):
-                    promised.frame(decoded)
+                    duration.frame(decoded)
                     yield from self._take(video, decoded, step)
             elif packet.stream is audio and self.audio_absent is None:
                 for decoded in self._decode_packet(packet):
@@ -143,7 +143,7 @@ class Decoder:
         for samples in mono.finish():
             self.sound.push(samples)
         yield from self._show(self.frames.finish(step=step))
-        self.expected, self.truncated = promised.settle(self.frames, step=step, damaged=self.errors > 0)
+        self.expected, self.truncated = duration.settle(self.frames, step=step, damaged=self.errors > 0)
         if self.frames.start is None:
             raise Unusable(self._why_no_frame())
         self.limits.check_whole(seconds=self.seconds, cut_from=self.expected if self.truncated else None)
@@ -158,9 +158,9 @@ class Decoder:
                 yield Samples(samples)
 
     def _take(self, video, decoded, step: float) -> Iterator[Frame]:
-        """Put a decoded frame on the clock; give out those that are settled by now."""
+        """Put a decoded frame on the clock; yield the frames that are settled by now."""
         self._decoded += 1
-        self.limits.check_frame(decoded.width, decoded.height)  # again: it may change in the middle
+        self.limits.check_frame(decoded.width, decoded.height)  # again: the size may change in the middle
         if self.size is None:
             self._describe(video, decoded)
         self.limits.check_length(seconds=self.seconds, frames=self._decoded)
@@ -172,14 +172,14 @@ class Decoder:
             yield self._picture(frame, count)
 
     def _packets(self, container) -> Iterator:
-        """The packets of all streams up to the end of the file, or to where it can be read no further."""
+        """The packets of all streams up to the end of the file, or to where it becomes unreadable."""
         packets = container.demux()
         while True:
             try:
                 yield next(packets)
             except (StopIteration, av.error.EOFError):
                 return
-            except IndexError:  # PyAV's, behind the last packet, where a stream has appeared in the middle
+            except IndexError:  # raised by PyAV after the last packet if a stream appeared in the middle
                 return
             except (OSError, *AV_ERRORS) as error:
                 _check_memory(error, 0)
@@ -197,7 +197,7 @@ class Decoder:
             return packet.decode()
         except av.error.EOFError:
             return []
-        except AV_ERRORS as error:  # a damaged packet costs itself; what follows may be whole
+        except AV_ERRORS as error:  # only the damaged packet is lost; the next may be good
             context = packet.stream.codec_context
             _check_memory(error, getattr(context, "width", 0) * getattr(context, "height", 0))
             self.errors += not packet.is_corrupt
@@ -205,13 +205,13 @@ class Decoder:
             return []
 
     def _why_no_frame(self) -> str:
-        if self._too_large:  # FFmpeg forgets the size of a frame that it refuses
+        if self._too_large:  # FFmpeg does not report the size of a frame that it refuses
             return f"too large: its frames have more than --max-pixels {self.limits.max_pixels}"
         promised = f", though {self.expected:.2f} s are promised" if self.expected else ""
         return f"corrupt: no frame can be decoded{promised}"
 
     def _sound_until(self, time: float, mono: MonoTrack) -> Iterator[Samples]:
-        """The samples that belong to pictures seen so far: later ones may lie behind the video's end."""
+        """The samples up to the pictures decoded so far: later ones may lie after the video's end."""
         if self.frames.start is None or mono.start is None:
             return
         if not self.sound.begun:
@@ -220,7 +220,7 @@ class Decoder:
             yield Samples(samples)
 
     def _describe(self, video, frame) -> None:
-        """Settle the size of the output: display aspect, upright, short side as asked for."""
+        """Set the size of the output: display aspect, upright, short side as in the settings."""
         aspect = Fraction(video.sample_aspect_ratio or 1) or Fraction(1)
         width, height = frame.width * aspect, Fraction(frame.height)
         turned = round((frame.rotation or 0) / 90) % 2
@@ -239,7 +239,7 @@ class Decoder:
         assert self.size is not None
         quarters = round((frame.rotation or 0) / 90) % 4  # counterclockwise
         height, width = self.size[::-1] if quarters % 2 else self.size
-        # AREA averages all pixels that fall into one; enlarging wants a smooth kernel instead
+        # AREA averages all pixels that fall into one; enlarging needs a smooth kernel instead
         kernel = "AREA" if height <= frame.height and width <= frame.width else "BICUBIC"
         with self.watch.stage("resize"):
             rgb = self._scaler.reformat(frame, width=width, height=height, format="rgb24", interpolation=kernel)
@@ -247,10 +247,10 @@ class Decoder:
 
 
 def _check_memory(error: Exception, pixels: int) -> None:
-    """Raise MemoryError if an error comes of a lack of it, in a stream whose frames have so many pixels.
+    """Raise MemoryError if an error comes from a lack of memory, in a stream whose frames have so many pixels.
 
-    FFmpeg's own word is not enough: some decoders that get no memory for a frame say that their data are not valid, and
-    a broken size in the data makes others ask for more than there can be.
+    FFmpeg's error is not proof: some decoders that get no memory for a frame report invalid data, and a broken size in
+    the data makes others request impossible amounts.
     """
     needed = LARGEST_FRAME if isinstance(error, MemoryError) else 8 * pixels  # two frames of four bytes a pixel
     try:

@@ -1,4 +1,4 @@
-"""Decoded pictures and sound as the store holds them: JPEGs, flow in 8 bit, log-mel; piece by piece, as they come."""
+"""Encoding of decoded pictures and sound for the store: JPEGs, flow in 8 bits, log-mel; incremental."""
 
 from typing import Protocol
 
@@ -16,13 +16,13 @@ FLOW_CHUNK = 32  # frames whose flow is solved together: bounds the memory of a 
 
 
 class Sink(Protocol):
-    """Takes what is encoded, in the order of time."""
+    """Takes encoded data, in the order of time."""
 
     def add(self, values: np.ndarray) -> None: ...
 
 
 class VideoEncoder:
-    """Gives each frame's JPEG to `rgb`, each pair's to `flow`, rows of log-mel, (T, M), to `mel`."""
+    """Sends each frame's JPEG to `rgb`, each pair's to `flow`, rows of log-mel, (T, M), to `mel`."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class VideoEncoder:
         mel: Sink,
         watch: Stopwatch,
     ) -> None:
-        self.clipped = self.values = 0  # of the flow: those beyond the bound, and all
+        self.clipped = self.values = 0  # flow values beyond the bound, and all
         self._solver = {"engine": settings.flow_engine, "preset": settings.flow_preset}
         self._rgb, self._flow, self._mel = rgb, flow, mel
         self._watch = watch
@@ -53,12 +53,12 @@ class VideoEncoder:
             self._push_flow(item.rgb)
 
     def finish(self) -> None:
-        """Give out the rest."""
+        """Encode the rest."""
         self.solve_flow()
         self._mel.add(self._log_mel.finish())
 
     def solve_flow(self) -> None:
-        """Solve what waits; its last frame stays as the first of the next pair."""
+        """Solve the flow of the waiting frames; the last stays, as the first of the next pair."""
         if len(self._grey) > 1:
             with self._watch.stage("flow"):
                 flows = tvl1(np.stack(self._grey), **self._solver)

@@ -1,4 +1,4 @@
-"""What a file may ask of us, and why it was refused."""
+"""Limits for videos, and the error for a file that cannot be used."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ class Unusable(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """Which videos are taken. Others are rejected, with a reason that names the limit."""
+    """Limits for videos. Others are rejected, with a reason that names the limit."""
 
     min_seconds: float = 0.0
     """shorter videos are rejected"""
@@ -36,7 +36,7 @@ class Limits:
             raise Unusable(f"too long: more than --max-frames {self.max_frames}")
 
     def check_whole(self, *, seconds: float, cut_from: float | None) -> None:
-        """Raise Unusable for a whole video that is too short; `cut_from` is the length of which it is the rest."""
+        """Raise Unusable for a complete video that is too short; `cut_from` is a truncated one's expected length."""
         if seconds < self.min_seconds:
             what = f"{seconds:.2f} s" if cut_from is None else f"truncated, {seconds:.2f} s of {cut_from:.2f} s"
             raise Unusable(f"too short: {what}, --min-seconds asks for {self.min_seconds:g} s")

@@ -1,4 +1,4 @@
-"""A video that still goes on, read as a store is: its last part is held in memory, encoded as a store would hold it."""
+"""A live video with a store's interface: its latest part is held in memory, encoded as in a store."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ NOT_YET = "nothing can be heard so far"
 
 
 class LiveVideo:
-    """Push pictures and sound; read as from a Store what was not forgotten yet.
+    """Push pictures and sound; read, as from a Store, what has not been forgotten.
 
-    A window gives what it would give from the store of the whole video, but for what only the end can tell: a sound
-    track is absent until something can be heard.
+    A window equals one from the store of the whole video, except for facts known only at the end: a sound track counts
+    as absent until it is not silent.
     """
 
     def __init__(self, parameters: dict, *, name: str = "live") -> None:
-        """`parameters` are those of the store that is imitated."""
+        """`parameters` are those of the store to imitate."""
         self.parameters = parameters
         self.fps: float = parameters["fps"]
         self.ended = False
@@ -45,13 +45,13 @@ class LiveVideo:
         return self._rgb.count
 
     def until(self, stream: str) -> float:
-        """Seconds of a stream that are there."""
+        """The seconds of a stream that are available."""
         pictures = self._rgb.count / self.fps
         return {"rgb": pictures, "flow": pictures - 1 / self.fps, "audio": self._mel.count / MEL_RATE}[stream]
 
     @property
     def video(self) -> Video:
-        """The video as it is known by now."""
+        """The video so far."""
         count = self._rgb.count
         seconds = max(1, count) / self.fps
         heard = self._samples > 0 and self._peak >= QUIETEST
@@ -70,9 +70,9 @@ class LiveVideo:
         )
 
     def push(self, item: Frame | Samples) -> None:
-        """Take what comes next.
+        """Take the next picture or samples.
 
-        Raises UserError for a picture of another size than the ones before, or than the store's.
+        Raises UserError for a picture of another size than the previous ones, or than the store's.
         """
         if isinstance(item, Frame):
             size = item.rgb.shape[:2]
@@ -87,12 +87,12 @@ class LiveVideo:
         self._encoder.push(item)
 
     def end(self) -> None:
-        """Nothing comes any more."""
+        """Mark the video as complete."""
         self._encoder.finish()
         self.ended = True
 
     def forget(self, *, frame: int, row: int) -> None:
-        """Let go of the pictures and flow before a frame, and of the log-mel before a row."""
+        """Drop the pictures and flow before a frame, and the log-mel before a row."""
         self._rgb.forget(frame)
         self._flow.forget(frame)
         self._mel.forget(row)
@@ -115,7 +115,7 @@ class LiveVideo:
         return np.stack([decoded[k] for k in steps], out=out)
 
     def mel(self, video: Video, start: int, stop: int) -> np.ndarray:
-        """As Store.mel; silence where sound has not come in time."""
+        """As Store.mel; silence where sound has not arrived in time."""
         rows = np.full((stop - start, self.parameters["mel_bands"]), SILENCE, np.float16)
         for row in range(start, min(stop, self._mel.count)):
             rows[row - start] = self._mel[row]
@@ -123,7 +123,7 @@ class LiveVideo:
 
 
 class _Recent:
-    """The last entries of a sequence, by their numbers."""
+    """The latest entries of a sequence, indexed by their numbers."""
 
     def __init__(self) -> None:
         self._entries: deque[np.ndarray] = deque()
@@ -148,7 +148,7 @@ class _Recent:
 
 
 class _Rows:
-    """Takes (T, M) apart into rows."""
+    """Splits (T, M) into rows."""
 
     def __init__(self, recent: _Recent) -> None:
         self._recent = recent

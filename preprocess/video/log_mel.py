@@ -7,7 +7,7 @@ from preprocess.store.format import MEL_FLOOR, MEL_RATE
 SAMPLE_RATE = 16_000  # Hz, mono
 WINDOW = 400  # 25 ms
 HOP = SAMPLE_RATE // MEL_RATE  # 160 samples, 10 ms
-N_FFT = 1024  # zero-padded window: every band of the lowest, narrowest filters holds a bin
+N_FFT = 1024  # zero-padded window, so that even the lowest, narrowest filters contain a bin
 
 
 class LogMel:
@@ -34,7 +34,7 @@ class LogMel:
         self._tail = np.zeros(N_FFT // 2, np.float32)  # samples that the next frame needs
 
     def push(self, samples: np.ndarray) -> np.ndarray:
-        """samples: (N,) float32 in -1…1 at SAMPLE_RATE → the frames now complete: (T, M) float16."""
+        """samples: (N,) float32 in -1…1 at SAMPLE_RATE → the frames completed by them: (T, M) float16."""
         import torch
 
         signal = np.concatenate([self._tail, samples])
@@ -46,7 +46,7 @@ class LogMel:
         return torch.log(power.T + MEL_FLOOR).to(torch.float16).numpy()
 
     def finish(self) -> np.ndarray:
-        """The frames that lie over the end: (T, M) float16."""
+        """The last frames, which reach beyond the end: (T, M) float16."""
         return self.push(np.zeros(N_FFT // 2, np.float32))
 
 

@@ -29,10 +29,10 @@ def extract_piece(
 ) -> Facts:
     """Decode a video once and write its streams to `target`, a sealed HDF5 file like a shard with one video.
 
-    `content` is the digest of `file`, by which the piece calls the video. Memory does not grow with its length: what
-    is encoded waits in unnamed temporary files beside `target`. `pulse` is told how many seconds are done.
+    `content` is the digest of `file`, the video's name in the piece. Memory does not grow with its length: encoded data
+    wait in unnamed temporary files beside `target`. `pulse`, a heartbeat, is called with the seconds done.
 
-    Raises Unusable for a file that cannot be used; then, as after any error, there is no `target`.
+    Raises Unusable for a file that cannot be used; after any error there is no `target`.
     """
     limits = settings.limits
     decoder = Decoder(
@@ -55,7 +55,7 @@ def extract_piece(
 
 
 class _Spool:
-    """Bytes that wait on disk until their number is known, so that they become one contiguous dataset."""
+    """Bytes kept on disk until their number is known, so that they become one contiguous dataset."""
 
     def __init__(self, stack: ExitStack, folder: Path) -> None:
         self.file = stack.enter_context(tempfile.TemporaryFile(dir=folder))
@@ -66,7 +66,7 @@ class _Spool:
         self.ends.append(self.ends[-1] + values.nbytes)
 
     def copy(self, data, hasher) -> None:
-        """Fill an h5py dataset with the first bytes, block by block, and tell `hasher` of them."""
+        """Fill an h5py dataset with the first bytes, block by block, and add them to `hasher`."""
         self.file.seek(0)
         row = data.nbytes // max(1, len(data))
         step = max(1, COPY_BLOCK // max(1, row))
@@ -104,7 +104,7 @@ def _write(
             attributes["clipped_share"] = encoder.clipped / max(1, encoder.values)
             _write_frames(group.create_group("flow"), flow, attributes)
         if "audio" not in why:
-            # the track may have no samples beyond the seconds that are covered
+            # the track may have samples only in the seconds that are covered
             attributes = {"unit": "natural log of mel power", "rate": MEL_RATE, "covered": decoder.sound.covered}
             shape = (frame_count(decoder.seconds), settings.mel_bands)
             audio = group.create_group("audio")

@@ -1,4 +1,4 @@
-"""What is stored of every video."""
+"""Settings of the stored data."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -12,7 +12,7 @@ from preprocess.video.limits import Limits
 
 @dataclass(frozen=True)
 class PieceSettings:
-    """What is stored of every video. Two videos of one store share these."""
+    """Settings of the stored data, the same for all videos of a store."""
 
     fps: float = 25.0
     """frames a second to which every video is resampled"""
@@ -21,7 +21,7 @@ class PieceSettings:
     mel_bands: int = 64
     """bands of the log-mel spectrogram"""
     flow_engine: str = "auto"
-    """what solves TV-L1: cpu, cuda, opencv (the slow reference), or auto: cuda where there is a GPU, else cpu"""
+    """solver of TV-L1: cpu, cuda, opencv (the slow reference), or auto: cuda where there is a GPU, else cpu"""
     flow_preset: str = "default"
     """default, or quality: more accurate, several times slower"""
     limits: Annotated[Limits, tyro.conf.arg(name="")] = field(default_factory=Limits)
@@ -34,9 +34,9 @@ class PieceSettings:
         return cls(**same, flow_engine=engine, flow_preset=parameters["flow"]["preset"])
 
     def parameters(self) -> dict:
-        """What a store records, as JSON gives it back: parameters are compared with those of files.
+        """The parameters that a store records, in the form that JSON returns, to be compared with those of files.
 
-        Raises ValueError for a flow engine or preset that is not there.
+        Raises ValueError for a flow engine or preset that does not exist.
         """
         same = {"fps": self.fps, "short_side": self.short_side, "mel_bands": self.mel_bands}
         same |= {"flow": describe(self.flow_engine, self.flow_preset), "limits": asdict(self.limits)}

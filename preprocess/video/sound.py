@@ -1,4 +1,4 @@
-"""Decoded audio of any format, with the gaps that its timestamps show, as one unbroken mono signal."""
+"""Decoded audio of any format, with gaps in its timestamps, as one continuous mono signal."""
 
 from collections.abc import Iterator
 
@@ -8,9 +8,9 @@ import numpy as np
 from preprocess.video.clock import LONGEST_GAP
 from preprocess.video.log_mel import SAMPLE_RATE
 
-JITTER = 0.02  # s; timestamps that stray less are rounding, more is a gap or an overlap
+JITTER = 0.02  # s; smaller deviations of timestamps are rounding, larger ones a gap or an overlap
 BLOCK = 8192  # samples; short packets are gathered before they are resampled
-SILENCE = 1 << 16  # samples; a long silence is given out in blocks
+SILENCE = 1 << 16  # samples; a long silence is output in blocks of this size
 
 
 class MonoTrack:
@@ -22,26 +22,26 @@ class MonoTrack:
 
     def __init__(self) -> None:
         self.start: float | None = None  # time of the first sample, in seconds on the file's clock
-        self._time = 0.0  # when the next sample sounds if nothing is missing
+        self._time = 0.0  # expected time of the next sample
         self._floats: av.AudioResampler | None = None
         self._resampler: av.AudioResampler | None = None
         self._format: tuple | None = None
         self._gathered: list[np.ndarray] = []
 
     def push(self, frame: av.AudioFrame) -> Iterator[np.ndarray]:
-        """Take one decoded frame; give out what is resampled by now, (N,) float32 in -1…1."""
+        """Take one decoded frame; yield what is resampled by now, (N,) float32 in -1…1."""
         form = (frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate)
         if form != self._format:  # also in the middle of a stream: broadcasts switch from stereo to 5.1
             yield from self.finish()
             self._format = form
-            # packed: PyAV takes more than seven channels in planes for more than there are, and reads anywhere
+            # packed: with more than seven planar channels PyAV assumes too many, and reads beyond them
             self._floats = av.AudioResampler(format="flt", layout=frame.layout, rate=frame.sample_rate)
             self._resampler = av.AudioResampler(format="fltp", layout="mono", rate=SAMPLE_RATE)
         assert self._floats is not None
         time, rate = frame.time, frame.sample_rate
-        frame.pts = None  # the timestamps are dealt with here
-        # the mean, as librosa mixes: FFmpeg's weights make a mono voice on two channels 3 dB louder than on one.
-        # Float tracks can hold anything; one sample that is no number would spread into whole rows of log-mel
+        frame.pts = None  # timestamps are handled here
+        # the mean, as in librosa: FFmpeg's weights make a mono signal on two channels 3 dB louder than on one.
+        # Float tracks can hold anything; one NaN would spread into whole rows of log-mel
         packed = [out.to_ndarray().reshape(-1, frame.layout.nb_channels) for out in self._floats.resample(frame)]
         mono = [np.nan_to_num(samples.mean(axis=1)).clip(-1, 1) for samples in packed]
         if self.start is None:
@@ -50,7 +50,7 @@ class MonoTrack:
         if stray > LONGEST_GAP:
             return  # a broken timestamp, not a silence
         if stray > JITTER:
-            yield from self._be_silent(round(stray * rate), rate)
+            yield from self._push_silence(round(stray * rate), rate)
         elif stray < -JITTER:
             mono = [np.concatenate(mono)[round(-stray * rate) :]]
         self._time += sum(map(len, mono)) / rate
@@ -59,17 +59,17 @@ class MonoTrack:
             yield from self._resample(rate)
 
     def finish(self) -> Iterator[np.ndarray]:
-        """Give out what is left."""
+        """Yield the rest."""
         if self._resampler is not None and self._format is not None:
             yield from self._resample(self._format[-1])
             for out in self._resampler.resample(None):
                 yield out.to_ndarray()[0]
             self._resampler = None
 
-    def _be_silent(self, count: int, rate: int) -> Iterator[np.ndarray]:
-        """Let `count` samples of silence follow: ten minutes of it at 768 kHz would be 1.8 GB.
+    def _push_silence(self, count: int, rate: int) -> Iterator[np.ndarray]:
+        """Append `count` samples of silence, in blocks: ten minutes of it at 768 kHz would be 1.8 GB.
 
-        After a second of it the resampler has forgotten all else, and whole seconds are as many samples of zero.
+        After a second of silence the resampler has forgotten all else, and further whole seconds are zeros.
         """
         self._time += count / rate
         lead = min(count, rate)
@@ -81,7 +81,7 @@ class MonoTrack:
         self._gathered.append(np.zeros(rest, np.float32))
 
     def _resample(self, rate: int) -> Iterator[np.ndarray]:
-        """Give out what has been gathered."""
+        """Resample and yield the gathered samples."""
         mono = np.concatenate([np.zeros(0, np.float32), *self._gathered])
         self._gathered = []
         if not len(mono):

@@ -1,1 +1,1 @@
-"""Processes that can hang, crash or grow at no one's cost but their own."""
+"""A worker pool: a process that hangs, crashes or takes too much memory loses only its own job."""

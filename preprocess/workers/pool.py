@@ -1,6 +1,6 @@
-"""Jobs on many worker processes, any of which may hang, crash or grow: that costs its own job alone.
+"""A worker pool: any process may hang, crash or take too much memory, and only its own job is lost.
 
-A job that costs its worker is done once more, by a fresh worker, and is a Failure if it costs that one too.
+A job that ends its worker is tried once more, in a new worker; if it ends that one too, its result is a Failure.
 """
 
 import multiprocessing
@@ -23,17 +23,17 @@ from preprocess.workers.worker import OUT_OF_MEMORY, Heartbeat, SharedState, run
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-LOOK = 0.2  # seconds from one look at the workers to the next
-ABSENCE = 1.0  # seconds: what a longer time without a look counts as
-LOADING = 600.0  # seconds: a worker that is not ready by then hangs; GPU kernels are compiled in them
-DYING = 5.0  # seconds: a killed process that is still there waits for a disk that does not answer
-ATTEMPTS = 2  # workers that one job may cost
-VAIN_DEATHS = 3  # of workers without a job at work, one after the other
+LOOK = 0.2  # seconds between checks of the workers
+ABSENCE = 1.0  # seconds: a longer time between checks counts as this
+LOADING = 600.0  # seconds: a worker that is not ready by then hangs; GPU kernels are compiled in this time
+DYING = 5.0  # seconds: a killed process that lasts longer waits for a disk that does not answer
+ATTEMPTS = 2  # workers that one job may end
+VAIN_DEATHS = 3  # deaths in a row of workers that had begun no job
 
 
 @dataclass(frozen=True)
 class WorkerLimits:
-    """What one video may take before it is given up."""
+    """Limits for one video, beyond which it is given up."""
 
     stall_seconds: float = 60.0
     """a video that makes no progress for so long hangs, and is given up"""
@@ -45,7 +45,7 @@ class WorkerLimits:
 
 @dataclass(frozen=True)
 class Failure:
-    """What became of a job that cost its worker."""
+    """The result of a job that ended its worker."""
 
     reason: str
 
@@ -60,34 +60,34 @@ def supervise(
     limit_address_space: bool = True,
     stopping: Stopping | None = None,
 ) -> Iterator[tuple[Job, Result | Failure]]:
-    """Do `work` on every job, in spawned processes of one thread each; give (job, result) as they get done.
+    """Do `work` on every job, in spawned processes of one thread each; yield (job, result) as they finish.
 
-    Jobs are taken as they are needed. Jobs and results are pickled, and small. In each worker `warm_up` runs before
+    Jobs are taken as needed. Jobs and results are pickled, and should be small. In each worker `warm_up` runs before
     the memory at rest is measured. CUDA reserves more address space than any limit: turn `limit_address_space` off.
 
     Raises what `work` or `warm_up` raises, except for MemoryError, which is a Failure (too large); UserError if
-    workers die before they do anything; KeyboardInterrupt soon after `stopping` was asked.
+    workers die before they begin a job; KeyboardInterrupt soon after `stopping` is set.
     """
-    crew = _Pool(
+    pool = _Pool(
         iter(jobs), pickle.dumps((work, warm_up)), workers, worker_limits, limit_address_space, stopping or Stopping()
     )
     try:
-        yield from crew.run()
-    finally:  # also when the caller stops: what is at work is given up
-        crew.stop()
+        yield from pool.run()
+    finally:  # also when the caller stops: running jobs are dropped
+        pool.stop()
 
 
 @dataclass
 class _Task(Generic[Job]):
-    """A job and what it has cost so far."""
+    """A job, and the number of workers that it has ended."""
 
     job: Job
     cost: int = 0  # workers
-    ticket: int = 0  # the worker writes it into its signs when it begins
+    ticket: int = 0  # the worker writes it to shared memory when it begins
 
 
 class _Worker:
-    """A process, the tasks that it was given, and what was seen of it."""
+    """A worker process, its tasks, and its last heartbeat."""
 
     def __init__(self, payload: bytes, memory_mb: int | None, now: float) -> None:
         context = multiprocessing.get_context("spawn")
@@ -97,13 +97,13 @@ class _Worker:
         self.process = context.Process(target=run_worker, args=arguments, daemon=True)
         self.process.start()
         far_end.close()
-        self.tasks: deque[_Task] = deque()  # the first one is at work, or about to be
+        self.tasks: deque[_Task] = deque()  # the first one is running, or about to
         self.ready = False
-        self.gone = False  # it can send nothing any more
-        self.fresh = True  # has been given nothing
+        self.gone = False  # its connection is closed
+        self.fresh = True  # has been given no task
         self.at_rest = 0  # resident pages
-        self.began = self.moved = now  # when it began the task, and when it last gave a sign
-        self.seen = (0, 0)  # ticket and beats
+        self.began = self.moved = now  # times of the task's begin and of the last heartbeat
+        self.seen = (0, 0)  # last ticket and number of heartbeats
 
     def give(self, task: _Task, ticket: int, now: float) -> None:
         if not self.tasks:
@@ -117,7 +117,7 @@ class _Worker:
             self.gone = True
 
     def receive(self) -> tuple | None:
-        """The next message, if there is one."""
+        """The next message, or None."""
         try:
             message = self.connection.recv_bytes() if self.connection.poll() else None
         except (EOFError, OSError):
@@ -126,7 +126,7 @@ class _Worker:
         return None if message is None else pickle.loads(message)
 
     def verdict(self, now: float, worker_limits: WorkerLimits) -> str | None:
-        """Why this worker must be killed, or None."""
+        """The reason to kill this worker, or None."""
         seconds, ticket, beats = self.signs.seconds, self.signs.ticket, self.signs.beats
         if (ticket, beats) != self.seen:
             self.moved = now
@@ -149,7 +149,7 @@ class _Worker:
         return None
 
     def end(self) -> int | None:
-        """Make sure that the process is dead; its exit code, or None if nobody knows."""
+        """Make sure that the process has ended; return its exit code, or None if it is unknown."""
         self.process.kill()  # does nothing to one that has ended
         self.process.join(DYING)
         return self.process.exitcode
@@ -161,7 +161,7 @@ class _Worker:
 
 
 class _Pool(Generic[Job, Result]):
-    """The workers and the jobs that are not done."""
+    """The workers and the unfinished jobs."""
 
     def __init__(
         self,
@@ -179,10 +179,10 @@ class _Pool(Generic[Job, Result]):
         self.limit_address_space = limit_address_space
         self.stopping = stopping
         self.workers: list[_Worker] = []
-        self.waiting: deque[_Task] = deque()  # taken from jobs, and with no worker
-        self.again: deque[_Task] = deque()  # have cost a worker; for fresh ones, so that no leak of others is in it
+        self.waiting: deque[_Task] = deque()  # taken from jobs, not yet given to a worker
+        self.again: deque[_Task] = deque()  # have ended a worker; tried in new ones, free of other jobs' leaks
         self.tickets = count(1)
-        self.vain = 0  # deaths without a job at work since the last outcome
+        self.idle_deaths = 0  # deaths of workers without a running job since the last result
         self.clock = _AwakeClock()
 
     def run(self) -> Iterator[tuple[Job, Result | Failure]]:
@@ -202,7 +202,7 @@ class _Pool(Generic[Job, Result]):
                 next_look = now + LOOK
             for worker in list(self.workers):
                 if look or worker.connection in events or worker.process.sentinel in events:
-                    yield from self._attend(worker, dead=worker.process.sentinel in events)
+                    yield from self._check(worker, dead=worker.process.sentinel in events)
 
     def stop(self) -> None:
         with signals_later():
@@ -214,7 +214,7 @@ class _Pool(Generic[Job, Result]):
             self.workers.clear()
 
     def _fetch(self, number: int) -> bool:
-        """Whether so many tasks wait; takes more jobs if need be."""
+        """Take jobs until `number` tasks wait; True if there are that many."""
         missing = max(0, number - len(self.waiting))
         self.waiting.extend(_Task(job) for job in islice(self.jobs, missing))
         return len(self.waiting) >= number
@@ -226,9 +226,9 @@ class _Pool(Generic[Job, Result]):
             self.workers.append(_Worker(self.payload, memory_mb, self.clock.now))
 
     def _hand_out(self) -> None:
-        """One task to every worker that has none, then a second one to each, so that the parent may be busy.
+        """Give one task to every worker that has none, then a second to each, so that none waits for a busy parent.
 
-        The last tasks are not given in advance: none of them shall wait for one worker while another has nothing.
+        The last tasks are not given in advance: none should wait for one worker while another is idle.
         """
         ready = [worker for worker in self.workers if worker.ready and not worker.gone]
         for worker in ready:
@@ -241,18 +241,18 @@ class _Pool(Generic[Job, Result]):
             if len(worker.tasks) == 1 and self._fetch(self.size + 1):
                 worker.give(self.waiting.popleft(), next(self.tickets), self.clock.now)
 
-    def _attend(self, worker: _Worker, dead: bool) -> Iterator[tuple[Job, Result | Failure]]:
-        """Take what the worker has sent; see whether it must go, or has gone."""
+    def _check(self, worker: _Worker, dead: bool) -> Iterator[tuple[Job, Result | Failure]]:
+        """Take the worker's messages; if it must be killed, or has ended, remove it."""
         yield from self._receive(worker)
         dead = dead or worker.gone
         verdict = None if dead else worker.verdict(self.clock.now, self.worker_limits)
         if dead or verdict:
             at_work = worker.seen[0]
             code = worker.end()
-            yield from self._receive(worker)  # what it has sent before it died counts
+            yield from self._receive(worker)  # results sent before it died count
             if dead:
                 at_work, verdict = worker.signs.ticket, _cause(code, self.worker_limits)
-            yield from self._bury(worker, at_work, verdict)
+            yield from self._remove(worker, at_work, verdict)
 
     def _receive(self, worker: _Worker) -> Iterator[tuple[Job, Result]]:
         while (message := worker.receive()) is not None:
@@ -263,20 +263,20 @@ class _Pool(Generic[Job, Result]):
                     worker.ready = True
                     worker.moved = self.clock.now
                 case ("done", result):
-                    self.vain = 0
+                    self.idle_deaths = 0
                     yield worker.tasks.popleft().job, result
                 case ("raised", error, trace):
                     raise error from RuntimeError(f"in a worker:\n{trace}")
 
-    def _bury(self, worker: _Worker, at_work: int, reason: str) -> Iterator[tuple[Job, Failure]]:
-        """Blame the task at work, if there was one; the others go to other workers."""
+    def _remove(self, worker: _Worker, at_work: int, reason: str) -> Iterator[tuple[Job, Failure]]:
+        """Remove an ended worker. Its running task, if any, is retried or fails; the others go to other workers."""
         self.workers.remove(worker)
         worker.close()
         blamed = worker.tasks.popleft() if worker.tasks and worker.tasks[0].ticket == at_work else None
         self.waiting.extendleft(reversed(worker.tasks))
         if blamed is None:
-            self.vain += 1
-            if self.vain == VAIN_DEATHS:
+            self.idle_deaths += 1
+            if self.idle_deaths == VAIN_DEATHS:
                 raise UserError(
                     f"the worker processes end before they do any work ({reason}); "
                     "if the machine is short of memory, use fewer --workers"
@@ -286,14 +286,14 @@ class _Pool(Generic[Job, Result]):
         if blamed.cost < ATTEMPTS:
             self.again.append(blamed)
         else:
-            self.vain = 0
+            self.idle_deaths = 0
             yield blamed.job, Failure(reason)
 
 
 class _AwakeClock:
-    """Seconds in which the supervisor was there to look.
+    """Seconds in which the supervisor was running.
 
-    Ctrl-Z stops it and its workers together, and a busy caller keeps it from looking: neither makes anyone a hang.
+    Ctrl-Z stops it together with its workers, and a busy caller delays its checks: neither counts as a hang.
     """
 
     def __init__(self) -> None:
@@ -308,7 +308,7 @@ class _AwakeClock:
 
 
 def _cause(code: int | None, worker_limits: WorkerLimits) -> str:
-    """The reason that an exit code gives."""
+    """The reason that an exit code stands for."""
     if code == OUT_OF_MEMORY:
         return _too_large(worker_limits)
     if code is None:

@@ -1,4 +1,4 @@
-"""A worker's own side of the pool: do one job after the other, show signs of life, end with the parent."""
+"""The worker's side of the pool: do one job after the other, send heartbeats, end with the parent."""
 
 import ctypes
 import os
@@ -11,34 +11,34 @@ from multiprocessing.connection import Connection
 
 from preprocess.common.processes import PAGE, end_with_parent, memory_pages
 
-OUT_OF_MEMORY = 86  # the exit status that says so: nothing more can be sent by a process that has no memory left
+OUT_OF_MEMORY = 86  # exit status: a process without memory can send no message
 
 
 class SharedState(ctypes.Structure):
-    """What a worker writes into shared memory, and the supervisor reads."""
+    """Shared memory that a worker writes and the supervisor reads."""
 
     _fields_ = (("ticket", ctypes.c_int64), ("beats", ctypes.c_int64), ("seconds", ctypes.c_double))
 
 
 class Heartbeat:
-    """What the work function is given to show that it gets on."""
+    """Given to the work function, which calls `beat` to show progress."""
 
     def __init__(self, signs: SharedState) -> None:
         self._signs = signs
 
     def beat(self, seconds: float) -> None:
-        """I am alive, and this many seconds of the video's clock are done. Costs less than a microsecond."""
+        """Record that this many seconds of the video are done. Takes less than a microsecond."""
         self._signs.seconds = seconds
         self._signs.beats += 1
 
     def begin(self, ticket: int) -> None:
-        """The job of this ticket is at work now."""
-        self._signs.ticket = ticket  # before the seconds: a reader in between must not see an old job that did nothing
+        """Record that the job of this ticket has begun."""
+        self._signs.ticket = ticket  # before the seconds: a reader must not see the old ticket with no seconds
         self._signs.seconds = 0.0
 
 
 def run_worker(connection: Connection, signs: SharedState, payload: bytes, memory_mb: int | None) -> None:
-    """Do the jobs that come, in their order.
+    """Do jobs in the order in which they arrive.
 
     payload: the pickle of (work, warm_up). It is loaded here, where the process already ends with its parent.
     Sends ("ready",), then ("done", result) for each job; or ("raised", exception, traceback), and that is the end.
@@ -59,19 +59,19 @@ def run_worker(connection: Connection, signs: SharedState, payload: bytes, memor
     except MemoryError:
         os._exit(OUT_OF_MEMORY)
     except Exception as error:
-        with suppress(OSError):  # the parent is gone
+        with suppress(OSError):  # the parent has ended
             connection.send(("raised", _portable(error), traceback.format_exc()))
 
 
 def _belong_to_parent() -> None:
-    """Leave Ctrl-C to the parent, and die with it, even stuck in C code or while it was killed itself."""
+    """Leave Ctrl-C to the parent, and end with it, even if stuck in C code or if the parent is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})  # the parent spawns with both blocked
     end_with_parent()
 
 
 def _limit_address_space(megabytes: int) -> None:
-    """Let this process take so much beyond what it has now; a lower limit that it was started with stays."""
+    """Limit this process's memory to what it has now plus `megabytes`; a lower inherited limit stays."""
     pages = memory_pages(os.getpid())
     if pages is not None:
         soft, hard = resource.getrlimit(resource.RLIMIT_AS)

@@ -1,4 +1,4 @@
-"""Towers of our own: a clip of one stream in, a sequence of features out."""
+"""Our own towers: a clip of one stream in, a sequence of features out."""
 
 import torch
 from einops import reduce
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from streams.towers.norm import BatchNorm
 
-VISUAL_GROWTH = (1, 2, 4, 8)  # channels of the four stages, in widths
+VISUAL_GROWTH = (1, 2, 4, 8)  # channels of the four stages, in units of the width
 AUDIO_GROWTH = (4, 4, 8)
 
 
@@ -16,7 +16,7 @@ def conv3d(channels: int, out: int, kernel: tuple[int, int, int], stride: tuple[
 
 
 def r2plus1d(channels: int, out: int, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> nn.Module:
-    """The same split into space, then time, with as many parameters (R(2+1)D; Tran et al. 2018, section 3.5)."""
+    """A 3D convolution split into space, then time; as many parameters (R(2+1)D; Tran et al. 2018, section 3.5)."""
     time, height, width = kernel
     between = (time * height * width * channels * out) // (height * width * channels + time * out)
     space, moment = (1, height, width), (time, 1, 1)
@@ -59,7 +59,7 @@ class AudioTower(nn.Module):
         one, two, three = (width * growth for growth in AUDIO_GROWTH)
         self.features = three
         self.stages = nn.Sequential(
-            BatchNorm(channels),  # every band to its own scale
+            BatchNorm(channels),  # normalises every band
             _stage1d(channels, one),
             _stage1d(one, two),
             _stage1d(two, three),
@@ -71,7 +71,7 @@ class AudioTower(nn.Module):
 
 
 def _stage3d(convolution: nn.Module, channels: int, pool: tuple[int, int, int] | None = None) -> nn.Module:
-    """`pool` is size and stride at once; at the edge of an odd size nothing is lost."""
+    """`pool` is both size and stride; the last row of an odd size is kept."""
     pooling = [nn.MaxPool3d(pool, ceil_mode=True)] if pool else []
     return nn.Sequential(convolution, BatchNorm(channels), nn.ReLU(inplace=True), *pooling)
 

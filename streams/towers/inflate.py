@@ -1,4 +1,4 @@
-"""Weights of a first layer, made to fit another number of input channels or mel bands: pure functions."""
+"""Conversion of a first layer's weights to another number of input channels or mel bands."""
 
 import torch
 from torch import Tensor
@@ -9,8 +9,8 @@ def inflate_channels(weight: Tensor, channels: int) -> Tensor:
     """A visual layer's weights for another number of input channels: (O, C, ...) → (O, channels, ...)
 
     The mean over the input channels, repeated: cross-modality pre-training of temporal segment networks (Wang et al.
-    2016), which takes an RGB layer to flow. Rescaled by C / channels, so that an input whose channels are all alike
-    gets the response that it got: I3D (Carreira and Zisserman 2017) does so where it repeats filters over time.
+    2016), which takes an RGB layer to flow. Rescaled by C / channels, so that an input of identical channels gets the
+    same response as before, as I3D (Carreira and Zisserman 2017) does when it repeats filters over time.
     """
     mean = weight.mean(dim=1, keepdim=True) * (weight.shape[1] / channels)
     return mean.repeat_interleave(channels, dim=1)
@@ -19,7 +19,7 @@ def inflate_channels(weight: Tensor, channels: int) -> Tensor:
 def resize_bands(weight: Tensor, bands: int) -> Tensor:
     """An audio layer's weights for another number of mel bands: (O, M, K) → (O, bands, K)
 
-    The response is the one that the old layer has to the new sound, when its bands are interpolated to M.
+    The response is that of the old layer to the new sound with its bands interpolated to M.
     """
     to_old = stretch_bands(torch.eye(bands, dtype=weight.dtype), weight.shape[1])  # (bands, M)
     return torch.einsum("omk,nm->onk", weight, to_old)

@@ -1,4 +1,4 @@
-"""Batch norm whose statistics are those of the whole batch, also where its rows are spread over processes."""
+"""Batch norm with statistics of the whole batch, also in distributed training."""
 
 import torch
 import torch.distributed as dist
@@ -9,10 +9,10 @@ from torch.nn import functional
 class BatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch norm over axis 1 of inputs of any number of axes (Ioffe and Szegedy 2015).
 
-    Among several processes the sums over their rows are added up, forward and backward, so that the result is that of
-    one process with all rows, and a process may have none of them. PyTorch's own SyncBatchNorm needs CUDA, and rows in
-    every process. A single value a channel, which varies by nothing, is normed by the running statistics, where
-    PyTorch's raises an error: a small clip may be alone in its batch.
+    With several processes the sums over their rows are added up, forward and backward, so that the result is that of
+    one process with all rows; a process may have no rows. PyTorch's SyncBatchNorm needs CUDA, and rows in every
+    process. A single value a channel, which has no variance, is normalised by the running statistics, where PyTorch
+    raises an error: a small clip may be alone in its batch.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -31,9 +31,7 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
         mean = sums / count
         variance = (squares / count - mean * mean).clamp(min=0)
         with torch.no_grad():
-            self.num_batches_tracked.add_(
-                (rows > 1)[0]
-            )  # one value varies by nothing, and none is nothing to learn from
+            self.num_batches_tracked.add_((rows > 1)[0])  # one value has no variance
             share = 1 / self.num_batches_tracked.clamp(min=1) if self.momentum is None else self.momentum
             weight = share * (rows > 1)
             self.running_mean.lerp_(mean, weight.expand_as(mean))
@@ -45,7 +43,7 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
         return (exact * scale.view(shape) + (self.bias - mean * scale).view(shape)).to(input.dtype)
 
     def _alone(self, input: Tensor) -> Tensor:
-        """In one process."""
+        """Batch norm in one process."""
         if not self.training or input.numel() > self.num_features:
             return super().forward(input)
         mean, variance = self.running_mean.clone(), self.running_var.clone()  # the next step changes them in place
@@ -53,7 +51,7 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
 
 
 class _AddUp(torch.autograd.Function):
-    """The sum over all processes; so is the gradient's."""
+    """The sum over all processes, of values and of gradients."""
 
     @staticmethod
     def forward(context, values: Tensor) -> Tensor:

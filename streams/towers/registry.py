@@ -18,6 +18,6 @@ TOWERS = {
 def create_tower(name: str, *, channels: int, width: int) -> nn.Module:
     """The tower called `name`; its attribute `features` is D.
 
-    Raises UserError for one of torchvision's where torchvision is not installed.
+    Raises UserError for a torchvision tower if torchvision is not installed.
     """
     return TOWERS[name](channels=channels, width=width)

@@ -1,4 +1,4 @@
-"""torchvision's video networks as towers, for who has torchvision: an optional extra."""
+"""torchvision's video networks as towers; torchvision is an optional extra."""
 
 import sys
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from streams.towers.norm import BatchNorm
 
 
 class TorchvisionTower(nn.Module):
-    """The layers of a network of torchvision up to its average pool, with the names that they have there.
+    """The layers of a torchvision network up to its average pool, with torchvision's names.
 
     Time shrinks eight times, space 32 times. In evaluation the features are torchvision's own.
     """
@@ -35,23 +35,23 @@ class TorchvisionTower(nn.Module):
 
 
 def r3d_18(*, channels: int, width: int) -> TorchvisionTower:
-    """A ResNet of 18 layers of 3D convolutions (Tran et al. 2018, R3D); its width is its own."""
+    """A ResNet of 18 layers of 3D convolutions (Tran et al. 2018, R3D); `width` is ignored."""
     stem = partial(_stem, (nn.Conv3d(channels, 64, (3, 7, 7), (1, 2, 2), (1, 3, 3), bias=False), 64))
     return _resnet("r3d_18", "Conv3DSimple", stem)
 
 
 def r2plus1d_18(*, channels: int, width: int) -> TorchvisionTower:
-    """The same split into space and time (Tran et al. 2018, R(2+1)D)."""
+    """A ResNet of 18 layers of convolutions split into space and time (Tran et al. 2018, R(2+1)D)."""
     space = nn.Conv3d(channels, 45, (1, 7, 7), (1, 2, 2), (0, 3, 3), bias=False)
     time = nn.Conv3d(45, 64, (3, 1, 1), padding=(1, 0, 0), bias=False)
     return _resnet("r2plus1d_18", "Conv2Plus1D", partial(_stem, (space, 45), (time, 64)))
 
 
 def s3d(*, channels: int, width: int) -> TorchvisionTower:
-    """Inception with space and time apart (Xie et al. 2018, S3D).
+    """Inception with convolutions split into space and time (Xie et al. 2018, S3D).
 
-    Its statistics move as fast as in the other towers. torchvision's move a hundred times as slowly, so that after
-    training of a few hundred steps they are still those of the start.
+    Its running statistics are updated as fast as in the other towers. torchvision's are a hundred times slower, so that
+    after a few hundred steps of training they are still the initial ones.
     """
     module = _module("s3d", "s3d")
     norm = partial(BatchNorm, eps=1e-3)
@@ -62,9 +62,9 @@ def s3d(*, channels: int, width: int) -> TorchvisionTower:
 
 
 def kinetics_weights(tower: nn.Module) -> dict[str, Tensor]:
-    """What torchvision learned on Kinetics-400, downloaded unless it is in PyTorch's cache.
+    """torchvision's weights trained on Kinetics-400, downloaded unless they are in PyTorch's cache.
 
-    Raises UserError for a tower of ours, and where it cannot be downloaded.
+    Raises UserError for our own towers, and if they cannot be downloaded.
     """
     if not isinstance(tower, TorchvisionTower):
         raise UserError("kinetics has weights for r3d_18, r2plus1d_18 and s3d: choose one, as in --towers rgb=r3d_18")
@@ -72,9 +72,9 @@ def kinetics_weights(tower: nn.Module) -> dict[str, Tensor]:
 
     weights = get_model_weights(tower.name).KINETICS400_V1
     try:
-        with redirect_stderr(sys.stdout):  # torch.hub says there that it downloads, which is no error
+        with redirect_stderr(sys.stdout):  # torch.hub reports the download on stderr, though it is not an error
             return weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except Exception as error:  # no network, a proxy, a full disk, another sum, a damaged file in the cache
+    except Exception as error:  # no network, a proxy, a full disk, a wrong checksum, a damaged file in the cache
         why = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(
             f"{weights.url} could not be downloaded or read ({why}): fetch it elsewhere, and give its path for kinetics"
@@ -82,7 +82,7 @@ def kinetics_weights(tower: nn.Module) -> dict[str, Tensor]:
 
 
 class _Halve(nn.Module):
-    """Max pooling over 2 × 2 × 2, and over less where there is but one: short and small clips, too, have features."""
+    """Max pooling over 2 × 2 × 2, except along an axis of size 1, so that short and small clips have features too."""
 
     def forward(self, values: Tensor) -> Tensor:
         """(B, D, T, H, W) → (B, D, T / 2, H / 2, W / 2)"""
@@ -105,9 +105,9 @@ def _stem(*convolutions: tuple[nn.Module, int]) -> nn.Sequential:
 
 
 def _own_norms(module: nn.Module) -> None:
-    """Put our batch norm, which knows of several processes, in the place of PyTorch's: VideoResNet lets nobody choose.
+    """Replace PyTorch's batch norm by ours, for distributed training: VideoResNet does not let one choose.
 
-    Done before anything was learned, so that there is nothing to take over.
+    Called before training or loading, so that there is no state to copy.
     """
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm3d):
@@ -122,6 +122,6 @@ def _module(tower: str, name: str):
 
     try:
         return import_module(f"torchvision.models.video.{name}")
-    except (ImportError, RuntimeError) as error:  # not there, or made for another PyTorch
+    except (ImportError, RuntimeError) as error:  # not installed, or built for another PyTorch
         why = str(error).partition("\n")[0]
         raise UserError(f"tower {tower} needs torchvision ({why}): pip install 'tristream[torchvision]'") from error

@@ -1,1 +1,1 @@
-"""Every subset of the streams, trained and compared: what python -m tasks.ablate stands on."""
+"""The parts of python -m tasks.ablate: runs, controls, findings, tables, figures."""

@@ -1,4 +1,4 @@
-"""What joint training has to beat: the opinions of models that were trained on one stream each, put together."""
+"""Controls for joint training: combined probabilities of models that were trained on one stream each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,23 +17,23 @@ FITTERS = {"weighted": fit_weighting, "stacked": fit_stacking}
 
 @dataclass(frozen=True)
 class Probabilities:
-    """What a model says of N videos."""
+    """A model's probabilities for N videos."""
 
     probabilities: Tensor  # (N, K); zeros where there is no answer
     answered: Tensor  # (N,) bool
 
     def right(self, labels: Tensor) -> np.ndarray:
-        """(N,) → (N,) bool. No answer is a wrong one."""
+        """(N,) → (N,) bool. No answer counts as wrong."""
         return ((self.probabilities.argmax(dim=1) == labels) & self.answered).numpy()
 
 
 def opinion(answers: Answers, subset: str) -> Probabilities:
-    """A run's opinion from one subset of its streams."""
+    """A run's probabilities from one subset of its streams."""
     return Probabilities(answers.probabilities(subset), answers.answered(subset))
 
 
 def mean_probabilities(alone: dict[str, Probabilities]) -> Probabilities:
-    """The mean of the probabilities of those that have an answer."""
+    """The mean of the probabilities, over the models that have an answer."""
     total = sum(one.probabilities for one in alone.values())
     count = sum(one.answered.double() for one in alone.values())
     return Probabilities(total / count.clamp(min=1)[:, None], count > 0)
@@ -42,8 +42,8 @@ def mean_probabilities(alone: dict[str, Probabilities]) -> Probabilities:
 def fitted_probabilities(
     how: str, alone: dict[str, Probabilities], held: dict[str, Probabilities], labels: Tensor
 ) -> Probabilities:
-    """The opinions `alone` put together as one of FITTERS says that was fitted on the same models' opinions `held` and
-    (N,) labels.
+    """The probabilities `alone`, combined by one of FITTERS that is fitted on the same models' probabilities `held` and
+    their (N,) labels.
     """
     return _answer(FITTERS[how](*_logarithms(held), labels)(*_logarithms(alone)), alone)
 
@@ -51,8 +51,8 @@ def fitted_probabilities(
 def cross_fitted_probabilities(
     how: str, alone: dict[str, Probabilities], labels: Tensor, units: Sequence[int]
 ) -> Probabilities | None:
-    """The same where there are no other videos to fit on: each part of them as fitted on the others. Videos of one unit
-    stay together. None if there is one unit only.
+    """The same without other videos to fit on: cross-fitted, each fold with a fit on the others. Videos of one unit
+    stay together. None if there is only one unit.
     """
     said = _logarithms(alone)
     fitted = cross_fit(FITTERS[how], *said, labels, units)

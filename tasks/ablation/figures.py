@@ -64,7 +64,7 @@ def _draw_differences(axes, rows: list[Difference]) -> None:
 
 
 def _order(name: str) -> tuple:
-    """Single streams first, each in its streams' order."""
+    """Sort key: single streams first, each in its streams' order."""
     from streams.registry import STREAMS
 
     streams = name.split("+")

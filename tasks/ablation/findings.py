@@ -1,4 +1,4 @@
-"""What an ablation finds, from which videos each model got right."""
+"""Findings of an ablation, from the videos that each model got right."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -74,7 +74,7 @@ def top1s(rights: Rights) -> dict[str, dict[str, list[float]]]:
 
 
 def best_single(tops: dict[str, list[float]], streams: Sequence[str]) -> str | None:
-    """The stream of these that does best alone, on average over the seeds; None where none was trained alone."""
+    """The stream that is best alone, on average over the seeds; None if none was trained alone."""
     known = [name for name in streams if name in tops]
     return max(known, key=lambda name: sum(tops[name]), default=None)
 
@@ -84,7 +84,7 @@ def values_of_streams(
 ) -> dict[str, dict[str, list[float]]]:
     """Method → stream → its Shapley value for each seed, for the methods that have every subset.
 
-    `empty` is the top-1 of who sees and hears nothing.
+    `empty` is the top-1 without any stream.
     """
     names = [*map(subset_name, subsets(streams))]
     found: dict[str, dict[str, list[float]]] = {}
@@ -104,9 +104,8 @@ def differences(
 ) -> list[Difference]:
     """The largest subsets that were trained, less each of their controls, with an interval.
 
-    `singles` are the top-1 by which the best single stream is chosen. The interval is for these trained models, all
-    seeds together, on other videos: the same units are drawn for all of them. What other seeds would change the
-    standard deviation tells.
+    `singles` are the top-1 for choosing the best single stream. The interval is for these trained models, all seeds
+    together, on other videos: the same units are drawn for all of them. The standard deviation is that over seeds.
     """
     trained = [subset for subset in subsets(streams) if subset_name(subset) in rights["trained"]]
     largest = [a for a in trained if len(a) > 1 and not any({*a} < {*b} for b in trained)]
@@ -130,8 +129,8 @@ def differences(
 def when_missing(tops: dict[str, dict[str, list[float]]], streams: Sequence[str]) -> list[Missing]:
     """What the model of all streams loses where one of them is missing; for each stream the top-1 of each seed.
 
-    Missing in half of the videos, drawn at random, it has the mean of what it has with it and without it: that is what
-    many draws come to. `trained` is the model that was trained on the others alone, where there is one.
+    If it is missing in a random half of the videos, the top-1 is the mean of those with and without it, the expectation
+    over draws. `trained` is the model trained on the others alone, if there is one.
     """
     whole = tops["joint"].get(subset_name(streams))
     rows = []

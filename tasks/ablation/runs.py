@@ -1,4 +1,4 @@
-"""The runs of an ablation: one folder for everything that decides what a run learns, so that none is trained twice."""
+"""The runs of an ablation, in folders named by everything that decides the result, so that none is trained twice."""
 
 import json
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ from train import train
 
 
 def run_folder(folder: Path, store: Store, split: Split, settings: TrainSettings) -> Path:
-    """Where the run of these settings lies: streams and seed to be read, and a digest of all that decides its result.
+    """The folder of the run with these settings: streams and seed, and a digest of all that decides its result.
 
-    That is the recipe, the streams, the seed, what the store holds and which of its videos train and validate, and what
-    the files hold that encoders start from; neither the machine nor where the store and the files lie.
+    That is the recipe, the streams, the seed, the store's content and its training and validation videos, and the
+    content of the files that encoders start from; neither the machine nor the paths of the store and the files.
     """
     streams = settings.streams.split(",")
     decides = {
@@ -47,10 +47,10 @@ def trained_run(
     recipe: Recipe,
     machine: Machine,
 ) -> Path:
-    """The folder of the run, which is trained as far as it was not; of `init` it takes what is for its streams."""
+    """Train the run as far as it is not yet trained; return its folder. Of `init`, its streams' entries are used."""
     settings = TrainSettings(
         streams=",".join(streams),
-        data=store.path.absolute(),  # from wherever the ablation goes on
+        data=store.path.absolute(),  # the ablation may be resumed from another folder
         seed=seed,
         init=_own_init(init, streams),
         recipe=_own_recipe(recipe, streams),
@@ -58,24 +58,24 @@ def trained_run(
     )
     run = run_folder(folder, store, split, settings)
     begun = any(Checkpoints(run, keep=machine.keep).files())
-    # a run that goes on has what it started from, which may be called otherwise by now
+    # a resumed run has its initial weights, whose path may have changed
     return train(replace(settings, run=run, resume=begun, init=() if begun else settings.init))
 
 
 def _own_init(init: tuple[str, ...], streams: Sequence[str]) -> tuple[str, ...]:
-    """What of --init is for any of these streams."""
+    """The entries of --init for any of these streams."""
     sources = parse_init(init, tuple(STREAMS))
     return tuple(str(source) for source in sources if _started(source, sources, streams))
 
 
 def _starts(init: tuple[str, ...], streams: Sequence[str]) -> dict[str, str]:
-    """Stream → a digest of the file that its encoder starts from; by what it holds, wherever it lies."""
+    """Stream → a digest of the content of the file that its encoder starts from."""
     sources = parse_init(init, tuple(STREAMS))
     return {stream: _digest(source) for source in sources for stream in _started(source, sources, streams)}
 
 
 def _started(source: Source, sources: list[Source], streams: Sequence[str]) -> list[str]:
-    """Those of the streams whose encoders start from this source."""
+    """The streams whose encoders start from this source."""
     if source.stream:
         return [stream for stream in streams if stream == source.stream]
     there = encoders_in(read_weights(source.text)[1]) - {other.stream for other in sources}
@@ -90,7 +90,7 @@ def _digest(source: Source) -> str:
 
 
 def _own_recipe(recipe: Recipe, streams: tuple[str, ...]) -> Recipe:
-    """The recipe without the towers of other known streams, which neither can be built nor decide anything."""
+    """The recipe without the towers of other known streams, which have no effect."""
     others = STREAMS.keys() - {*streams}
     towers = tuple(text for text in recipe.model.towers if text.partition("=")[0] not in others)
     return replace(recipe, model=replace(recipe.model, towers=towers))

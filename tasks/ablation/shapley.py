@@ -1,4 +1,4 @@
-"""What each stream is worth: Shapley values."""
+"""Shapley values: the worth of each stream."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -6,10 +6,10 @@ from math import factorial
 
 
 def shapley(worth: Mapping[frozenset[str], float], players: Sequence[str]) -> dict[str, float]:
-    """Each player's mean gain over all orders in which the players may come (Shapley 1953), exactly.
+    """Each player's mean gain over all orders of the players (Shapley 1953), exactly.
 
-    `worth` has every subset of the players, the empty one among them; the values add up to the worth of all less
-    that of none.
+    `worth` has every subset of the players, with the empty one; the values add up to the worth of all minus that of
+    none.
     """
     count = len(players)
     values = {}

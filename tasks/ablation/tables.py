@@ -46,7 +46,7 @@ def tables(result: Ablation) -> list[Table]:
 
 
 def markdown(shown: Sequence[Table]) -> str:
-    """Tables one after the other, the caption below each."""
+    """The tables as Markdown, each above its caption."""
     texts = []
     for table in shown:
         head, *rows = (_cells(line, _markdown_cell) for line in (table.head, *table.rows))
@@ -55,7 +55,7 @@ def markdown(shown: Sequence[Table]) -> str:
 
 
 def latex(shown: Sequence[Table]) -> str:
-    r"""The same for a paper: \usepackage{booktabs} and \input{table}."""
+    r"""The tables as LaTeX: \usepackage{booktabs} and \input{table}."""
     blocks = [r"% \usepackage{booktabs} in the preamble, then \input this file"]
     for table in shown:
         lines = [_cells(line, escape) for line in (table.head, *table.rows)]
@@ -73,7 +73,7 @@ def latex(shown: Sequence[Table]) -> str:
 
 
 def escape(text: str) -> str:
-    """Any text as LaTeX that says it. What pdflatex has no letter for in every font becomes a question mark."""
+    """Any text as LaTeX. A character that pdflatex cannot set in every font becomes a question mark."""
     return "".join(LATEX.get(sign) or (sign if sign in PLAIN else "?") for sign in one_line(text))
 
 
@@ -171,7 +171,7 @@ def _cell(values: list[float] | None) -> str:
 
 
 def _alignment(column: Sequence[str]) -> str:
-    """Numbers to the right."""
+    """The alignment of a column: numbers to the right."""
     return "r" if all(cell == "" or cell[0].isdigit() or cell[0] in "+−–" for cell in column) else "l"
 
 

@@ -1,1 +1,1 @@
-"""A search for good settings: what python -m tasks.tune stands on."""
+"""The parts of python -m tasks.tune, a search for good settings."""

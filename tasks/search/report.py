@@ -1,4 +1,4 @@
-"""What a search has found, written to files."""
+"""The results of a search, written to files."""
 
 import csv
 import shlex
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 SHOWN = 5  # trials in the table
-ENOUGH = 10  # trials that are done before it is said which parameter matters
+ENOUGH = 10  # finished trials needed to rate the parameters' importance
 
 
 @dataclass(frozen=True)
 class Found:
-    """The best trial, how to judge it and train it anew, and those behind it; best.json."""
+    """The best trial, the commands to judge it and to train it anew, and the next best trials; best.json."""
 
     trial: int
     run: str
@@ -31,20 +31,20 @@ class Found:
     val_loss: float
     epoch: int
     settings: dict[str, object]
-    trials: dict[str, int]  # by state
+    trials: dict[str, int]  # state → number of trials
     evaluate: str
     train: str
     best: list[dict]  # trial, val_top1 and settings of each
 
 
 def best_trials(study: "Study") -> list["FrozenTrial"]:
-    """Those that came to their end, the best first; among equals, the one with the smaller loss."""
+    """The finished trials, the best first; among equals, the one with the smaller loss."""
     trials = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
     return sorted(trials, key=lambda trial: (-trial.value, trial.user_attrs["val_loss"], trial.number))
 
 
 def report(settings: TuneSettings, study: "Study") -> Found:
-    """Write trials.csv, best.json and the figures. Raises UserError if no trial came to its end."""
+    """Write trials.csv, best.json and the figures. Raises UserError if no trial has finished."""
     with only_one(settings.out / "lock"):
         trials, best = study.get_trials(deepcopy=False), best_trials(study)
         write_aside(settings.out / "trials.csv", lambda part: _write_csv(part, settings.out, trials))
@@ -83,15 +83,15 @@ def _write_csv(part: Path, out: Path, trials: list["FrozenTrial"]) -> None:
 
 
 def plot_search(study: "Study", out: Path, *, matters: bool) -> None:
-    """Top-1 over the trials, and over each parameter; if `matters`, what each parameter has to do with it."""
+    """Plot top-1 over the trials, and over each parameter; if `matters`, also each parameter's importance."""
     from matplotlib import pyplot
     from optuna.visualization import matplotlib as plots
 
     figures = {"history": plots.plot_optimization_history, "parameters": plots.plot_slice}
     if matters:
         figures["importance"] = plots.plot_param_importances
-    with pyplot.rc_context(), warnings.catch_warnings():  # they set a style
-        warnings.simplefilter("ignore")  # of one trial, whose axes have no length
+    with pyplot.rc_context(), warnings.catch_warnings():  # the plots set a style
+        warnings.simplefilter("ignore")  # a single trial's axes have no length
         for name, plot in figures.items():
             plot(study, target_name="validation top-1")
             figure = pyplot.gcf()

@@ -1,4 +1,4 @@
-"""What a search is: its settings, checked, and the run that a trial of it is."""
+"""Settings of a search: checks, and the settings of a trial's run."""
 
 import json
 import os
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def prepare(settings: TuneSettings) -> Space:
-    """Check everything and return what is searched. Raises UserError for anything that is wrong."""
+    """Check the settings and return the search space. Raises UserError for invalid ones."""
     at_least(1, trials=settings.trials, parallel=settings.parallel)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError("tasks.tune is not for torchrun: start it with python, and --parallel N for N trials at once")
@@ -28,7 +28,7 @@ def prepare(settings: TuneSettings) -> Space:
     split_videos(store.videos, seed=settings.recipe.split_seed, name=str(store.path))
     space = parse_space(settings.search)
     if len(streams) == 1:
-        space.pop("stream_dropout", None)  # the last stream is never hidden
+        space.pop("stream_dropout", None)  # a single stream is never hidden
     if not space:
         raise UserError(f"--search names nothing to search: choose from {', '.join(KNOWN)}")
     start = recipe_options(settings.recipe)
@@ -45,7 +45,7 @@ def prepare(settings: TuneSettings) -> Space:
 
 
 def same_search(settings: TuneSettings, space: Space, study: "Study") -> None:
-    """Let the study say what it searches. Raises UserError if it searches something else."""
+    """Record the search in the study. Raises UserError if the study is another search."""
     store = Store(settings.data)
     search = {
         "streams": ",".join(parse_streams(settings.streams)),
@@ -88,7 +88,7 @@ def trial_settings(settings: TuneSettings, values: dict[str, object], *, run: Pa
 
 
 def command_line(settings: TrainSettings) -> list[str]:
-    """What to type for a run with these settings: the options that are not the default."""
+    """The command line of a run with these settings: the options that are not the default."""
     given, usual = (
         options(one, one.recipe, one.machine, one.recipe.clip, one.recipe.model) for one in (settings, TrainSettings())
     )
@@ -101,5 +101,5 @@ def command_line(settings: TrainSettings) -> list[str]:
 
 
 def folder_of(out: Path, number: int) -> Path:
-    """The run of a trial."""
+    """The folder of a trial's run."""
     return out / "trials" / f"{number:03d}"

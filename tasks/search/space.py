@@ -1,4 +1,4 @@
-"""What may be searched: the parameters, and the values that a search may give them."""
+"""The search space: the parameters, and their possible values."""
 
 import math
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 Space = dict[str, "BaseDistribution"]
 
-KNOWN = {  # from:to, or choices
+KNOWN = {  # ranges from:to, or choices
     "lr": "1e-4:1e-2",
     "weight_decay": "1e-3:0.3",
     "dropout": "0:0.6",
@@ -62,7 +62,7 @@ def _parse(name: str, text: str) -> "BaseDistribution":
 
 
 def ends(values: "BaseDistribution") -> tuple:
-    """The lowest and the highest number, or all choices."""
+    """The lowest and the highest value, or all choices."""
     return (values.low, values.high) if hasattr(values, "low") else values.choices
 
 

@@ -1,4 +1,4 @@
-"""The trials of a search, which processes on one machine or several share through its folder."""
+"""The trials of a search, shared through its folder by processes on one or several machines."""
 
 import gc
 import json
@@ -25,14 +25,14 @@ from train import train
 if TYPE_CHECKING:
     from optuna import Study, Trial
 
-STARTS = 3  # how often a trial is begun whose process dies: it may be the trial that kills it
-STARTUP = 5  # trials that are done before any is given up
-ENDED = ("COMPLETE", "PRUNED")  # states of the trials that count; the others failed, or run
-NOT_FINITE = "no finite loss"  # what fusion.training.step says of a run that diverged
+STARTS = 3  # attempts at a trial whose process dies: the trial may be the cause
+STARTUP = 5  # trials finished before any is given up
+ENDED = ("COMPLETE", "PRUNED")  # states of the trials that count; the others failed, or are running
+NOT_FINITE = "no finite loss"  # part of fusion.training.step's message for a run that diverged
 
 
 def load_optuna() -> ModuleType:
-    """Optuna, which tells of errors only. Raises UserError where it is not installed."""
+    """The module optuna, set to log only errors. Raises UserError if it is not installed."""
     try:
         import optuna
     except ImportError as error:
@@ -43,7 +43,7 @@ def load_optuna() -> ModuleType:
 
 
 def open_study(settings: TuneSettings, space: Space) -> "Study":
-    """The study in the folder, made if it is not there: a file to which every process adds what it finds.
+    """The study in the folder, created if missing: a file to which every process appends its results.
 
     Raises UserError if it is another search.
     """
@@ -52,7 +52,7 @@ def open_study(settings: TuneSettings, space: Space) -> "Study":
 
     settings.out.mkdir(parents=True, exist_ok=True)
     file = settings.out.resolve() / "journal.log"
-    lock = JournalFileOpenLock(str(file))  # a machine that dies with it blocks the others for 30 seconds
+    lock = JournalFileOpenLock(str(file))  # a machine that dies holding it blocks the others for 30 seconds
     with only_one(settings.out / "lock"):
         lock.acquire()
         try:
@@ -71,14 +71,14 @@ def open_study(settings: TuneSettings, space: Space) -> "Study":
 
 
 def _mend(file: Path) -> None:
-    """Remove half a line at the end, which a full disk or a power failure leaves: behind it nothing could be read."""
+    """Remove an incomplete last line, left by a full disk or a power failure: lines after it could not be read."""
     content = file.read_bytes() if file.exists() else b""
     if content and not content.endswith(b"\n"):
         os.truncate(file, content.rfind(b"\n") + 1)
 
 
 def work(settings: TuneSettings, space: Space, study: "Study") -> None:
-    """Do trials, one after the other, while there are any that nobody else does."""
+    """Do trials, one after the other, while there are any that no other process does."""
     while claimed := claim(settings, space, study):
         trial, held = claimed
         with held:
@@ -93,13 +93,11 @@ def work(settings: TuneSettings, space: Space, study: "Study") -> None:
 
 
 def claim(settings: TuneSettings, space: Space, study: "Study") -> tuple["Trial", ExitStack] | None:
-    """A trial to do, which is held for this process, or None if there is none left: one whose process has died, or a
-    new one.
+    """A trial to do, locked for this process: one whose process has died, or a new one. None if there is none left.
 
-    A process holds the lock of its trial, which the system takes from it when it ends, however it ends: unlike with
-    Optuna's heartbeats, the next one need not wait, and the trial goes on from its checkpoint. All this is done by one
-    process at a time: two never do the same trial, there are never too many, and each is chosen with knowledge of
-    those that run.
+    A process holds the lock of its trial, which the system releases when it ends, however it ends: unlike with Optuna's
+    heartbeats, the next process need not wait, and the trial goes on from its checkpoint. One process at a time claims:
+    two never do the same trial, there are never too many, and each is chosen with knowledge of the running ones.
     """
     import optuna
 
@@ -116,7 +114,7 @@ def claim(settings: TuneSettings, space: Space, study: "Study") -> tuple["Trial"
                 abandoned.append(one)
         if count >= settings.trials:
             return None
-        # by trial, not by process: a search that goes on draws what it would have drawn
+        # by trial, not by process: a resumed search draws the same values
         seed = int(np.random.SeedSequence([settings.seed, len(trials)]).generate_state(1)[0])
         study.sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
         if abandoned:
@@ -147,9 +145,9 @@ def _is_free(out: Path, number: int) -> bool:
 
 
 def do_trial(settings: TuneSettings, study: "Study", trial: "Trial") -> None:
-    """Train one run, or go on with it, and enter what came of it.
+    """Train one run, or resume it, and record the result.
 
-    Interrupted, the trial stays open. Raises UserError, or whatever else, where the fault is not the trial's.
+    If interrupted, the trial stays open. Raises UserError, or another error, if the fault is not the trial's.
     """
     path, epochs = folder_of(settings.out, trial.number), settings.recipe.epochs
     wanted = trial_settings(settings, trial.params, run=path)
@@ -199,5 +197,5 @@ def _end(study: "Study", trial: "Trial", state: str, why: str) -> None:
 
 
 def spell(value: object) -> str:
-    """For people."""
+    """A value as text for people."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)

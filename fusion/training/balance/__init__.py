@@ -1,4 +1,4 @@
-"""What keeps one stream from learning at the others' expense, one method a file."""
+"""Methods that keep one stream from learning at the others' expense, one a file."""
 
 from fusion.training.balance.auxiliary import Auxiliary
 from fusion.training.balance.blending import Blending

@@ -1,4 +1,4 @@
-"""Gradient-Blending: a loss weighs more the more of what it learns holds for other videos."""
+"""Gradient-Blending: losses are weighted by how well they generalise to other videos."""
 
 import torch
 from torch import Tensor
@@ -10,16 +10,16 @@ from fusion.training.loss import FUSED, Counts, Losses, each_loss
 from fusion.training.ranks import Ranks
 
 SUPER_EPOCH = 10 / 45  # share of all epochs after which the weights are measured again, as in the paper
-LEAST_GAIN = 1e-3  # nats: a loss that does not fall on validation keeps a little weight, and its head goes on learning
-LEAST_GAP = 1e-2  # nats: what is overfitted in a super-epoch is not measured better than so
+LEAST_GAIN = 1e-3  # nats: a loss that does not fall on validation keeps a little weight, so that its head learns on
+LEAST_GAP = 1e-2  # nats: precision at which overfitting in a super-epoch is measured
 
 
 class Blending(Auxiliary):
     """Gradient-Blending (Wang, Tran and Feiszli, CVPR 2020), in its online form.
 
-    The fused loss and the streams' own have weights with the sum one, all alike at first. From the end of the first
-    epoch on they are measured anew after every super-epoch, on the joint model itself: the paper trains copies of each
-    stream alone for that. Training losses are those of the epoch's steps, validation losses those of the middle clips.
+    The weights of the fused loss and the streams' own sum to one, and are equal at first. From the end of the first
+    epoch on they are measured anew after every super-epoch, on the joint model itself (the paper trains copies of each
+    stream alone). Training losses are those of the epoch's steps, validation losses those of the middle clips.
     """
 
     def __init__(self, *, streams: tuple[str, ...], auxiliary: float, epochs: int) -> None:
@@ -75,8 +75,8 @@ class Blending(Auxiliary):
 def blend(start: Tensor, end: Tensor) -> Tensor:
     """Weights from losses on training and validation, (2, N), before and after: (N,), with the sum one.
 
-    A weight is in proportion to G / O² (proposition 1): what is gained on validation, by the square of what the gap
-    between the two grows. A loss of which there is no validation has the mean weight.
+    A weight is in proportion to G / O² (proposition 1): the gain on validation, divided by the square of the growth of
+    the gap between the two. A loss without validation has the mean weight.
     """
     gain = (start[1] - end[1]).clamp(min=LEAST_GAIN)
     gap = (end[1] - end[0]) - (start[1] - start[0])

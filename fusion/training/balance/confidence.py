@@ -1,4 +1,4 @@
-"""How sure of the right class each stream is by itself, and how much surer than the others."""
+"""Each stream's confidence in the right class, by its own head, and the ratio to the others'."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from fusion.model import Output
 from fusion.training.loss import Counts
 from fusion.training.ranks import Ranks
 
-Confidences = dict[str, Tensor]  # stream → (), of those that anybody has
+Confidences = dict[str, Tensor]  # stream → (), for streams in any row
 
 
 class ConfidenceMeter:
@@ -19,7 +19,7 @@ class ConfidenceMeter:
 
     @torch.no_grad()
     def add(self, output: Output, targets: Tensor, present: Mask, counts: Counts) -> None:
-        """A part of a batch that has `counts` rows in all. targets: (B, K), present: {(B,)}"""
+        """Add a part of a batch that has `counts` rows in all. targets: (B, K), present: {(B,)}"""
         part = {}
         for name in (name for name in present if counts[name]):
             right = (output.streams.logits[name].float().softmax(dim=1) * targets).sum(dim=1)
@@ -27,7 +27,7 @@ class ConfidenceMeter:
         self._parts.append(part)
 
     def read(self, ranks: Ranks) -> Confidences:
-        """Of all parts in all ranks since the last reading."""
+        """The means over all parts in all ranks since the last call."""
         parts, self._parts = self._parts, []
         if not parts[0]:
             return {}
@@ -36,7 +36,7 @@ class ConfidenceMeter:
 
 
 def ratios(confidences: Confidences) -> Confidences:
-    """Each stream's confidence by the mean of the others'; nothing where there is one stream alone.
+    """Each stream's confidence divided by the mean of the others'; empty if there is only one stream.
 
     With two streams this is the ratio of Peng et al. (2022, equation 8).
     """

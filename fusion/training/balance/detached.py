@@ -1,4 +1,4 @@
-"""Detached: encoders learn from their own losses alone, and the fusion head from what they make."""
+"""Detached: encoders learn from their own losses alone, and the fusion head from their outputs."""
 
 from torch import Tensor
 
@@ -10,14 +10,14 @@ from fusion.training.loss import FUSED, Losses
 class Detached(Auxiliary):
     """Disentangled gradient learning (Wei et al., ICCV 2025): no gradient of the fused loss reaches an encoder.
 
-    Every encoder learns as if it were trained alone: its own loss has weight one. The fusion head learns from the fused
-    loss; one without weights has nothing to learn.
+    Every encoder learns as if it were trained alone: its own loss has weight one. The fusion head, if it has weights,
+    learns from the fused loss.
     """
 
     def backward(self, losses: Losses, model: FusionModel) -> Tensor:
         own = sum(losses[name] for name in self.streams)
         head = [parameter for parameter in model.head.parameters() if parameter.requires_grad]
-        if head:  # autograd goes no further back than to these: the encoders' graph is left for their own losses
+        if head:  # autograd goes back no further than these: the encoders' graph is kept for their own losses
             losses[FUSED].backward(inputs=head)
         own.backward()
         return (losses[FUSED] + own).detach()

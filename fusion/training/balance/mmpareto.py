@@ -8,7 +8,7 @@ from fusion.training.balance.auxiliary import Auxiliary
 from fusion.training.loss import FUSED, Counts, Losses
 from fusion.training.ranks import Ranks, flat_gradients, set_gradients
 
-OPPOSITE = 1e-3  # by the longer of two gradients: the shortest combination that still says which way to go
+OPPOSITE = 1e-3  # relative to the longer gradient: a shorter combination has no usable direction
 
 
 class MMPareto(Auxiliary):
@@ -21,10 +21,10 @@ class MMPareto(Auxiliary):
 
     def __init__(self, *, streams: tuple[str, ...], auxiliary: float, epochs: int) -> None:
         super().__init__(streams=streams, auxiliary=auxiliary, epochs=epochs)
-        self._aside: dict[nn.Parameter, Tensor | None] = {}  # of encoders: the other of the two gradients
+        self._aside: dict[nn.Parameter, Tensor | None] = {}  # encoder parameters → the other of their two gradients
         from torch._functorch import config
 
-        config.donated_buffer = False  # else what torch.compile compiles does not bear the second backward pass
+        config.donated_buffer = False  # else compiled code does not allow the second backward pass
 
     def backward(self, losses: Losses, model: FusionModel) -> Tensor:
         own = sum(losses[name] for name in self.streams)
@@ -52,11 +52,11 @@ class MMPareto(Auxiliary):
 def combine(fused: Tensor, own: Tensor) -> Tensor:
     """One vector from two, as long as their sum, with a non-negative product with both: (P,), (P,) → (P,)
 
-    In conflict it has the direction of the shortest vector that lies between the two. Vectors that are opposite have no
-    such direction, and what is left of it by rounding is not blown up.
+    In conflict it has the direction of the shortest vector between the two. Opposite vectors have no such direction,
+    and the remainder from rounding is not scaled up.
     """
     total, apart = fused + own, fused - own
-    share = (-(apart @ own) / (apart @ apart)).clamp(0, 1)  # of the fused one, where they are not equal
+    share = (-(apart @ own) / (apart @ apart)).clamp(0, 1)  # share of the fused gradient; the two are not equal
     between = share * fused + (1 - share) * own
     longest = torch.maximum(fused.norm(), own.norm())
     length = torch.maximum(between.norm(), OPPOSITE * longest)

@@ -10,23 +10,23 @@ from fusion.training.balance.confidence import ConfidenceMeter, ratios
 from fusion.training.loss import Counts
 from fusion.training.ranks import Ranks
 
-ALPHA = 0.5  # how soon a stream that is ahead is slowed; the paper has 0.1 to 1, by data set
+ALPHA = 0.5  # strength of slowing a stream that is ahead; 0.1 to 1 in the paper, by data set
 
 
 class OgmGe(Auxiliary):
     """On-the-fly gradient modulation with generalisation enhancement (Peng et al., CVPR 2022).
 
-    How far a stream is ahead is the ratio of the probability that its own head gives to the right class to the mean of
-    the other streams'. Three things are not as in the paper. Its factor falls from 1 to 1 - tanh(alpha) at a ratio of
-    1; ours is continuous. Adam undoes a factor on the gradient, so that ours is on the learning rate of the stream's
-    encoder. And the paper's noise, Gaussian with the variance of each gradient, is there for all streams at all times;
-    ours has the share 1 - factor² of that variance, what the factor takes from it: none where nothing is slowed.
+    A stream's lead is the probability that its own head gives to the right class, divided by the mean of the other
+    streams'. Three things differ from the paper. Its factor jumps from 1 to 1 - tanh(alpha) at a ratio of 1; ours is
+    continuous. Adam undoes a factor on the gradient, so ours is on the learning rate of the stream's encoder. The
+    paper's noise, Gaussian with the variance of each gradient, is added for all streams at all times; ours has the
+    share 1 - factor² of that variance, which the factor removes: none where nothing is slowed.
     """
 
     def __init__(self, *, streams: tuple[str, ...], auxiliary: float, epochs: int) -> None:
         super().__init__(streams=streams, auxiliary=auxiliary, epochs=epochs)
         self._meter = ConfidenceMeter()
-        self._factors: dict[str, Tensor] = {}  # of this step
+        self._factors: dict[str, Tensor] = {}  # factors of this step
 
     def observe(self, output: Output, targets: Tensor, present: Mask, counts: Counts) -> None:
         self._meter.add(output, targets, present, counts)

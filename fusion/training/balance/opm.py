@@ -1,4 +1,4 @@
-"""OPM: the fusion head often has to do without the stream that is ahead of the others."""
+"""OPM: the stream that is ahead of the others is often hidden from the fusion head."""
 
 import torch
 from torch import Tensor
@@ -16,8 +16,8 @@ MOST = 0.75  # largest probability of hiding a stream: the paper's q (1 + lambda
 class Opm(Auxiliary):
     """On-the-fly prediction modulation (Wei et al., TPAMI 2024).
 
-    Clip by clip, a stream that is ahead is hidden from the fusion head, with a probability that grows with how far: as
-    in OGM-GE, but measured in the step before, of which all clips of all ranks are known when this one begins. The
+    Clip by clip, a stream that is ahead is hidden from the fusion head, with a probability that grows with its lead.
+    The lead is that of OGM-GE, but measured in the previous step, so that all clips of all ranks are known. The
     paper's probability jumps to half at a ratio of 1; ours grows from 0 to the same limit. A clip's last stream stays.
     """
 
