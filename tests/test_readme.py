@@ -26,7 +26,9 @@ def test_every_module_that_the_readme_tells_to_run_is_there():
     modules = set(re.findall(r"python -m ([\w.]+)", README))
     assert {"preprocess.extract", "tasks.ablate"} <= modules
     root = Path(__file__).parent.parent
-    assert [name for name in modules if not (root / (name.replace(".", "/") + ".py")).exists()] == []
+    files = {name: root / name.replace(".", "/") for name in modules}
+    runs = (path.with_suffix(".py").exists() or (path / "__main__.py").exists() for path in files.values())
+    assert [name for name, there in zip(files, runs, strict=True) if not there] == []
 
 
 def test_every_column_of_the_index_is_named_in_the_readme(tmp_path):
