@@ -49,7 +49,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Shortcut:
-    """What the classifier makes of one kind of facts."""
+    """The classifier's result with one kind of facts."""
 
     top1: float
     gain: Interval  # of top-1 over the prior's
@@ -67,12 +67,12 @@ class Leak:
 
 @dataclass(frozen=True)
 class Audit:
-    """What is wrong with a split."""
+    """The findings about a split: leaks, and the classifiers that see nothing."""
 
     videos: dict[str, int]  # of each side
     groups: list[Leak]
     identical: list[Leak]
-    judged: int  # videos that the classifier was asked about
+    judged: int  # videos that the classifier was tested on
     prior: float
     shortcuts: dict[str, Shortcut]  # by the kind of facts
 
@@ -104,9 +104,9 @@ def audit(sides: Mapping[str, Side]) -> Audit:
         shortcuts[kind] = Shortcut(float(right.mean()), gain, gain.above_zero)
     return Audit(
         videos={name: len(side.videos) for name, side in sides.items()},
-        groups=_on_both({name: _by(side, lambda video: video.group) for name, side in sides.items()}),
-        identical=_on_both({name: _by(side, lambda video: video.content) for name, side in sides.items()}),
-        judged=len(asked),
+        groups=_on_both({name: _paths_by(side, lambda video: video.group) for name, side in sides.items()}),
+        identical=_on_both({name: _paths_by(side, lambda video: video.content) for name, side in sides.items()}),
+        judged=len(tested),
         prior=float(by_prior.mean()),
         shortcuts=shortcuts,
     )

@@ -149,7 +149,10 @@ def test_another_seed_gives_another_run_on_the_same_split(undisturbed, store, tm
     assert rows_of(other)[0]["loss"] != rows_of(undisturbed)[0]["loss"]
 
 
-@pytest.mark.parametrize(("moment", "workers"), [("validate", 0), ("save", 0), ("step", 2)])
+@pytest.mark.parametrize(
+    ("moment", "workers"),
+    [("step", 2), *(pytest.param(when, 0, marks=pytest.mark.slow) for when in ("validate", "save"))],
+)
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(undisturbed, store, tmp_path, workers, moment):
     settings = settings_of(store, tmp_path / "run", workers=workers, save_minutes=0.0 if moment == "step" else 5.0)
     owner, name = {"save": (Checkpoints, "save"), "step": (Step, "_update")}.get(moment, (training, moment))

@@ -94,6 +94,7 @@ def test_the_command_line_answers_a_wrong_init_with_one_line_and_leaves_no_folde
         assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @needs_torchvision
 def test_without_a_network_kinetics_is_one_line(store, tmp_path, monkeypatch):
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens there

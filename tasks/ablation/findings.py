@@ -44,7 +44,7 @@ class Missing:
 
 @dataclass(frozen=True)
 class Ablation:
-    """What an ablation finds; ablation.json."""
+    """The findings of an ablation: ablation.json."""
 
     data: str
     which: str  # the judged videos, in a sentence
@@ -127,7 +127,7 @@ def differences(
 
 
 def when_missing(tops: dict[str, dict[str, list[float]]], streams: Sequence[str]) -> list[Missing]:
-    """What the model of all streams loses where one of them is missing; for each stream the top-1 of each seed.
+    """The loss of the model of all streams where one of them is missing; for each stream the top-1 of each seed.
 
     If it is missing in a random half of the videos, the top-1 is the mean of those with and without it, the expectation
     over draws. `trained` is the model trained on the others alone, if there is one.

@@ -69,7 +69,10 @@ def test_every_one_of_200_flipped_bits_is_found_and_named_wherever_it_lies(whole
     assert found["in_streams"] > 20
 
 
-@pytest.mark.parametrize("where", ["in a stream", "in the index", "in the seal", "in the superblock"])
+@pytest.mark.parametrize(
+    "where",
+    ["in a stream", *(pytest.param(f"in the {p}", marks=pytest.mark.slow) for p in ("index", "seal", "superblock"))],
+)
 def test_a_flipped_bit_ends_the_command_with_status_1_and_lines_that_name_file_and_video(store, where):
     video = video_of(store, 0)
     with h5py.File(store.shards[0]) as file:

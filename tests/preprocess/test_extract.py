@@ -57,6 +57,7 @@ def test_what_is_no_video_by_its_name_is_noted(extracted, store):
     assert "passed over" in extracted.result.stdout
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_changes_no_byte(extracted, tmp_path):
     alone = tmp_path / "out.h5"
     result = run("preprocess.extract", extracted.videos, alone, "--workers", 1, "--short-side", 32)
@@ -64,6 +65,7 @@ def test_the_number_of_workers_changes_no_byte(extracted, tmp_path):
     assert files(alone) == files(extracted.store)
 
 
+@pytest.mark.slow
 def test_a_second_run_of_the_command_tries_only_what_could_not_be_read(extracted, tmp_path):
     out = copy_store(extracted.store, tmp_path)
     result = run("preprocess.extract", extracted.videos, out, "--short-side", 32, "--strict")
@@ -72,6 +74,7 @@ def test_a_second_run_of_the_command_tries_only_what_could_not_be_read(extracted
     assert files(out) == files(extracted.store)
 
 
+@pytest.mark.slow
 def test_a_store_of_other_settings_is_refused_in_one_line(extracted, tmp_path):
     out = copy_store(extracted.store, tmp_path)
     refused = run("preprocess.extract", extracted.videos, out, "--short-side", 48)

@@ -220,6 +220,7 @@ def test_reading_clips_draws_none_of_the_programs_random_numbers(toy, workers):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.slow
 def test_memory_is_flat_over_many_batches(toy):
     dataset = dataset_of(toy, seed=0)
     batches = EpochBatches(dataset, batch=5, seed=0)

@@ -182,6 +182,7 @@ def test_the_usual_kinds_of_files_are_understood(tmp_path, prefix, wrapped, suff
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 @needs_torchvision
 @pytest.mark.parametrize("name", BORROWED)
 @torch.no_grad()

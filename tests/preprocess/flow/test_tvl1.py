@@ -249,7 +249,7 @@ def test_threads_get_the_same_flow():
 
 
 @needs_video
-@pytest.mark.parametrize("preset", list(PRESETS))
+@pytest.mark.parametrize("preset", ["default", pytest.param("quality", marks=pytest.mark.slow)])
 def test_cpu_and_cuda_engines_agree_on_real_video(preset):
     # The mean over clips: where something fast leaves the frame (BandMarching) rounding picks one of
     # several equally bad matches.
@@ -282,6 +282,7 @@ for plain, kernel in zip(*found, strict=True):
 """
 
 
+@pytest.mark.slow
 def test_triton_kernels_do_the_same_steps_as_plain_torch():
     pytest.importorskip("torch")
     pytest.importorskip("triton")

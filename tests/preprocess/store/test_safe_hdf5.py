@@ -265,6 +265,7 @@ if control.exists():
 LEADING = ["soft link", "external link", "external storage", "virtual dataset"]
 
 
+@pytest.mark.slow
 def test_no_file_that_a_store_leads_to_is_ever_opened(tmp_path):
     """As the kernel sees it; plain h5py shows that it would see it."""
     if shutil.which("strace") is None:

@@ -173,6 +173,7 @@ def test_a_bomb_in_flv_is_refused_though_ffmpeg_has_looked_at_a_frame_of_it(tmp_
     assert refusal(write_large(tmp_path / "a.flv", 7200)).startswith("too large: 7200×7200")
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_frames(tmp_path):
     count = 12_000
     pictures = drift(20, size=(16, 16)) * (count // 20)
@@ -230,6 +231,7 @@ except (MemoryError, Unusable) as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.mp4", "a.ts"])
 def test_where_memory_is_short_it_is_not_the_file_that_is_damaged(tmp_path, name):
     path = write_large(tmp_path / name, 5000)  # 36 MiB a frame, of which a decoder holds some

@@ -71,7 +71,10 @@ def test_every_file_of_the_folder_has_an_expectation(shared_data):
     assert {path.name for path in shared_data("odd").iterdir()} == {*USED, *UNUSABLE}
 
 
-@pytest.mark.parametrize("name", USED)
+LONG = ("05_webm_vp8_vorbis.webm", "17_hevc_aac.mp4", "39_h264_yuv444_mp3_16k.mp4")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in LONG else ()) for n in USED])
 def test_a_usable_file_is_as_long_as_its_frames_say_upright_and_heard_and_its_damage_is_counted(odd, name):
     decoded, expected = odd(name), USED[name]
     decoder = decoded.decoder

@@ -105,6 +105,7 @@ def test_a_whole_file_with_uneven_times_and_a_late_start_is_not_marked(tmp_path,
     assert not decoder.truncated
 
 
+@pytest.mark.slow
 def test_no_clip_of_ucf101_is_marked(shared_data):
     clips = sorted(shared_data("ucf7").glob("*/*.mp4"))[::60]
     assert clips

@@ -89,6 +89,7 @@ def test_a_job_that_waits_behind_a_deadly_one_loses_no_attempt(tmp_path):
     assert [found[job] for job in fragile] == ["done"] * 3  # each one's own crash is its first
 
 
+@pytest.mark.slow
 def test_workers_killed_from_outside_cost_no_job():
     killed, found = set(), Counter()
     jobs = [("nap", 0.03, number) for number in range(150)]
@@ -114,7 +115,9 @@ def test_a_result_counts_although_its_worker_has_died_since(tmp_path):
     assert (tmp_path / "log").read_text() == "done\n"
 
 
-@pytest.mark.parametrize("way", ["in Python", "in C", "stopped"])
+@pytest.mark.parametrize(
+    "way", ["in C", *(pytest.param(way, marks=pytest.mark.slow) for way in ("in Python", "stopped"))]
+)
 def test_a_job_that_hangs_is_given_up(way):
     found = outcomes([("hang", way), ("say", 1), ("say", 2)], workers=2)
     assert found == {("hang", way): Failure("hang: no progress for 2 s"), ("say", 1): 1, ("say", 2): 2}
@@ -136,6 +139,7 @@ def test_a_job_that_is_slow_but_gets_on_is_not_given_up():
     assert outcomes([("crawl", 2 * STALL)]) == {("crawl", 2 * STALL): "done"}
 
 
+@pytest.mark.slow
 def test_a_job_that_gets_on_by_drips_is_given_up():
     reason = outcomes([("drip",), ("say", 1)])[("drip",)].reason
     assert reason.startswith("hang: 0 s of video in "), reason

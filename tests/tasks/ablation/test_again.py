@@ -49,6 +49,7 @@ def test_moved_data_are_the_same_data_and_ablations_share_runs(result, settings,
     assert {path.name for path in other.out.iterdir()} == {*FILES}
 
 
+@pytest.mark.slow
 def test_an_ablation_starts_from_weights_and_knows_them_by_what_they_hold(result, settings, tmp_path):
     """With another recipe, so that nothing is there already; and what it starts from lies elsewhere when it goes on."""
     start, out, moved = runs(settings.out)[0], tmp_path / "out", tmp_path / "moved"
@@ -110,6 +111,7 @@ def test_an_interrupted_ablation_goes_on_and_finds_the_same(result, settings, tm
     assert first.items() <= weights(settings.out).items()
 
 
+@pytest.mark.slow
 def test_an_ablation_that_was_stopped_after_a_checkpoint_goes_on_from_it(result, settings, tmp_path, monkeypatch):
     settings = replace(settings, out=tmp_path / "again", machine=replace(CPU, save_minutes=0.0))
     real, calls = Checkpoints.save, count(1)

@@ -149,6 +149,7 @@ def test_the_same_command_goes_on_instead_of_starting_over(result, settings, tmp
     assert starts_of(out) == {"000": 1, "001": 1, "002": 1, "003": 1}
 
 
+@pytest.mark.slow
 def test_a_search_that_goes_on_finds_what_it_would_have_found_at_once(fake, tmp_path):
     once, parts = (replace(fake.settings, out=tmp_path / name) for name in ("once", "parts"))
     tune(replace(once, trials=14))
@@ -159,6 +160,7 @@ def test_a_search_that_goes_on_finds_what_it_would_have_found_at_once(fake, tmp_
     assert len({row["lr"] for row in values[0]}) == 14
 
 
+@pytest.mark.slow
 def test_several_processes_share_a_search_and_no_trial_is_done_twice(settings, tmp_path):
     arguments = ["--data", settings.data, "--streams", "rgb", "--epochs", 1, *SMALL, "--device", "cpu", "--workers", 0]
     done = run("tasks.tune", *arguments, "--trials", 4, "--out", tmp_path / "t", "--parallel", 2)
@@ -215,6 +217,7 @@ def test_a_trial_that_another_process_does_is_left_to_it(fake):
     assert fake.starts == ["001", "000"]
 
 
+@pytest.mark.slow
 def test_after_ctrl_c_or_a_kill_the_same_command_goes_on_within_the_trial(settings, tmp_path):
     out, arguments = tmp_path / "t", ["--data", settings.data, "--streams", "rgb", "--trials", 1, "--epochs", 16]
     arguments += [*SMALL, "--device", "cpu", "--workers", 0, "--out", out]
@@ -257,6 +260,7 @@ def test_half_a_line_in_the_journal_does_not_hurt(fake):
     assert len(fake.starts) == 4
 
 
+@pytest.mark.slow
 def test_trials_that_are_behind_are_given_up_and_their_checkpoints_removed(fake):
     result = tune(replace(fake.settings, trials=60))
     rows = rows_of(fake.settings.out)
@@ -277,6 +281,7 @@ def test_with_full_every_trial_comes_to_its_end(fake):
     assert result.trials == {"COMPLETE": 12, "PRUNED": 0, "FAIL": 0, "RUNNING": 0}
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_counts_as_a_bad_trial(settings, tmp_path, monkeypatch):
     def diverge(given, on_epoch):
         if given.run.name == "000":
