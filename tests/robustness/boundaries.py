@@ -121,7 +121,7 @@ def compile_library(folder: Path) -> Path:
 
 
 def _one_thread() -> dict[str, str]:
-    from preprocess.workers.pool import ONE_THREAD
+    from preprocess.common.processes import ONE_THREAD
 
     return dict.fromkeys(ONE_THREAD, "1")
 

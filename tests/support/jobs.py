@@ -9,7 +9,8 @@ import threading
 import time
 from pathlib import Path
 
-from preprocess.workers.pool import ONE_THREAD, WorkerLimits
+from preprocess.common.processes import ONE_THREAD
+from preprocess.workers.pool import WorkerLimits
 from preprocess.workers.worker import Heartbeat
 
 STALL = 1.5  # seconds; more than a busy machine keeps a process waiting
