@@ -12,7 +12,7 @@ docs/python.md shows the rest.
 
 from preprocess.common.errors import UserError
 from preprocess.store import Store
-from preprocess.video.decoder import Frame, Samples
+from preprocess.video.decoded import Frame, Samples
 from tasks.model import Model, load
 from tasks.prediction import Prediction
 from tasks.windows import Windows

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from preprocess.store.format import MEL_RATE
-from preprocess.video.decoder import Frame, Samples
+from preprocess.video.decoded import Frame, Samples
 from preprocess.video.live import LiveVideo
 from streams.batch import Batch, ClipDataset
 from streams.clip import ClipSettings

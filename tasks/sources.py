@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from preprocess.common.errors import UserError
-from preprocess.extraction.single import extract_video
 from preprocess.extraction.sources import from_folder
 from preprocess.show import find
 from preprocess.store import Store
 from preprocess.store.index import Video
-from preprocess.video.decoder import Frame, Samples
+from preprocess.video.decoded import Frame, Samples
 from preprocess.video.settings import PieceSettings
 
 MUST_MATCH = ("fps", "mel_bands")  # not the frames' size, which is scaled to the clip's
@@ -52,6 +51,8 @@ def open_source(source: PathLike | Store, *, video: str | None, parameters: dict
         return
     if video is not None:
         raise UserError(f"{source} is no store: only a video of a store can be named with video={video}")
+    from preprocess.extraction.single import extract_video  # needs PyAV, which a machine that only trains may lack
+
     with tempfile.TemporaryDirectory() as folder:
         store = extract_video(Path(source), Path(folder), settings=PieceSettings.like(parameters))
         yield Opened(store, store.videos, [str(source)])

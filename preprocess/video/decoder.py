@@ -5,7 +5,6 @@ are not trusted.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from mmap import mmap
 
@@ -16,30 +15,15 @@ from av.video.reformatter import VideoReformatter
 from preprocess.common.stopwatch import Stopwatch
 from preprocess.video.clock import BrokenTimestamps, FrameClock, SampleClock
 from preprocess.video.container import AV_ERRORS, codec_pixels, is_encrypted, open_media
+from preprocess.video.decoded import QUIETEST, Frame, Samples
 from preprocess.video.duration import ExpectedDuration
 from preprocess.video.limits import Limits, Unusable
 from preprocess.video.log_mel import SAMPLE_RATE
 from preprocess.video.sound import MonoTrack
 
-QUIETEST = 1 / 32768  # one step of 16 bits; a track that never reaches it is silence
 WIDEST_ASPECT = 16  # frames thinner than 16:1 cannot be cropped to a useful picture
 LARGEST_FRAME = 1 << 29  # bytes; more than any frame within the limits takes in a decoder
 HIGHEST_RATE = 768_000  # Hz; a higher rate is an error, and silence in its gaps would fill the memory
-
-
-@dataclass(frozen=True)
-class Frame:
-    """A picture, and the number of frames of the constant rate that show it."""
-
-    rgb: np.ndarray  # (H, W, 3) uint8
-    count: int
-
-
-@dataclass(frozen=True)
-class Samples:
-    """The next samples of sound: mono at log_mel.SAMPLE_RATE, the first of all at time zero."""
-
-    samples: np.ndarray  # (N,) float32 in -1…1
 
 
 class Decoder:

@@ -8,7 +8,7 @@ from preprocess.common.stopwatch import Stopwatch
 from preprocess.flow import tvl1
 from preprocess.store.codec import encode_flow, encode_rgb, quantise_flow
 from preprocess.store.format import FLOW_BOUND
-from preprocess.video.decoder import Frame, Samples
+from preprocess.video.decoded import Frame, Samples
 from preprocess.video.log_mel import LogMel
 from preprocess.video.settings import PieceSettings
 

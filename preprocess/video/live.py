@@ -10,7 +10,7 @@ from preprocess.common.stopwatch import Stopwatch
 from preprocess.store.codec import decode_flow, decode_rgb
 from preprocess.store.format import MEL_RATE, SILENCE
 from preprocess.store.index import STREAMS, Video
-from preprocess.video.decoder import QUIETEST, Frame, Samples
+from preprocess.video.decoded import QUIETEST, Frame, Samples
 from preprocess.video.encoder import VideoEncoder
 from preprocess.video.log_mel import SAMPLE_RATE
 from preprocess.video.settings import PieceSettings

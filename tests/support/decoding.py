@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from preprocess.common.stopwatch import Stopwatch
-from preprocess.video.decoder import Decoder, Frame
+from preprocess.video.decoded import Frame
+from preprocess.video.decoder import Decoder
 
 
 @dataclass(frozen=True)

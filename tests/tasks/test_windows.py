@@ -12,7 +12,8 @@ from preprocess.common.errors import UserError
 from preprocess.common.stopwatch import Stopwatch
 from preprocess.extract import extract
 from preprocess.extraction.settings import ExtractSettings
-from preprocess.video.decoder import Decoder, Frame, Samples
+from preprocess.video.decoded import Frame, Samples
+from preprocess.video.decoder import Decoder
 from preprocess.video.live import LiveVideo
 from preprocess.video.settings import PieceSettings
 from tests.support.stores import BANDS, HEIGHT, make_store, three_bit

@@ -175,8 +175,13 @@ def test_mixed_precision_gives_about_the_same_and_gradients(name):
     expected = head(encoding, present)
     # as after autocast, a stream that the batch has is in bfloat16, one that it lacks in float32
     halves = change(encoding, lambda stream, part: part if stream == "one" else part.bfloat16())
-    with torch.autocast("cpu", torch.bfloat16):
-        answer = head(change(halves, lambda stream, part: part.requires_grad_()), present)
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            answer = head(change(halves, lambda stream, part: part.requires_grad_()), present)
+    except RuntimeError as error:
+        if "LSTM forward propagation primitive" not in str(error):
+            raise
+        pytest.skip("oneDNN has no LSTM in bfloat16 for this CPU")
     assert answer.isfinite().all()
     torch.testing.assert_close(answer.float(), expected, rtol=0.05, atol=0.05)
     answer.float().square().sum().backward()

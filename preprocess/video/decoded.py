@@ -1,0 +1,22 @@
+"""Decoded pictures and sound, on the clock of the store."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+QUIETEST = 1 / 32768  # one step of 16 bits; a track that never reaches it is silence
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A picture, and the number of frames of the constant rate that show it."""
+
+    rgb: np.ndarray  # (H, W, 3) uint8
+    count: int
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The next samples of sound: mono at log_mel.SAMPLE_RATE, the first of all at time zero."""
+
+    samples: np.ndarray  # (N,) float32 in -1…1
