@@ -30,7 +30,6 @@ class LiveVideo:
         """`parameters` are those of the store to imitate."""
         self.parameters = parameters
         self.fps: float = parameters["fps"]
-        self.ended = False
         self._name = name
         self._size = (1, 1)
         self._rgb, self._flow, self._mel = _Recent(), _Recent(), _Recent()
@@ -89,7 +88,6 @@ class LiveVideo:
     def end(self) -> None:
         """Mark the video as complete."""
         self._encoder.finish()
-        self.ended = True
 
     def forget(self, *, frame: int, row: int) -> None:
         """Drop the pictures and flow before a frame, and the log-mel before a row."""
