@@ -11,8 +11,6 @@ import torch
 from fusion.answers import predict_videos
 from fusion.model import build_model
 from fusion.settings import ModelSettings
-from fusion.training import norms
-from fusion.training import step as stepping
 from fusion.training.balance import BALANCES, opm
 from fusion.training.fitting import fit_head
 from fusion.training.norms import estimate_norms
@@ -20,7 +18,7 @@ from fusion.training.ranks import Ranks
 from fusion.training.settings import Recipe
 from fusion.training.step import Step
 from preprocess.store import Store
-from streams.batch import ClipDataset
+from streams.batch import Batch, ClipDataset
 from streams.clip import ClipSettings
 from streams.loader import EpochBatches, ViewBatches, make_loader
 from streams.registry import STREAMS, subsets
@@ -46,9 +44,8 @@ def train(
     What OPM may hide it hides.
     """
     with pytest.MonkeyPatch.context() as patch:
-        real = stepping.prepare
-        for module in (stepping, norms):
-            patch.setattr(module, "prepare", lambda batch, training: real(batch, training=False))
+        real = Batch.inputs
+        patch.setattr(Batch, "inputs", lambda batch, training: real(batch, training=False))
         patch.setattr(opm, "MOST", 1e9)
         return _train(store, ranks, replace(MODEL, head=head, towers=tuple(towers)), balance, steps)
 
