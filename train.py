@@ -27,7 +27,7 @@ import shlex
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -47,7 +47,7 @@ from fusion.training.meter import Meter, peak_flops, training_flops
 from fusion.training.norms import estimate_norms
 from fusion.training.ranks import Ranks
 from fusion.training.run import About, claim, read_split, save_weights, write_json
-from fusion.training.settings import TrainSettings
+from fusion.training.settings import Machine, TrainSettings
 from fusion.training.step import Step
 from fusion.training.transfer import initialise
 from preprocess.common.command import available_cores, parse_command, run_command
@@ -114,7 +114,13 @@ def train(settings: TrainSettings, on_epoch: Callable[[dict], bool] = lambda row
             write_json(run / "split.json", asdict(split))
             facts = {"classes": store.classes, "parameters": store.parameters, "init": [asdict(one) for one in loaded]}
             write_json(run / "settings.json", {"settings": asdict(settings)} | facts)
-        about = About(release(), settings, store.classes, store.parameters)
+        # the same weights say the same, wherever and however often the run went on
+        about = About(
+            release(),
+            replace(settings, run=None, resume=False, machine=Machine()),
+            store.classes,
+            store.parameters,
+        )
         note = compile_encoders(model, device, machine.compile)
         if ranks.first:
             print(f"{run}: {subset_name(streams)}, {len(store.classes)} classes, {parameters / 1e6:.1f} M parameters")

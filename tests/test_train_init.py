@@ -116,4 +116,4 @@ def test_a_tower_of_torchvision_is_trained_from_its_file(store, tmp_path, name):
     (row,) = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert 0 < row["loss"] < 20 and 0 <= row["val_top1"] <= 1
     run = load_run(folder, device="cpu")
-    assert run.model.encoders["rgb"].tower.name == run.model.encoders["flow"].tower.name == name
+    assert run.model.network.encoders["rgb"].tower.name == run.model.network.encoders["flow"].tower.name == name

@@ -76,6 +76,7 @@ import sys, signal, os, time
 from pathlib import Path
 from preprocess.store import Store
 from streams.batch import *
+from streams.loader import *
 from tests.support.batches import dataset_of
 how = sys.argv[2]
 store = Store(sys.argv[1])
