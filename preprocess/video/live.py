@@ -7,15 +7,15 @@ import numpy as np
 
 from preprocess.common.errors import UserError
 from preprocess.common.stopwatch import Stopwatch
-from preprocess.store.codec import decode_flow, decode_rgb
 from preprocess.store.format import MEL_RATE, SILENCE
 from preprocess.store.index import STREAMS, Video
+from preprocess.store.kinds import KINDS
+from preprocess.store.reader import EVERYTHING
 from preprocess.video.decoded import QUIETEST, Frame, Samples
 from preprocess.video.encoder import VideoEncoder
 from preprocess.video.log_mel import SAMPLE_RATE
 from preprocess.video.settings import PieceSettings
 
-EVERYTHING = (slice(None), slice(None))
 NOT_YET = "nothing can be heard so far"
 
 
@@ -35,7 +35,7 @@ class LiveVideo:
         self._rgb, self._flow, self._mel = _Recent(), _Recent(), _Recent()
         self._samples = 0
         self._peak = 0.0
-        self._decoders = {"rgb": (self._rgb, decode_rgb), "flow": (self._flow, decode_flow)}
+        self._pictures = {"rgb": self._rgb, "flow": self._flow}
         sinks = {"rgb": self._rgb, "flow": self._flow, "mel": _Rows(self._mel)}
         self._encoder = VideoEncoder(PieceSettings.like(parameters), **sinks, watch=Stopwatch())
 
@@ -105,11 +105,10 @@ class LiveVideo:
         out: np.ndarray | None = None,
     ) -> np.ndarray:
         """As Store.frames."""
-        recent, decode = self._decoders[stream]
-        place = window if stream == "rgb" else (slice(None), *window)
+        kind, recent = KINDS[stream], self._pictures[stream]
         if max(steps) >= recent.count:
             self._encoder.solve_flow()
-        decoded = {k: decode(recent[k])[place] for k in {*steps}}
+        decoded = {k: kind.decode(recent[k])[kind.window(*window)] for k in {*steps}}
         return np.stack([decoded[k] for k in steps], out=out)
 
     def mel(self, video: Video, start: int, stop: int) -> np.ndarray:
