@@ -1,5 +1,6 @@
 """The base class of all fusion heads, and the masking of absent streams."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -19,15 +20,15 @@ class StreamOutputs(NamedTuple):
     towers: Parts  # (B, T', C), its tower's: the input of its LSTM
 
 
-class Head(nn.Module):
+class Head(nn.Module, ABC):
     """Fusion in two steps: one feature from the present streams, then the classes from it."""
 
     streams: tuple[str, ...]
     classify: Callable[[Tensor], Tensor]  # (B, F) → (B, K), a module that each head sets
 
+    @abstractmethod
     def features(self, outputs: StreamOutputs, present: Mask) -> Tensor:
         """outputs of B clips, present {(B,)} → (B, F), the fused feature"""
-        raise NotImplementedError
 
     def forward(self, outputs: StreamOutputs, present: Mask) -> Tensor:
         """outputs of B clips, present {(B,)} → (B, K), logits"""

@@ -200,7 +200,9 @@ def test_one_file_of_weights_is_enough(model, run_folder, videos, tmp_path):
 
 
 def test_wrong_input_is_named(model, videos, store, tmp_path):
-    windows = lambda *source, **settings: list(model.windows(*source, **settings))  # noqa: E731
+    def windows(*source, **settings):
+        return list(model.windows(*source, **settings))
+
     (tmp_path / "empty").mkdir()
     for ask, named in (
         (lambda: tristream.load(tmp_path), tmp_path.name),
