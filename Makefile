@@ -28,7 +28,8 @@ demo: install
 		--ceilings $(DEMO)/videos/ceilings.json $(RECIPE)
 	@echo "the first video as the store holds it: $(DEMO)/video.png"
 
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+# as many processes as cores, of one thread each: threads of several would wait for each other
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 test: install
 	$(PYTEST) -m "not slow"
