@@ -10,7 +10,6 @@ from preprocess.common.stopping import stop_at_once
 if __name__ == "__main__":
     stop_at_once()
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +18,6 @@ import numpy as np
 import tyro
 
 from preprocess.common.command import parse_command, run_command
-from preprocess.common.errors import UserError
 from preprocess.store import Store
 from preprocess.store.codec import dequantise_flow
 from preprocess.store.format import MEL_RATE, SILENCE
@@ -40,24 +38,6 @@ class ShowSettings:
     """the video's path in the store, or a part of it that no other has"""
     out: Path | None = None
     """PNG to write; the default is the video's name, in the current folder"""
-
-
-def find(store: Store, name: str) -> Video:
-    """The video called `name`, or the only one whose path contains it.
-
-    Raises UserError if there is none, or more than one.
-    """
-    paths = list(store.columns["path"])
-    rows = [row for row, path in enumerate(paths) if path == name] or [
-        row for row, path in enumerate(paths) if name in path
-    ]
-    if len(rows) == 1:
-        return store.videos[rows[0]]
-    if rows:
-        some = ", ".join(paths[row] for row in rows[:3])
-        raise UserError(f"'{name}' is part of {len(rows)} videos of {store.path} ({some} …): give more of the path")
-    near = difflib.get_close_matches(name, paths, n=3, cutoff=0.0)
-    raise UserError(f"no video of {store.path} is called '{name}'; there is {', '.join(near)}")
 
 
 def flow_to_rgb(flow: np.ndarray, *, full: float) -> np.ndarray:
@@ -133,7 +113,7 @@ def _absent(axes, stream: str, why: str) -> None:
 def main(settings: ShowSettings | None = None) -> None:
     settings = settings or parse_command(ShowSettings, prog="python -m preprocess.show", doc=__doc__)
     store = Store(settings.store)
-    video = find(store, settings.video)
+    video = store.find(settings.video)
     out = settings.out or Path(Path(video.path).stem + ".png")
     draw(store, video, out)
     print(f"wrote {out}")

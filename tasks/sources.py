@@ -9,7 +9,6 @@ from pathlib import Path
 
 from preprocess.common.errors import UserError
 from preprocess.extraction.sources import from_folder
-from preprocess.show import find
 from preprocess.store import Store
 from preprocess.store.index import Video
 from preprocess.video.decoded import Frame, Samples
@@ -46,7 +45,7 @@ def open_source(source: PathLike | Store, *, video: str | None, parameters: dict
     if isinstance(source, Store) or _is_store(Path(source)):
         store = source if isinstance(source, Store) else Store(source)
         check_parameters(store, parameters)
-        videos = store.videos if video is None else [find(store, video)]
+        videos = store.videos if video is None else [store.find(video)]
         yield Opened(store, videos, store.columns["path"] if video is None else [videos[0].path])
         return
     if video is not None:

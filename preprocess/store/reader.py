@@ -19,6 +19,7 @@ Every file begins with a seal (preprocess.store.seal). No file changes after it 
 whole.
 """
 
+import difflib
 import os
 import re
 from collections.abc import Sequence
@@ -119,6 +120,23 @@ class Store:
     def files(self) -> list[Path]:
         """The files that the store consists of, its own last."""
         return [*self.shards, self.path]
+
+    def find(self, name: str) -> Video:
+        """The video called `name`, or the only one whose path contains it.
+
+        Raises UserError if there is none, or more than one.
+        """
+        paths = list(self.columns["path"])
+        rows = [row for row, path in enumerate(paths) if path == name] or [
+            row for row, path in enumerate(paths) if name in path
+        ]
+        if len(rows) == 1:
+            return self.videos[rows[0]]
+        if rows:
+            some = ", ".join(paths[row] for row in rows[:3])
+            raise UserError(f"'{name}' is part of {len(rows)} videos of {self.path} ({some} …): give more of the path")
+        near = difflib.get_close_matches(name, paths, n=3, cutoff=0.0)
+        raise UserError(f"no video of {self.path} is called '{name}'; there is {', '.join(near)}")
 
     def group(self, video: Video):
         """The h5py group of a video, for more than its frames.

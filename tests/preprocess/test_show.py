@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from preprocess.common.errors import UserError
-from preprocess.show import draw, find, flow_to_rgb
+from preprocess.show import draw, flow_to_rgb
 from tests.preprocess.conftest import FLASH, NOT_UTF8
 from tests.support.commands import assert_one_line_error, run
 
@@ -38,14 +38,14 @@ def test_a_name_is_drawn_as_it_is_and_not_read_as_a_formula(store, video, tmp_pa
 
 
 def test_a_video_is_found_by_its_path_or_by_a_part_that_is_its_own(store):
-    assert find(store, "run/moving.mp4").path == "run/moving.mp4"
-    assert find(store, "portrait").path == "run/portrait.mp4"
-    assert find(store, "one frame").path == "jump/one frame.mp4"
+    assert store.find("run/moving.mp4").path == "run/moving.mp4"
+    assert store.find("portrait").path == "run/portrait.mp4"
+    assert store.find("one frame").path == "jump/one frame.mp4"
 
 
 def test_a_part_of_many_names_asks_for_more(store):
     with pytest.raises(UserError, match=r"moving.*jump/moving\.mp4.*run/moving\.mp4"):
-        find(store, "moving")
+        store.find("moving")
 
 
 def test_an_unknown_name_is_told_what_there_is(extracted):
