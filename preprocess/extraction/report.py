@@ -53,7 +53,7 @@ def row(outcome: Outcome, facts: Facts | None) -> dict:
     status = "rejected" if facts is None else "truncated" if facts.truncated else "used"
     row = {"path": outcome.path, "status": status, "reason": outcome.reason}
     if facts is not None:
-        row |= {"seconds": facts.seconds, "expected": facts.expected, "missing": facts.why}
+        row |= {"seconds": facts.seconds, "expected": facts.expected, "missing": facts.why, "notes": facts.notes}
     return row | {name: value for name, value in asdict(outcome).items() if name not in row}
 
 

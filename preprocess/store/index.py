@@ -51,6 +51,7 @@ class Facts:
     sound: tuple[float, float] | None = None  # seconds between which the sound track has samples
     streams: dict[str, bool] = field(default_factory=dict)  # stream → True if the video has it
     why: dict[str, str] = field(default_factory=dict)  # stream → the reason for its absence
+    notes: str = ""  # what was chosen, changed or left out when it was decoded, separated by semicolons
     bytes: dict[str, int] = field(default_factory=dict)  # stream → its size in the store
     at: dict[str, int] = field(default_factory=dict, compare=False)  # one of PLACED → its offset in its file, in bytes
 
@@ -178,6 +179,7 @@ def facts_at(columns: Columns, row: int) -> dict:
         **{name: int(columns[name][row]) for name in ("frames", "height", "width", "damaged")},
         "streams": {stream: bool(columns[f"has_{stream}"][row]) for stream in STREAMS},
         "why": {stream: why for stream in STREAMS if (why := columns[f"why_no_{stream}"][row])},
+        "notes": columns["notes"][row],
         "bytes": {stream: int(columns[f"bytes_{stream}"][row]) for stream in STREAMS},
         "at": {name: at for name in PLACED if (at := int(columns[f"at_{name}"][row]))},
     }
@@ -196,6 +198,7 @@ def facts_columns(rows: Sequence[Facts]) -> Columns:
         columns[f"has_{stream}"] = np.array([row.streams.get(stream, False) for row in rows], "u1")
         columns[f"bytes_{stream}"] = np.array([row.bytes.get(stream, 0) for row in rows], "i8")
         columns[f"why_no_{stream}"] = Texts.of([row.why.get(stream, "") for row in rows])
+    columns["notes"] = Texts.of([row.notes for row in rows])
     for name in PLACED:
         columns[f"at_{name}"] = np.array([row.at.get(name, 0) for row in rows], "i8")
     return columns
@@ -229,6 +232,8 @@ def read_facts(group) -> Columns:
         columns[name] = safe_hdf5.read(group, name, dtype, rows=rows)
     for name in REASONS:
         columns[name] = read_texts(group, name, rows=rows)
+    has_notes = group.id.links.exists(b"notes")  # a release before notes may have written the file
+    columns["notes"] = read_texts(group, "notes", rows=rows) if has_notes else Texts.of([""] * rows)
     _check_facts(columns)
     return columns
 

@@ -2,19 +2,18 @@
 
 from collections import deque
 from collections.abc import Iterator
-from heapq import heappop, heappush
+from fractions import Fraction
 from math import floor
 from typing import Generic, TypeVar
 
 import numpy as np
 
 Image = TypeVar("Image")
+Time = Fraction | float  # s; times of files are exact, or ties between two slots would depend on rounding
 
-LONGEST_GAP = 600.0  # seconds; a longer jump of the timestamps is an error, not a still picture
-LONGEST_LAST_FRAME = 1.0  # s; the last frame's duration is a guess, so it is kept small
-REWIND = 0.5  # s; frames this much too late are not out of order: the file's clock began anew
+LONGEST_GAP = 600  # s; a longer jump of the timestamps needs the header's word to be a still picture
+LONGEST_GUESS = 1  # s; a last frame's unknown duration is kept small
 SOUND_AHEAD = 1800.0  # s; sound further ahead of the pictures is not held in memory
-REORDER = 4  # frames held back for sorting: some files' B-frames come out a place or two late
 
 
 class BrokenTimestamps(Exception):
@@ -24,79 +23,79 @@ class BrokenTimestamps(Exception):
 class FrameClock(Generic[Image]):
     """Resamples frames at arbitrary times to a constant rate.
 
-    Output frame k stands for the time k / fps, to within half a frame: every frame goes to the nearest slot, the last
-    one of a slot wins, an empty slot repeats the frame before it. Frames a few places out of order are sorted.
+    Output frame k stands for the time k / fps, to within half a frame: every frame goes to the nearest slot, an empty
+    slot repeats the frame before it. Of several frames in one slot, the one nearest to its time is shown, where they
+    follow each other within half a slot (sources of twice the rate and more), else the last one.
     """
 
-    def __init__(self, *, fps: float) -> None:
+    def __init__(self, *, fps: float, known_until: Time = 0) -> None:
+        """`known_until` is the end of the file by its header: up to there a still picture may last for any time."""
         self.fps = fps
-        self.start: float | None = None  # the first frame's time: zero of the clock
-        self.last = 0.0  # the newest frame's time
-        self.placed = 0  # frames that got a slot
-        self.dropped = 0  # frames that came too late to be sorted
-        self.rewound = 0  # of those, the ones for which the file's clock had begun anew
-        self.emitted = 0  # output frames; also the slot of the current frame
-        self._displayed: Image | None = None
-        self._newest: float | None = None
-        self._is_rewound = False
-        self._waiting: list[tuple[float, int, Image]] = []  # a heap by time
+        self.start: Time | None = None  # the first frame's time: zero of the clock
+        self.last: Time = 0  # the newest frame's time
+        self.placed = 0  # frames in order
+        self.dropped = 0  # frames that came too late
+        self.emitted = 0  # output frames; also the slot of the newest frame
+        self._rate = Fraction(fps).limit_denominator(100_000)
+        self._known_until = known_until
+        self._nearest: Image | None = None  # of the newest slot's frames, the one nearest to its time
+        self._latest: Image | None = None
+        self._distance: Time = 0  # of the nearest frame from its slot's time, in slots
 
     @property
     def seconds(self) -> float:
         """The duration of the output frames."""
         return self.emitted / self.fps
 
-    @property
-    def lost(self) -> float:
-        """Seconds of frames that could not be placed because the file's clock began anew."""
-        return self.rewound * self._mean(0.0)
+    def push(self, time: Time, image: Image) -> Iterator[tuple[Image, int]]:
+        """Take the next frame; yield each frame whose slots are settled by now, with its number of repeats.
 
-    def push(self, time: float | None, image: Image, *, step: float) -> Iterator[tuple[Image, int]]:
-        """Take one frame; yield each frame whose slots are settled by now, with its number of repeats.
-
-        A frame without a time (None) follows its predecessor by `step` seconds.
+        Raises BrokenTimestamps for a jump that the header does not explain.
         """
-        if time is None:
-            time = 0.0 if self._newest is None else self._newest + step
-        self._newest = time
-        heappush(self._waiting, (time, self.placed + self.dropped + len(self._waiting), image))
-        if len(self._waiting) > REORDER:
-            yield from self._place(*heappop(self._waiting))
-
-    def finish(self, *, step: float) -> Iterator[tuple[Image, int]]:
-        """Yield the rest. The last frame lasts as long as frames do on average; a lone one, `step` seconds."""
-        while self._waiting:
-            yield from self._place(*heappop(self._waiting))
-        if self.start is not None:
-            end = self.last + min(self._mean(step), LONGEST_LAST_FRAME)
-            yield from self._show_until(max(1, self._slot(end)))
-
-    def _mean(self, lone: float) -> float:
-        """Mean seconds from a frame to the next, or `lone` for a single frame."""
-        return (self.last - (self.start or 0.0)) / (self.placed - 1) if self.placed > 1 else lone
-
-    def _place(self, time: float, _: int, image: Image) -> Iterator[tuple[Image, int]]:
         if self.start is None:
-            self.start = self.last = time
+            self.start = time
         elif time <= self.last:
             self.dropped += 1
-            self._is_rewound |= self.last - time > REWIND
-            self.rewound += self._is_rewound
             return
-        elif time - self.last > LONGEST_GAP:
-            at = self.last - self.start
-            raise BrokenTimestamps(f"timestamps jump by {time - self.last:.0f} s after {at:.2f} s")
-        yield from self._show_until(self._slot(time))
-        self._displayed, self.last, self._is_rewound = image, time, False
+        elif time - self.last > LONGEST_GAP and time > self._known_until + 1:
+            at = float(self.last - self.start)
+            raise BrokenTimestamps(f"timestamps jump by {float(time - self.last):.0f} s after {at:.2f} s")
+        slot = self._slot(time)
+        distance = abs((time - self.start) * self._rate - slot)
+        wins = self._latest is None or slot > self.emitted or (time - self.last) * self._rate > Fraction(1, 2)
+        yield from self._show_until(slot)
+        if wins or distance < self._distance:
+            self._nearest, self._distance = image, distance
+        self._latest, self.last = image, time
         self.placed += 1
 
-    def _slot(self, time: float) -> int:
-        return floor((time - (self.start or 0.0)) * self.fps + 0.5)
+    def finish(self, *, end: Time | None, step: float) -> Iterator[tuple[Image, int]]:
+        """Yield the rest. If the `end` of the last frame is unknown, it lasts as long as frames do on average.
+
+        A lone one lasts `step` seconds then.
+        """
+        if self.start is None:
+            return
+        if end is None:
+            mean = (self.last - self.start) / (self.placed - 1) if self.placed > 1 else step
+            end = self.last + min(mean, LONGEST_GUESS)
+        yield from self._show_until(max(1, self._slot(end)))
+
+    def _slot(self, time: Time) -> int:
+        assert self.start is not None
+        return floor((time - self.start) * self._rate + Fraction(1, 2))
 
     def _show_until(self, slot: int) -> Iterator[tuple[Image, int]]:
-        if slot > self.emitted and self._displayed is not None:
-            count, self.emitted = slot - self.emitted, slot
-            yield self._displayed, count
+        count = slot - self.emitted
+        if count <= 0 or self._nearest is None or self._latest is None:
+            return
+        self.emitted = slot
+        if self._nearest is self._latest:
+            yield self._latest, count
+            return
+        yield self._nearest, 1
+        if count > 1:
+            yield self._latest, count - 1
 
 
 class SampleClock:
@@ -111,8 +110,8 @@ class SampleClock:
         self.count = 0  # output samples
         self.peak = 0.0  # largest magnitude among the output samples
         self.covered: tuple[float, float] | None = None  # seconds between which there were samples
-        self._waiting: deque[np.ndarray] = deque()
-        self._held = 0  # samples held
+        self._waiting: deque[np.ndarray | int] = deque()  # samples, or the length of a silence
+        self._held = 0  # samples held, without silences
         self._is_full = False
         self._position: int | None = None  # position of the first sample held, counted from zero
 
@@ -124,16 +123,17 @@ class SampleClock:
         """Set the time of the first sample; negative is before zero."""
         self._position = floor(seconds * self.rate + 0.5)
 
-    def push(self, samples: np.ndarray) -> None:
-        """Take samples (N,) that follow the previous ones.
+    def push(self, samples: "np.ndarray | int") -> None:
+        """Take samples (N,), or a silence of so many samples, that follow the previous ones.
 
         If too many are held already, these and all later ones are dropped: no pictures that they could belong to have
         come for a long time.
         """
         self._is_full |= self._held > SOUND_AHEAD * self.rate
-        if not self._is_full and len(samples):
+        length = _length(samples)
+        if not self._is_full and length:
             self._waiting.append(samples)
-            self._held += len(samples)
+            self._held += 0 if isinstance(samples, int) else length
 
     def take(self, count: int) -> Iterator[np.ndarray]:
         """Yield those of the first `count` samples that are there and were not yet output."""
@@ -142,21 +142,25 @@ class SampleClock:
                 yield from self.pad(min(self._position, count))
                 continue
             samples = self._waiting.popleft()
-            self._held -= len(samples)
+            length = _length(samples)
             skip = self.count - self._position
-            self._position += len(samples)
-            if skip >= len(samples):
+            used = min(length - skip, count - self.count)
+            self._held -= 0 if isinstance(samples, int) else length
+            self._position += length
+            if used <= 0:
                 continue
-            samples = samples[skip:]
-            rest = samples[count - self.count :]
-            if len(rest):
-                self._waiting.appendleft(rest)
-                self._held += len(rest)
-                self._position -= len(rest)
-                samples = samples[: count - self.count]
+            rest = length - skip - used
+            if rest:
+                self._waiting.appendleft(rest if isinstance(samples, int) else samples[-rest:])
+                self._held += 0 if isinstance(samples, int) else rest
+                self._position -= rest
+            if isinstance(samples, int):
+                yield from self.pad(self.count + used)
+                continue
             begin = self.count / self.rate if self.covered is None else self.covered[0]
+            samples = samples[skip : skip + used]
             self.peak = max(self.peak, float(np.abs(samples).max()))
-            self.count += len(samples)
+            self.count += used
             self.covered = (begin, self.count / self.rate)
             yield samples
 
@@ -166,3 +170,7 @@ class SampleClock:
             block = min(count - self.count, 1 << 18)
             self.count += block
             yield np.zeros(block, np.float32)
+
+
+def _length(samples: "np.ndarray | int") -> int:
+    return samples if isinstance(samples, int) else len(samples)

@@ -7,6 +7,7 @@ import stat
 import av
 
 from preprocess.video.limits import Unusable
+from preprocess.video.mp4 import read_tracks
 
 AV_ERRORS = (av.error.FFmpegError, ValueError)  # PyAV raises ValueError for impossible parameters
 
@@ -14,11 +15,19 @@ AV_ERRORS = (av.error.FFmpegError, ValueError)  # PyAV raises ValueError for imp
 # sequence) named .mp4. These formats contain their media; audio formats are among them so that a file with sound alone
 # is reported as such
 MEDIA_FORMATS = (
-    *("mov", "matroska", "avi", "mpegts", "mpeg", "flv", "live_flv", "kux", "asf", "asf_o", "ogg", "gif", "apng"),
-    *("mxf", "gxf", "rm", "nut", "nuv", "nsv", "wtv", "pva", "ty", "dhav", "ivf", "obu", "dv", "yuv4mpegpipe"),
-    *("h261", "h263", "h264", "hevc", "vvc", "av1", "mjpeg", "m4v", "mpegvideo", "vc1", "vc1test", "cavsvideo"),
-    *("dirac", "dnxhd", "mp3", "wav", "w64", "flac", "aac", "ac3", "eac3", "dts", "amr", "aiff", "au", "caf"),
+    *("mov", "matroska", "avi", "mpegts", "mpegtsraw", "mpeg", "flv", "live_flv", "kux", "asf", "asf_o", "ogg", "gif"),
+    *("apng", "mxf", "gxf", "rm", "ivr", "nut", "nuv", "nsv", "wtv", "pva", "ty", "dhav", "ivf", "obu", "dv", "lxf"),
+    *("yuv4mpegpipe", "h261", "h263", "h264", "hevc", "vvc", "evc", "av1", "mjpeg", "mjpeg_2000", "mpjpeg", "m4v"),
+    *("mpegvideo", "ipu", "vc1", "vc1test", "cavsvideo", "avs2", "avs3", "dirac", "dnxhd", "cine", "r3d", "xmv", "swf"),
+    *("mp3", "wav", "w64", "flac", "aac", "ac3", "eac3", "dts", "amr", "aiff", "au", "caf"),
+    # of games and early computers
+    *("4xm", "anm", "argo_brp", "avs", "bethsoftvid", "bfi", "bink", "bmv", "c93", "cdg", "cdxl", "dfa", "dsicin"),
+    *("dxa", "ea", "film_cpk", "filmstrip", "flic", "gdv", "hnm", "idcin", "iff", "ifv", "ipmovie", "iv8", "jv"),
+    *("lmlm4", "lvf", "mm", "mods", "moflex", "mtv", "mv", "mvi", "mxg", "nc", "paf", "pmp", "psxstr", "rl2", "roq"),
+    *("rpl", "sdr2", "ser", "sga", "siff", "simbiosis_imx", "smjpeg", "smk", "smush", "thp", "tiertexseq", "tmv"),
+    *("txd", "usm", "vividas", "vivo", "vmd", "wc3movie", "wsvqa", "yop"),
 )
+CLOSED = {"format_whitelist": ",".join(MEDIA_FORMATS), "protocol_whitelist": "file"}
 JPEG = b"\xff\xd8\xff"
 OTHER_FILES = {  # first bytes → kind of file
     b"#EXTM3U": "a playlist",
@@ -38,6 +47,7 @@ OTHER_FILES = {  # first bytes → kind of file
     b"%PDF": "a document",
     b"\x89HDF": "an HDF5 file",
 }
+ENCRYPTED = "encrypted: its pictures cannot be read without a key"
 ALIGNMENT = 1 << 22  # pixels; FFmpeg rounds lines up to 64 pixels, and a frame may have 65,536 lines
 
 
@@ -62,11 +72,7 @@ def open_media(file: str, *, max_pixels: int) -> av.container.InputContainer:
         raise Unusable("unreadable: no permission to read it") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise Unusable(f"unreadable: {_message(error)}") from error
-    options = {
-        "format_whitelist": ",".join(MEDIA_FORMATS),
-        "protocol_whitelist": "file",
-        "max_pixels": str(codec_pixels(max_pixels)),
-    }
+    options = CLOSED | {"max_pixels": str(codec_pixels(max_pixels))}
     # a stream of JPEGs begins like a single JPEG; only the name distinguishes them
     form = "mjpeg" if head.startswith(JPEG) and file.lower().endswith((".mjpeg", ".mjpg")) else None
     try:
@@ -75,19 +81,36 @@ def open_media(file: str, *, max_pixels: int) -> av.container.InputContainer:
     except MemoryError:  # also raised by FFmpeg, as one of AV_ERRORS
         raise
     except (OSError, *AV_ERRORS) as error:
-        other = _other_file(head)
-        reason = f"not media: {other}" if other else f"corrupt: cannot be opened ({_message(error)})"
-        raise Unusable(reason) from error
+        raise Unusable(_why_not_opened(file, head, error)) from error
+
+
+def _why_not_opened(file: str, head: bytes, error: Exception) -> str:
+    if other := _other_file(head):
+        return f"not media: {other}"
+    if any(track.is_protected for track in read_tracks(file) if track.kind == b"vide"):
+        return ENCRYPTED
+    if isinstance(error, av.error.ArgumentError) and (form := _refused_format(file)):
+        return f"not media: a file of FFmpeg's format {form}, which is not among those that are opened"
+    return f"corrupt: cannot be opened ({_message(error)})"
+
+
+def _refused_format(file: str) -> str | None:
+    """The format that FFmpeg found in a file, but may not open; its log alone tells."""
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as messages:
+            av.open(os.path.abspath(file), options=CLOSED).close()
+    except (OSError, *AV_ERRORS):
+        pass
+    finally:
+        av.logging.set_level(level)
+    return next((name for _, name, text in messages if text.startswith("Format not on whitelist")), None)
 
 
 def codec_pixels(max_pixels: int) -> int:
     """The limit to give FFmpeg for a decoder whose frames may have `max_pixels`."""
     return min(max_pixels + ALIGNMENT, 2**31 - 1)
-
-
-def is_encrypted(stream: av.stream.Stream) -> bool:
-    """True if a Matroska stream is encrypted. MP4's common encryption shows in the packets' side data instead."""
-    return "enc_key_id" in stream.metadata
 
 
 def _other_file(head: bytes) -> str | None:

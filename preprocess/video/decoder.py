@@ -5,25 +5,26 @@ are not trusted.
 """
 
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from mmap import mmap
 
 import av
-import numpy as np
-from av.video.reformatter import VideoReformatter
+from av.format import Flags
 
 from preprocess.common.stopwatch import Stopwatch
-from preprocess.video.clock import BrokenTimestamps, FrameClock, SampleClock
-from preprocess.video.container import AV_ERRORS, codec_pixels, is_encrypted, open_media
+from preprocess.video.clock import BrokenTimestamps, SampleClock
+from preprocess.video.container import AV_ERRORS, ENCRYPTED, codec_pixels, open_media
 from preprocess.video.decoded import QUIETEST, Frame, Samples
 from preprocess.video.duration import ExpectedDuration
+from preprocess.video.joining import JoinedPackets
 from preprocess.video.limits import Limits, Unusable
 from preprocess.video.log_mel import SAMPLE_RATE
+from preprocess.video.pictures import Pictures
 from preprocess.video.sound import MonoTrack
+from preprocess.video.tracks import choose_tracks
 
-WIDEST_ASPECT = 16  # frames thinner than 16:1 cannot be cropped to a useful picture
 LARGEST_FRAME = 1 << 29  # bytes; more than any frame within the limits takes in a decoder
-HIGHEST_RATE = 768_000  # Hz; a higher rate is an error, and silence in its gaps would fill the memory
+GIF_ENDS = (0x00, 0x3B)  # the last byte of an image, or of the file
+HIGHEST_RATE = 768_000  # Hz; a higher rate is an error
 
 
 class Decoder:
@@ -39,28 +40,27 @@ class Decoder:
         limits: Limits = Limits(),  # noqa: B008 – frozen
         heartbeat: Callable[[float], None] | None = None,
     ) -> None:
-        """`pulse`, a heartbeat, is called after every packet with the seconds decoded so far."""
+        """`heartbeat` is called after every packet with the seconds decoded so far."""
         self.file = file
-        self.watch = watch
-        self.short_side = short_side
         self.limits = limits
-        self.heartbeat = heartbeat
-        self.frames = FrameClock[av.VideoFrame](fps=fps)
-        self.sound = SampleClock(rate=SAMPLE_RATE)
-        self.size: tuple[int, int] | None = None  # (H, W) of the output frames
         self.audio_absent: str | None = None  # the reason why there is no sound
         self.errors = 0  # packets that are damaged or could not be decoded
         self.expected: float | None = None  # seconds of pictures by headers and timestamps, if known
         self.truncated = False  # True if `seconds` is clearly less than `expected`
-        self._scaler = VideoReformatter()  # one for all frames: creating it costs more than scaling a small frame
-        self._decoded = 0  # frames
-        self._too_large = False  # True if a decoder refused a frame for its size
+        self.notes: list[str] = []  # what was chosen, changed or left out
         self.source: dict[str, str | int | float] = {}  # description of the file
+        self.pictures: Pictures | None = None  # None before the file is open
+        self.sound = SampleClock(rate=SAMPLE_RATE)
+        self._fps = fps
+        self._short_side = short_side
+        self._watch = watch
+        self._heartbeat = heartbeat
+        self._too_large = False  # True if a decoder refused a frame for its size
 
     @property
     def seconds(self) -> float:
-        """The length of the video."""
-        return self.frames.seconds
+        """The length of the video so far."""
+        return 0.0 if self.pictures is None else self.pictures.clock.seconds
 
     def __iter__(self) -> Iterator[Frame | Samples]:
         """Decode.
@@ -69,69 +69,58 @@ class Decoder:
         too small for it.
         """
         with open_media(self.file, max_pixels=self.limits.max_pixels) as container:
-            video, audio = self._choose(container)
             try:
-                yield from self._decode(container, video, audio)
+                yield from self._decode(container)
             except BrokenTimestamps as error:
                 raise Unusable(f"corrupt: {error}") from error
 
-    def _choose(self, container) -> tuple["av.video.VideoStream", "av.AudioStream | None"]:
-        if any(is_encrypted(stream) for stream in container.streams.video):
-            raise Unusable("encrypted: its pictures cannot be read without a key")
-        pictures = [stream for stream in container.streams.video if stream.codec_context is not None]
-        moving = [s for s in pictures if not s.disposition & av.stream.Disposition.attached_pic]
-        if not moving:
-            if pictures:
-                raise Unusable("no video: its only picture is a cover")
-            if container.streams.video:
-                raise Unusable("no video: pictures of an unknown codec, or encrypted ones")
-            raise Unusable(f"no video: {'only sound' if container.streams.audio else 'no streams in the file'}")
-        best = container.streams.best("video")
-        video = best if best in moving else moving[0]
-        audio = container.streams.best("audio")
-        if audio is None:
-            self.audio_absent = "no audio track"
-        elif audio.codec_context is None:
-            audio, self.audio_absent = None, "unknown codec"
-        elif is_encrypted(audio):
-            audio, self.audio_absent = None, "encrypted"
-        for stream in filter(None, (video, audio)):  # one thread: worker processes run in parallel
-            stream.codec_context.thread_count = 1
-            stream.thread_type = "NONE"
-        self.limits.check_frame(video.codec_context.width, video.codec_context.height)
-        video.codec_context.options = {"max_pixels": str(codec_pixels(self.limits.max_pixels))}
-        self.source["container"] = container.format.name
-        self.source["video_codec"] = video.codec_context.name
+    def _decode(self, container: av.container.InputContainer) -> Iterator[Frame | Samples]:
+        limits = self.limits
+        tracks = choose_tracks(container, self.file, max_pixels=limits.max_pixels, heartbeat=self._beat)
+        video, audio, self.audio_absent = tracks.video, tracks.audio, tracks.audio_absent
+        limits.check_frame(video.codec_context.width, video.codec_context.height)
+        video.codec_context.options = {"max_pixels": str(codec_pixels(limits.max_pixels))}
+        self.source |= {"container": container.format.name, "video_codec": video.codec_context.name}
         if audio is not None:
             self.source["audio_codec"] = audio.codec_context.name
-        return video, audio
-
-    def _decode(self, container, video, audio) -> Iterator[Frame | Samples]:
-        step = float(1 / video.average_rate) if video.average_rate else 1 / self.frames.fps
-        mono = MonoTrack()
         duration = ExpectedDuration(self.file, container, video)
-        for packet in self._packets(container):
+        self.pictures = pictures = Pictures(
+            video,
+            aperture=tracks.aperture,
+            fps=self._fps,
+            short_side=self._short_side,
+            known_until=((container.start_time or 0) + (container.duration or 0)) / av.time_base,
+            limits=limits,
+            watch=self._watch,
+        )
+        mono = MonoTrack(contiguous=container.format.name == "avi")
+        broadcast = bool(container.format.flags & Flags.ts_discont.value)
+        packets = JoinedPackets(self._packets(container), filter(None, (video, audio)), broadcast=broadcast)
+        for packet in packets:
             duration.packet(packet)
             if packet.stream is video:
-                for decoded in self._decode_packet(packet):
-                    duration.frame(decoded)
-                    yield from self._take(video, decoded, step)
+                pictures.read(packet)
+                errors = self.errors
+                frames = self._decode_packet(packet)
+                for frame in frames:
+                    duration.frame(frame)
+                yield from pictures.push(packet, frames, is_good=self.errors == errors)
             elif packet.stream is audio and self.audio_absent is None:
-                for decoded in self._decode_packet(packet):
-                    if decoded.sample_rate <= HIGHEST_RATE:
-                        for samples in mono.push(decoded):
+                for frame in self._decode_packet(packet):
+                    if frame.sample_rate <= HIGHEST_RATE:
+                        for samples in mono.push(frame):
                             self.sound.push(samples)
-            yield from self._sound_until(self.frames.last, mono)
-            if self.heartbeat is not None:
-                self.heartbeat(self.seconds)
+            yield from self._sound_until(None, mono)
+            self._beat()
         for samples in mono.finish():
             self.sound.push(samples)
-        yield from self._show(self.frames.finish(step=step))
-        self.expected, self.truncated = duration.settle(self.frames, step=step, damaged=self.errors > 0)
-        if self.frames.start is None:
+        yield from pictures.finish()
+        self.source |= pictures.source
+        self.expected, self.truncated = duration.settle(pictures.clock, step=pictures.step, damaged=self.errors > 0)
+        if pictures.clock.start is None:
             raise Unusable(self._why_no_frame())
-        self.limits.check_whole(seconds=self.seconds, cut_from=self.expected if self.truncated else None)
-        yield from self._sound_until(self.frames.start + self.seconds, mono)
+        limits.check_whole(seconds=self.seconds, cut_from=self.expected if self.truncated else None)
+        yield from self._sound_until(self.seconds, mono)
         if audio is not None and self.audio_absent is None:
             if self.sound.covered is None:
                 self.audio_absent = "not decodable" if mono.start is None else "not while there are pictures"
@@ -140,20 +129,12 @@ class Decoder:
         if self.audio_absent is None:
             for samples in self.sound.pad(round(self.seconds * SAMPLE_RATE)):
                 yield Samples(samples)
+        joined = [f"the clock begins anew or jumps {packets.joints} times: the parts are joined"] * (packets.joints > 0)
+        self.notes += [*tracks.notes, *joined, *pictures.notes, *sorted(mono.notes)]
 
-    def _take(self, video, decoded, step: float) -> Iterator[Frame]:
-        """Put a decoded frame on the clock; yield the frames that are settled by now."""
-        self._decoded += 1
-        self.limits.check_frame(decoded.width, decoded.height)  # again: the size may change in the middle
-        if self.size is None:
-            self._describe(video, decoded)
-        self.limits.check_length(seconds=self.seconds, frames=self._decoded)
-        yield from self._show(self.frames.push(decoded.time, decoded, step=step))
-
-    def _show(self, settled: Iterator[tuple[av.VideoFrame, int]]) -> Iterator[Frame]:
-        for frame, count in settled:
-            self.limits.check_length(seconds=self.seconds, frames=self._decoded)
-            yield self._picture(frame, count)
+    def _beat(self) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat(self.seconds)
 
     def _packets(self, container) -> Iterator:
         """The packets of all streams up to the end of the file, or to where it becomes unreadable."""
@@ -173,10 +154,13 @@ class Decoder:
     def _decode_packet(self, packet) -> list:
         if packet.has_sidedata("encryption_info"):
             if packet.stream.type == "video":
-                raise Unusable("encrypted: its pictures cannot be read without a key")
+                raise Unusable(ENCRYPTED)
             self.audio_absent = "encrypted"
             return []
         self.errors += packet.is_corrupt
+        if packet.stream.codec_context.name == "gif" and packet.size and bytes(packet)[-1] not in GIF_ENDS:
+            self.errors += 1  # the image is cut off, which its decoder does not report
+            return []
         try:
             return packet.decode()
         except av.error.EOFError:
@@ -194,40 +178,17 @@ class Decoder:
         promised = f", though {self.expected:.2f} s are promised" if self.expected else ""
         return f"corrupt: no frame can be decoded{promised}"
 
-    def _sound_until(self, time: float, mono: MonoTrack) -> Iterator[Samples]:
-        """The samples up to the pictures decoded so far: later ones may lie after the video's end."""
-        if self.frames.start is None or mono.start is None:
+    def _sound_until(self, seconds: float | None, mono: MonoTrack) -> Iterator[Samples]:
+        """The samples up to a time, or to the pictures decoded so far: later ones may lie after the video's end."""
+        assert self.pictures is not None
+        start, last = self.pictures.clock.start, self.pictures.clock.last
+        if start is None or mono.start is None:
             return
         if not self.sound.begun:
-            self.sound.begin(mono.start - self.frames.start)
-        for samples in self.sound.take(round((time - self.frames.start) * SAMPLE_RATE)):
+            self.sound.begin(mono.start - float(start))
+        seconds = float(last - start) if seconds is None else seconds
+        for samples in self.sound.take(round(seconds * SAMPLE_RATE)):
             yield Samples(samples)
-
-    def _describe(self, video, frame) -> None:
-        """Set the size of the output: display aspect, upright, short side as in the settings."""
-        aspect = Fraction(video.sample_aspect_ratio or 1) or Fraction(1)
-        width, height = frame.width * aspect, Fraction(frame.height)
-        turned = round((frame.rotation or 0) / 90) % 2
-        if turned:
-            width, height = height, width
-        if max(width, height) > WIDEST_ASPECT * min(width, height):
-            raise Unusable(f"no video: a strip of {round(width)}×{round(height)} pixels")
-        scale = self.short_side / min(width, height)
-        self.size = (max(1, round(height * scale)), max(1, round(width * scale)))
-        self.source |= {"width": round(width), "height": round(height), "rotation": int(frame.rotation or 0)}
-        if video.average_rate:
-            self.source["fps"] = round(float(video.average_rate), 3)
-
-    def _picture(self, frame, count: int) -> Frame:
-        """Scale to the output's size, then turn upright."""
-        assert self.size is not None
-        quarters = round((frame.rotation or 0) / 90) % 4  # counterclockwise
-        height, width = self.size[::-1] if quarters % 2 else self.size
-        # AREA averages all pixels that fall into one; enlarging needs a smooth kernel instead
-        kernel = "AREA" if height <= frame.height and width <= frame.width else "BICUBIC"
-        with self.watch.stage("resize"):
-            rgb = self._scaler.reformat(frame, width=width, height=height, format="rgb24", interpolation=kernel)
-            return Frame(np.ascontiguousarray(np.rot90(rgb.to_ndarray(), quarters)), count)
 
 
 def _check_memory(error: Exception, pixels: int) -> None:

@@ -62,8 +62,6 @@ class ExpectedDuration:
         expected = max(ends) - self._begin(clock.start) if ends else None
         if clock.start is None:
             return expected, False
-        if clock.lost:
-            expected = max(expected or 0.0, clock.seconds + clock.lost)
         if expected is None:
             return None, False
         reached = max(clock.seconds, self._frames - clock.start)

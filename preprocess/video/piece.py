@@ -30,7 +30,7 @@ def extract_piece(
     """Decode a video once and write its streams to `target`, a sealed HDF5 file like a shard with one video.
 
     `content` is the digest of `file`, the video's name in the piece. Memory does not grow with its length: encoded data
-    wait in unnamed temporary files beside `target`. `pulse`, a heartbeat, is called with the seconds done.
+    wait in unnamed temporary files beside `target`. `heartbeat` is called with the seconds done.
 
     Raises Unusable for a file that cannot be used; after any error there is no `target`.
     """
@@ -88,8 +88,9 @@ def _write(
     flow: _Spool,
     mel: _Spool,
 ) -> Facts:
-    assert decoder.size is not None
-    why = {"flow": "one frame"} if decoder.frames.placed < 2 or len(flow.ends) < 2 else {}
+    pictures = decoder.pictures
+    assert pictures is not None and pictures.size is not None
+    why = {"flow": "one frame"} if pictures.clock.placed < 2 or len(flow.ends) < 2 else {}
     if decoder.audio_absent:
         why["audio"] = decoder.audio_absent
     with new_file(target, parameters=settings.parameters()) as file:
@@ -115,13 +116,14 @@ def _write(
             content=content,
             seconds=decoder.seconds,
             expected=decoder.expected if decoder.truncated else None,
-            frames=decoder.frames.emitted,
-            height=decoder.size[0],
-            width=decoder.size[1],
+            frames=pictures.clock.emitted,
+            height=pictures.size[0],
+            width=pictures.size[1],
             sound=None if "audio" in why else decoder.sound.covered,
-            damaged=decoder.errors + decoder.frames.dropped,
+            damaged=decoder.errors + pictures.clock.dropped,
             streams={stream: stream not in why for stream in STREAMS},
             why=why,
+            notes="; ".join(decoder.notes),
             bytes={name: sum(data.nbytes for data in stream.values()) for name, stream in group.items()},
         )
         write_columns(file.create_group("index"), facts_columns([facts]))

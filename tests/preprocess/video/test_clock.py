@@ -1,21 +1,21 @@
 """Frames and samples at any timestamps come out at constant rates."""
 
-import random
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from preprocess.video.clock import LONGEST_GAP, LONGEST_LAST_FRAME, REORDER, BrokenTimestamps, FrameClock, SampleClock
+from preprocess.video.clock import LONGEST_GAP, LONGEST_GUESS, BrokenTimestamps, FrameClock, SampleClock
 
 
-def run(times, *, fps=25.0, step=0.04):
+def run(times, *, fps=25.0, step=0.04, end=None, known_until=0):
     """Push frames named by their number; the names at every slot."""
-    clock = FrameClock(fps=fps)
+    clock = FrameClock(fps=fps, known_until=known_until)
     shown = []
     for number, time in enumerate(times):
-        for image, count in clock.push(time, number, step=step):
+        for image, count in clock.push(time, number):
             shown += [image] * count
-    for image, count in clock.finish(step=step):
+    for image, count in clock.finish(end=end, step=step):
         shown += [image] * count
     return shown, clock
 
@@ -50,8 +50,21 @@ def test_ten_frames_a_second_are_repeated_two_or_three_times_each():
     assert {shown.count(number) for number in range(10)} == {2, 3}
 
 
-def test_of_frames_in_one_slot_the_last_wins():
-    assert run([0.0, 0.04, 0.05, 0.055, 0.08])[0] == [0, 3, 4]
+@pytest.mark.parametrize("rate", [50, Fraction(60_000, 1001), 60, 120, 240])
+def test_of_a_fast_source_every_slot_shows_the_frame_nearest_to_its_time(rate):
+    times = [k / Fraction(rate) for k in range(round(3 * rate))]
+    shown, _ = run(times)
+    expected = [min(range(len(times)), key=lambda k: abs(times[k] - Fraction(slot, 25))) for slot in range(len(shown))]
+    assert shown == expected
+    assert len(shown) == 75
+
+
+def test_of_frames_in_one_slot_that_are_far_apart_the_last_wins_and_stays():
+    assert run([0.0, 0.035, 0.057, 0.2], end=0.24)[0] == [0, 2, 2, 2, 2, 3]
+
+
+def test_the_nearest_frame_of_a_slot_does_not_stay_if_a_later_one_follows():
+    assert run([Fraction(0), Fraction(1, 100), Fraction(1, 5)], end=Fraction(1, 4))[0] == [0, 1, 1, 1, 1, 2]
 
 
 def test_irregular_times_show_every_frame_at_its_own_time():
@@ -68,18 +81,6 @@ def test_zero_of_the_clock_is_the_first_frame_wherever_it_lies():
         assert clock.start == start
 
 
-def test_frames_a_few_places_out_of_order_are_put_in_order():
-    order = list(range(40))
-    rng = random.Random(0)
-    for begin in range(0, 40, REORDER):  # shuffled within stretches as long as what is held back
-        part = order[begin : begin + REORDER]
-        rng.shuffle(part)
-        order[begin : begin + REORDER] = part
-    shown, clock = run([k / 25 for k in order])
-    assert [order[number] for number in shown] == list(range(40))
-    assert clock.dropped == 0
-
-
 def test_a_frame_that_comes_much_too_late_is_dropped_and_counted():
     shown, clock = run([k / 25 for k in range(20)] + [0.02] + [k / 25 for k in range(20, 30)])
     assert 20 not in shown
@@ -93,12 +94,6 @@ def test_equal_times_keep_one_frame():
     assert clock.placed + clock.dropped == 4
 
 
-def test_a_frame_without_a_time_follows_its_predecessor():
-    for missing in ([1], [0], [1, 2, 3], range(10)):
-        times = [None if k in missing else k / 25 for k in range(10)]
-        assert run(times)[0] == list(range(10))
-
-
 def test_a_lone_frame_stays_for_the_step_that_the_header_gives():
     assert run([7.0], step=0.2)[0] == [0] * 5
     assert run([7.0], step=0.0001)[0] == [0]
@@ -107,13 +102,21 @@ def test_a_lone_frame_stays_for_the_step_that_the_header_gives():
 def test_the_last_frame_stays_for_the_mean_step_but_not_for_long():
     assert len(run([0.0, 0.2, 0.4])[0]) == 15
     shown, _ = run([0.0, 30.0])
-    assert shown.count(1) == round(LONGEST_LAST_FRAME * 25)
+    assert shown.count(1) == round(LONGEST_GUESS * 25)
 
 
-def test_a_still_is_held_for_minutes_and_a_longer_jump_is_an_error_that_says_where():
+def test_the_last_frame_stays_as_long_as_its_file_says():
+    assert run([0.0, 4.0, 8.0], end=20.0)[0].count(2) == 300
+    assert len(run([0.0, 10.0, 10.1], end=10.2)[0]) == 255
+    assert len(run([0.0], end=20.0)[0]) == 500
+
+
+def test_a_still_is_held_for_minutes_and_a_longer_jump_needs_the_headers_word():
     assert len(run([0.0, 0.04, LONGEST_GAP - 1])[0]) > 14_000
-    with pytest.raises(BrokenTimestamps, match=r"86400 s .*0.04 s"):
-        run([0.0, 0.04, 0.04 + 86400])
+    assert len(run([0.0, 0.04, 700.0, 700.04], end=700.08, known_until=700.1)[0]) == 17_502
+    for known_until in (0, 600):
+        with pytest.raises(BrokenTimestamps, match=r"86400 s .*0.04 s"):
+            run([0.0, 0.04, 0.04 + 86400], known_until=known_until)
 
 
 def test_no_frames_give_nothing():
@@ -160,6 +163,16 @@ def test_samples_wait_until_their_start_is_known():
     assert len(chunks(clock, 10)) == 0
     clock.begin(0.0)
     assert chunks(clock, 5).tolist() == [1.0] * 5
+
+
+def test_a_silence_is_given_as_a_length_and_is_no_sound():
+    clock = SampleClock(rate=1000)
+    for samples in (np.ones(10, np.float32), 10**9, np.full(20, 2, np.float32)):
+        clock.push(samples)
+    clock.begin(-(10**9 + 10) / 1000 + 0.1)
+    out = chunks(clock, 200)
+    np.testing.assert_array_equal(out, np.repeat([0, 2], [100, 20]))
+    assert clock.covered == (0.1, 0.12)
 
 
 def test_sound_wholly_before_zero_covers_nothing():

@@ -116,7 +116,7 @@ KINDS = {
     "1×1": (video(name="a.mkv", codec="ffv1", size=(1, 1)), Used(1.0, (32, 32))),
     "3×5": (video(name="a.mkv", codec="ffv1", size=(5, 3)), Used(1.0, (53, 32))),
     "a strip": (video(name="a.mkv", codec="ffv1", size=(8, 240)), "no video"),
-    "a frame in ten seconds": (video(3, times=[0, 10, 20]), Used(21.0)),  # how long the last stays is a guess
+    "a frame in ten seconds": (video(3, times=[0, 10, 20]), Used(20.04)),  # the file says how long the last one stays
     "240 frames a second": (video(240, times=[k / 240 for k in range(240)]), Used(1.0)),
     "a start before zero": (video(name="a.mkv", codec="mjpeg", times=EARLY, muxing=AS_IT_IS), Used(1.0)),
     "a start that an edit list leaves out": (video(times=EARLY), Used(0.6)),

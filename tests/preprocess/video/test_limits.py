@@ -189,7 +189,7 @@ def test_memory_does_not_grow_with_the_number_of_frames(tmp_path):
                 held.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
-    assert decoder.frames.placed == count
+    assert decoder.pictures.clock.placed == count
     quarter = len(held) // 4
     assert max(held[-quarter:]) < max(held[:quarter]) + 100_000
 

@@ -31,13 +31,14 @@ def audio_frame(samples: np.ndarray, *, rate: int, time: float | None, layout: s
 
 
 def listen(frames) -> tuple[np.ndarray, MonoTrack]:
-    """All that a voice gives for these frames."""
+    """All that a track gives for these frames."""
     mono = MonoTrack()
-    out = [np.zeros(0, np.float32)]
+    out = []
     for frame in frames:
         out += mono.push(frame)
     out += mono.finish()
-    return np.concatenate(out), mono
+    parts = [np.zeros(part, np.float32) if isinstance(part, int) else part for part in (0, *out)]
+    return np.concatenate(parts), mono
 
 
 def in_packets(samples: np.ndarray, *, rate: int, start: float = 0.0, size: int = 1024, **settings):
@@ -155,14 +156,66 @@ def test_the_start_is_the_first_timestamp():
         assert listen(in_packets(tone(0.2), rate=16_000, start=start))[1].start == pytest.approx(start, abs=1e-6)
 
 
-def test_a_broken_timestamp_far_ahead_costs_its_own_packet():
-    signal = tone(1.0)
+def test_a_broken_timestamp_far_ahead_changes_nothing():
+    signal = tone(3.0)
     frames = list(in_packets(signal, rate=16_000, size=1000))
     frames[5] = audio_frame(signal[5000:6000], rate=16_000, time=90_000.0)
+    np.testing.assert_allclose(listen(frames)[0], signal, atol=1e-6)
+
+
+@pytest.mark.parametrize("jitter", [0.03, 0.05])
+def test_timestamps_that_stray_and_come_back_change_nothing(jitter):
+    signal = tone(6.0, rate=48_000)
+    rng = np.random.default_rng(0)
+    frames = [
+        audio_frame(signal[b : b + 960], rate=48_000, time=b / 48_000 + (rng.uniform(-jitter, jitter) if b else 0.0))
+        for b in range(0, len(signal), 960)
+    ]
     ours, _ = listen(frames)
-    assert len(ours) == 16_000
-    assert np.abs(ours[5000:6000]).max() < 0.01
-    np.testing.assert_allclose(ours[6000:], signal[6000:], atol=1e-6)
+    expected, _ = listen(in_packets(signal, rate=48_000, size=960))
+    np.testing.assert_array_equal(ours, expected)
+
+
+def test_a_gap_is_found_among_timestamps_that_stray():
+    signal = tone(6.0)
+    rng = np.random.default_rng(1)
+    frames = [
+        audio_frame(signal[b : b + 320], rate=16_000, time=b / 16_000 + (b >= 48_000) * 0.7 + rng.uniform(-0.03, 0.03))
+        for b in range(0, len(signal), 320)
+    ]
+    ours, _ = listen(frames)
+    assert len(ours) / 16_000 == pytest.approx(6.7, abs=0.06)
+    quiet = np.flatnonzero(np.abs(ours) < 0.01)
+    silence = max(np.split(quiet, np.flatnonzero(np.diff(quiet) > 40) + 1), key=len)
+    assert (silence[0] / 16_000, silence[-1] / 16_000) == pytest.approx((3.0, 3.7), abs=0.06)
+
+
+def test_timestamps_at_an_absurd_rate_are_ignored():
+    """Each packet of 64 ms is stamped 0.6 ms after the one before, as by a header that gives a wrong rate."""
+    signal = tone(3.0)
+    frames = [audio_frame(signal[b : b + 1024], rate=16_000, time=b / 1.6e6) for b in range(0, len(signal), 1024)]
+    ours, mono = listen(frames)
+    np.testing.assert_allclose(ours, signal, atol=1e-6)
+    assert any("timestamps" in note for note in mono.notes)
+
+
+@pytest.mark.parametrize("gain", [1.0, 0.95])
+def test_of_channels_in_opposite_phase_one_is_heard(gain):
+    left = tone(2.0)
+    left[:8000] = 0
+    ours, mono = listen(in_packets(np.stack([left, -gain * left]), rate=16_000, layout="stereo"))
+    np.testing.assert_allclose(ours, left, atol=1e-5)
+    assert mono.notes
+
+
+def test_ordinary_stereo_is_never_taken_for_opposite_phase():
+    rng = np.random.default_rng(0)
+    wide = rng.uniform(-0.5, 0.5, (2, 16_000)).astype(np.float32)  # independent channels
+    faint = 0.004 * np.stack([wide[0], -wide[0]])  # as codecs make of silence
+    for samples in (wide, faint, np.stack([wide[0], np.zeros(16_000)])):
+        ours, mono = listen(in_packets(samples, rate=16_000, layout="stereo"))
+        np.testing.assert_allclose(ours, samples.mean(axis=0), atol=1e-6)
+        assert not mono.notes
 
 
 def test_a_broadcast_may_change_its_layout_and_rate_midway():
@@ -215,16 +268,17 @@ def test_the_silence_of_a_long_gap_is_what_the_resampler_would_have_made_of_it(r
     np.testing.assert_allclose(ours, expected, atol=1e-6)
 
 
-def test_a_gap_of_ten_minutes_at_the_highest_rate_takes_little_memory():
-    """As samples of the source it would be 1.8 GB."""
+def test_a_gap_of_hours_at_the_highest_rate_takes_no_memory():
+    """As samples it would be 55 GB."""
     rate = 768_000
+    frames = [audio_frame(np.zeros(8192), rate=rate, time=time) for time in (0.0, 18_000.0)]
     mono = MonoTrack()
-    list(mono.push(audio_frame(np.zeros(8192), rate=rate, time=0.0)))
     tracemalloc.start()
     try:
-        made = sum(map(len, mono.push(audio_frame(np.zeros(8192), rate=rate, time=590.0))))
+        parts = [part for frame in frames for part in mono.push(frame)] + [*mono.finish()]
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert made == pytest.approx(590 * 16_000, abs=500)
+    made = sum(part if isinstance(part, int) else len(part) for part in parts)
+    assert made == pytest.approx(18_000 * 16_000, abs=500)
     assert peak < 30_000_000

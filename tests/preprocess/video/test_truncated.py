@@ -214,13 +214,3 @@ def test_packets_at_the_end_that_give_no_frames_are_missed_without_any_header(ma
     decoder = decode(path).decoder
     assert decoder.errors
     assert decoder.truncated and decoder.expected == pytest.approx(SECONDS, abs=0.05)
-
-
-def test_what_follows_in_a_stream_whose_clock_begins_anew_is_missed(make):
-    """Two transport streams in one file, as `cat` makes them: the second has the times of the first."""
-    path, second = make("ts"), make("ts", name="b.ts")
-    path.write_bytes(path.read_bytes() + second.read_bytes())
-    decoder = decode(path).decoder
-    assert decoder.truncated
-    assert decoder.expected == pytest.approx(2 * SECONDS, abs=0.25)
-    assert decoder.seconds == pytest.approx(SECONDS)

@@ -1,0 +1,137 @@
+"""The pictures of one file: decoded frames become upright pictures of one size, at a constant rate."""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+
+import av
+
+from preprocess.common.stopwatch import Stopwatch
+from preprocess.video.clock import FrameClock
+from preprocess.video.decoded import Frame
+from preprocess.video.filters import FrameFilters
+from preprocess.video.limits import Limits
+from preprocess.video.mp4 import Aperture
+from preprocess.video.order import DisplayOrder, TimedFrame
+from preprocess.video.picture import PictureScaler
+
+NO_CHANGE = 16  # bytes; a smaller packet from which no frame comes means that the picture stays
+
+
+class Pictures:
+    """Takes packets and their decoded frames; gives Frames. Then the attributes describe the pictures."""
+
+    def __init__(
+        self,
+        video: av.VideoStream,
+        *,
+        aperture: Aperture | None,
+        fps: float,
+        short_side: int,
+        known_until: float,
+        limits: Limits,
+        watch: Stopwatch,
+    ) -> None:
+        """`known_until` is the end of the file by its header, in seconds on its clock; 0 if unknown."""
+        self.clock = FrameClock[TimedFrame](fps=fps, known_until=known_until)
+        self.source: dict[str, int | float] = {}  # description of the first frame
+        self.decoded = 0  # frames
+        self.step = float(1 / video.average_rate) if video.average_rate else 1 / fps  # s; a lone frame's duration
+        rate = video.guessed_rate or video.average_rate  # the first also knows the rate in a raw stream's headers
+        self._video = video
+        self._limits = limits
+        self._watch = watch
+        self._scaler = PictureScaler(short_side=short_side)
+        self._filters = FrameFilters(aperture)
+        self._order = DisplayOrder(step=1 / Fraction(rate) if rate else Fraction(1 / fps))
+        self._aspects = _Aspects(video)
+        self._end: Fraction | None = None  # of the last frame, and of packets that mean no change
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(H, W) of all pictures; None before the first."""
+        return self._scaler.size
+
+    @property
+    def notes(self) -> list[str]:
+        """Notes on what was changed."""
+        facts = {
+            "interlaced pictures are deinterlaced": self._filters.has_interlaced,
+            "HDR pictures are mapped to SDR": self._scaler.is_hdr,
+            "pictures change their shape: later ones are fitted into the first one's": self._scaler.has_new_shape,
+        }
+        return [note for note, is_true in facts.items() if is_true]
+
+    def read(self, packet: av.Packet) -> None:
+        """Take note of a packet that the decoder is given."""
+        if packet.pts is not None and not packet.is_discard:
+            self._order.read(packet.pts * packet.time_base)
+
+    def push(self, packet: av.Packet, frames: Sequence[av.VideoFrame], *, is_good: bool) -> Iterator[Frame]:
+        """Take the frames that came from a packet, which is good or damaged; yield the pictures that are settled.
+
+        Raises Unusable beyond a limit, BrokenTimestamps for times that no video has.
+        """
+        self._aspects.update(packet)
+        if not frames and is_good and packet.pts is not None and packet.size <= NO_CHANGE and not packet.is_discard:
+            self._last(packet.pts * packet.time_base, (packet.duration or 0) * packet.time_base)
+        for image in frames:
+            self.decoded += 1
+            self._limits.check_frame(image.width, image.height)  # again: the size may change in the middle
+            self._limits.check_length(seconds=self.clock.seconds, frames=self.decoded)
+            for frame in self._filters.push(TimedFrame.of(image)):
+                yield from self._place(self._order.push(frame))
+
+    def finish(self) -> Iterator[Frame]:
+        """Yield the rest."""
+        for frame in self._filters.finish():
+            yield from self._place(self._order.push(frame))
+        yield from self._place(self._order.finish())
+        yield from self._show(self.clock.finish(end=self._end, step=self.step))
+
+    def _last(self, time: Fraction, duration: Fraction) -> None:
+        if duration > 0:
+            self._end = max(self._end or time, time + duration)
+
+    def _place(self, frames: Iterator[TimedFrame]) -> Iterator[Frame]:
+        for frame in frames:
+            assert frame.time is not None
+            if self._scaler.size is None:
+                self._scaler.describe(frame.image, self._aspects.at(frame.time))
+                self.source |= self._scaler.source
+                if self._video.average_rate:
+                    self.source["fps"] = round(float(self._video.average_rate), 3)
+            self._last(frame.time, frame.duration)
+            yield from self._show(self.clock.push(frame.time, frame))
+
+    def _show(self, settled: Iterator[tuple[TimedFrame, int]]) -> Iterator[Frame]:
+        for frame, count in settled:
+            self._limits.check_length(seconds=self.clock.seconds, frames=self.decoded)
+            with self._watch.stage("resize"):
+                yield Frame(self._scaler.scale(frame.image, self._aspects.at(frame.time)), count)
+
+
+class _Aspects:
+    """The width of a pixel by its height, over time: a broadcast changes it without changing the pictures' size."""
+
+    def __init__(self, video: av.VideoStream) -> None:
+        said, self._codec = video.sample_aspect_ratio, video.codec_context
+        self._is_known = bool(said)
+        self._may_change = not said or said == self._codec.sample_aspect_ratio  # a container's word holds for all
+        self._values = [Fraction(said or 1)]
+        self._times: list[Fraction] = []  # from when on each of the values after the first holds
+
+    def update(self, packet: av.Packet) -> None:
+        """Ask the codec, which has just decoded a packet."""
+        value = self._codec.sample_aspect_ratio
+        if not self._may_change or not value or value == self._values[-1]:
+            return
+        if not self._is_known:
+            self._values = [Fraction(value)]
+        elif packet.pts is not None:
+            self._values.append(Fraction(value))
+            self._times.append(packet.pts * packet.time_base)
+        self._is_known = True
+
+    def at(self, time: Fraction) -> Fraction:
+        return self._values[bisect_right(self._times, time)]
