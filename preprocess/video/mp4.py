@@ -88,7 +88,9 @@ def _track(data: bytes) -> Mp4Track:
     kind = found.get(b"hdlr", b"")[8:12]
     table = found.get(b"stsd", b"")
     entries = list(_boxes(table, 8))
-    apertures = [found for _, begin, end in entries if (found := _aperture(table[begin:end]))] if kind == b"vide" else []
+    apertures = (
+        [found for _, begin, end in entries if (found := _aperture(table[begin:end]))] if kind == b"vide" else []
+    )
     return Mp4Track(number, kind, tuple(name for name, _, _ in entries), apertures[0] if apertures else None)
 
 

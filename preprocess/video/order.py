@@ -19,16 +19,13 @@ class TimedFrame:
     image: av.VideoFrame
     time: Fraction | None  # s
     duration: Fraction = ZERO  # s; 0 if unknown
-
-    @property
-    def end(self) -> Fraction:
-        return (self.time or ZERO) + self.duration
+    aspect: Fraction = Fraction(1)  # the width of its pixels by their height
 
     @classmethod
-    def of(cls, frame: av.VideoFrame) -> "TimedFrame":
+    def of(cls, frame: av.VideoFrame, aspect: Fraction) -> "TimedFrame":
         """A frame as the decoder outputs it."""
         time = None if frame.pts is None else frame.pts * frame.time_base
-        return cls(frame, time, max(ZERO, (frame.duration or 0) * (frame.time_base or ZERO)))
+        return cls(frame, time, max(ZERO, (frame.duration or 0) * (frame.time_base or ZERO)), aspect)
 
 
 class DisplayOrder:

@@ -63,7 +63,8 @@ class Pictures:
         return [note for note, is_true in facts.items() if is_true]
 
     def read(self, packet: av.Packet) -> None:
-        """Take note of a packet that the decoder is given."""
+        """Take note of a packet that the decoder is about to be given."""
+        self._aspects.mark(packet)
         if packet.pts is not None and not packet.is_discard:
             self._order.read(packet.pts * packet.time_base)
 
@@ -72,14 +73,14 @@ class Pictures:
 
         Raises Unusable beyond a limit, BrokenTimestamps for times that no video has.
         """
-        self._aspects.update(packet)
+        self._aspects.update()
         if not frames and is_good and packet.pts is not None and packet.size <= NO_CHANGE and not packet.is_discard:
             self._last(packet.pts * packet.time_base, (packet.duration or 0) * packet.time_base)
         for image in frames:
             self.decoded += 1
             self._limits.check_frame(image.width, image.height)  # again: the size may change in the middle
             self._limits.check_length(seconds=self.clock.seconds, frames=self.decoded)
-            for frame in self._filters.push(TimedFrame.of(image)):
+            for frame in self._filters.push(TimedFrame.of(image, self._aspects.of(image))):
                 yield from self._place(self._order.push(frame))
 
     def finish(self) -> Iterator[Frame]:
@@ -97,7 +98,7 @@ class Pictures:
         for frame in frames:
             assert frame.time is not None
             if self._scaler.size is None:
-                self._scaler.describe(frame.image, self._aspects.at(frame.time))
+                self._scaler.describe(frame.image, frame.aspect)
                 self.source |= self._scaler.source
                 if self._video.average_rate:
                     self.source["fps"] = round(float(self._video.average_rate), 3)
@@ -108,30 +109,38 @@ class Pictures:
         for frame, count in settled:
             self._limits.check_length(seconds=self.clock.seconds, frames=self.decoded)
             with self._watch.stage("resize"):
-                yield Frame(self._scaler.scale(frame.image, self._aspects.at(frame.time)), count)
+                yield Frame(self._scaler.scale(frame.image, frame.aspect), count)
 
 
 class _Aspects:
-    """The width of a pixel by its height, over time: a broadcast changes it without changing the pictures' size."""
+    """The width of a pixel by its height: a broadcast may change it without changing the pictures' size."""
 
     def __init__(self, video: av.VideoStream) -> None:
         said, self._codec = video.sample_aspect_ratio, video.codec_context
+        self._codec.copy_opaque = True  # frames carry the numbers of their packets
         self._is_known = bool(said)
         self._may_change = not said or said == self._codec.sample_aspect_ratio  # a container's word holds for all
+        self._number = 0  # packets
+        self._begins = [0]  # numbers of the packets from which on each of the values holds
         self._values = [Fraction(said or 1)]
-        self._times: list[Fraction] = []  # from when on each of the values after the first holds
 
-    def update(self, packet: av.Packet) -> None:
-        """Ask the codec, which has just decoded a packet."""
+    def mark(self, packet: av.Packet) -> None:
+        """Number a packet that the codec is about to decode."""
+        self._number += 1
+        packet.opaque = self._number
+
+    def update(self) -> None:
+        """Ask the codec, which has just decoded the packet."""
         value = self._codec.sample_aspect_ratio
         if not self._may_change or not value or value == self._values[-1]:
             return
         if not self._is_known:
             self._values = [Fraction(value)]
-        elif packet.pts is not None:
+        else:
             self._values.append(Fraction(value))
-            self._times.append(packet.pts * packet.time_base)
+            self._begins.append(self._number)
         self._is_known = True
 
-    def at(self, time: Fraction) -> Fraction:
-        return self._values[bisect_right(self._times, time)]
+    def of(self, frame: av.VideoFrame) -> Fraction:
+        """The aspect of a frame's pixels."""
+        return self._values[-1 if frame.opaque is None else bisect_right(self._begins, frame.opaque) - 1]

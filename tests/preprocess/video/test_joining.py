@@ -53,7 +53,9 @@ def steady(times: dict[int, list[int]], end: int) -> bool:
 
 
 @pytest.mark.parametrize("lag", [0, 300, 1500])
-@pytest.mark.parametrize(("first", "second"), [(2000, 0), (20_000, 0), (20_000, 5000), (2000, 102_000), (2000, 90_000_000)])
+@pytest.mark.parametrize(
+    ("first", "second"), [(2000, 0), (20_000, 0), (20_000, 5000), (2000, 102_000), (2000, 90_000_000)]
+)
 def test_a_clock_that_begins_anew_or_jumps_goes_on(first, second, lag):
     packets = recording(0, first, lag=lag) + recording(second, second + 4000, lag=lag)
     times, joints = join(packets)
@@ -67,7 +69,10 @@ def test_packets_of_the_first_recording_may_come_among_those_of_the_second():
     packets = [packet for packet in first if packet not in late] + second[:1] + late + second[1:]
     times, joints = join(packets)
     assert joints == 1
-    assert {index: sorted(found) for index, found in times.items()} == {0: [*range(0, 4000, 40)], 1: [*range(0, 4000, 25)]}
+    assert {index: sorted(found) for index, found in times.items()} == {
+        0: [*range(0, 4000, 40)],
+        1: [*range(0, 4000, 25)],
+    }
 
 
 def test_three_recordings_are_joined_twice():
@@ -87,7 +92,9 @@ def test_a_hole_in_one_stream_stays_a_hole(hole):
     packets = [p for p in recording(0, 60_000) if p.stream is not hole or not 10_000 <= p.dts < 40_000]
     times, joints = join(packets)
     assert joints == 0
-    assert times == join(recording(0, 60_000))[0] | {hole.index: [t for t in times[hole.index] if not 10_000 <= t < 40_000]}
+    assert times == join(recording(0, 60_000))[0] | {
+        hole.index: [t for t in times[hole.index] if not 10_000 <= t < 40_000]
+    }
 
 
 def test_a_broken_timestamp_passes_unchanged():
