@@ -1,22 +1,49 @@
 """Command lines: settings from the arguments, one line for wrong input, an exit status."""
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 import tyro
 
 from preprocess.common.errors import UserError, one_line
+from preprocess.common.files import ADDRESS, local_path
 from preprocess.common.stopping import stop_by_exception
 
 Settings = TypeVar("Settings")
 
 
-def parse_command(settings: type[Settings], *, prog: str, doc: str | None) -> Settings:
-    """The settings that the arguments give; `doc` is the first text of --help."""
-    return tyro.cli(settings, prog=prog, description=doc, config=(tyro.conf.FlagCreatePairsOff,))
+def parse_command(settings: type[Settings], *, prog: str, doc: str | None, default: Settings | None = None) -> Settings:
+    """The settings that the arguments give, with `~` expanded in paths.
+
+    Args:
+        doc: the first text of --help.
+        default: the settings that the arguments change; without it, the class's own.
+
+    Raises:
+        UserError: an address on the network in a path's place.
+    """
+    more = {} if default is None else {"default": default}
+    return _local(tyro.cli(settings, prog=prog, description=doc, config=(tyro.conf.FlagCreatePairsOff,), **more))
+
+
+def _local(value: Settings) -> Settings:
+    """The value with its paths expanded, also those in texts like ``rgb=~/runs/rgb``."""
+    if isinstance(value, Path):
+        return local_path(value)
+    if isinstance(value, str):
+        name, path = re.fullmatch(r"(\w+=)?(.*)", value, re.DOTALL).groups(default="")
+        return f"{name}{local_path(path)}" if path.startswith("~") or ADDRESS.match(path) else value
+    if isinstance(value, tuple):
+        return tuple(_local(one) for one in value)
+    if is_dataclass(value):
+        return replace(value, **{field.name: _local(getattr(value, field.name)) for field in fields(value)})
+    return value
 
 
 def available_cores() -> int:
