@@ -24,6 +24,23 @@ from tests.support.commands import command, environment
         ),
         (OSError("unable to open file"), 2, "error: unable to open file"),
         (KeyboardInterrupt(), 130, "stopped"),
+        *(
+            (error, 2, "error: there is not enough memory: lower --batch, --size, --frames")
+            for error in (
+                MemoryError(),
+                RuntimeError("[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory\nmore"),
+                RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 79 GiB"),
+                RuntimeError(
+                    "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that "
+                    "dataloader's workers are out of shared memory. Please try to raise your limit."
+                ),
+                MemoryError(
+                    "Caught MemoryError in DataLoader worker process 0.\nTraceback (most recent call last):\n"
+                    "  File\nnumpy: Unable to allocate 3 GiB"
+                ),
+                OSError(12, "Cannot allocate memory"),
+            )
+        ),
     ],
 )
 def test_what_a_user_can_mend_is_one_line(capsys, error, status, says):
@@ -42,6 +59,12 @@ def test_what_a_user_can_mend_is_one_line(capsys, error, status, says):
 def test_a_bug_of_ours_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         run_command(lambda: 1 // 0)
+
+    def main():
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1"):
+        run_command(main)
 
 
 def test_the_status_is_what_main_returns():
