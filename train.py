@@ -149,7 +149,8 @@ def train(
             before = lengthen(run, recipe.epochs)
             if before < recipe.epochs:
                 rate = step.rate(state.epoch * batches.total + state.done)
-                print(f"{recipe.epochs} epochs, not {before}: the learning rate goes on at {rate:.2g}, by their curve")
+                what = f"{recipe.epochs} epochs instead of {before}"
+                print(f"{what}: the learning rate goes on along the curve of {recipe.epochs}, at {rate:.2g}")
             if state.epoch >= recipe.epochs:
                 print("this run is complete; --resume --epochs N with more epochs trains it longer")
         save = Saving(checkpoints, step, every=60 * machine.save_minutes, active=ranks.first)
