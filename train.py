@@ -3,7 +3,7 @@
     python train.py --streams rgb,flow,audio            # reads out.h5, writes runs/rgb+flow+audio
     python train.py --streams audio --data other.h5 --epochs 10 --run runs/ears
     python train.py --init runs/ears rgb=kinetics --towers rgb=r3d_18   # encoders from earlier training
-    python train.py --run runs/ears --resume            # resume from the last checkpoint
+    python train.py --run runs/ears --resume            # resume from the last checkpoint; --epochs 40 trains longer
     torchrun --nproc-per-node 8 -- train.py --batch 256 # the same on eight GPUs: 32 clips a step on each
 
 Without the -- torchrun would take --run for its own option.
@@ -28,16 +28,17 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from fusion.answers import predict_videos
 from fusion.device import choose_device, device_name
 from fusion.model import build_model
 from fusion.training.balance import BALANCES
+from fusion.training.bar import EpochBar, Pace
 from fusion.training.checkpoint import Checkpoints
 from fusion.training.compiling import compile_encoders
 from fusion.training.datasets import make_datasets, middle_clips
@@ -45,12 +46,23 @@ from fusion.training.fitting import fit_head
 from fusion.training.log import Log
 from fusion.training.meter import Meter, peak_flops, training_flops
 from fusion.training.norms import estimate_norms
+from fusion.training.notes import run_notes
 from fusion.training.ranks import Ranks
-from fusion.training.run import About, claim, read_split, save_weights, write_json
-from fusion.training.settings import Machine, TrainSettings
+from fusion.training.run import (
+    About,
+    claim,
+    lengthen,
+    own_settings,
+    read_split,
+    refuse_changes,
+    save_weights,
+    write_json,
+)
+from fusion.training.settings import Machine, TrainSettings, differences, options
 from fusion.training.step import Step
 from fusion.training.transfer import initialise
 from preprocess.common.command import available_cores, parse_command, run_command
+from preprocess.common.console import with_progress
 from preprocess.common.errors import UserError
 from preprocess.store import Store
 from preprocess.store.format import release
@@ -60,15 +72,17 @@ from streams.registry import parse_streams, subset_name
 from streams.split import group_numbers, split_videos
 
 
-def train(settings: TrainSettings, on_epoch: Callable[[dict], bool] = lambda row: False) -> Path:
-    """Train one run, or resume it; return its folder.
+def train(
+    settings: TrainSettings, on_epoch: Callable[[dict], bool] = lambda row: False, *, epochs: int | None = None
+) -> Path:
+    """Train one run, or resume it, for more `epochs` in all than before if they are given; return its folder.
 
     If one process trains, `on_epoch` is called with each epoch's logged values, and ends the run by returning True.
 
     Raises UserError for input that cannot be trained on.
     """
     with Ranks() as ranks, ExitStack() as held:
-        run, settings = claim(settings, ranks, held)
+        run, settings = claim(settings, ranks, held, epochs=epochs)
         recipe, machine = settings.recipe, settings.machine
         streams = parse_streams(settings.streams)
         store = Store(settings.data)
@@ -129,17 +143,28 @@ def train(settings: TrainSettings, on_epoch: Callable[[dict], bool] = lambda row
             print(f"split: {len(train_set)} videos train, {len(val_set)} validate; {split.how}")
             precision = "bfloat16" if device.type == "cuda" else "float32"
             print(f"device: {device_name(device)}, {precision}{note}; {workers} reading processes")
+            share = -(-recipe.batch // (ranks.size * recipe.accumulate))
+            for line in run_notes(train_set, split, batch=share, workers=workers, processes=ranks.here):
+                print(f"note: {line}")
+            before = lengthen(run, recipe.epochs)
+            if before < recipe.epochs:
+                rate = step.rate(state.epoch * batches.total + state.done)
+                what = f"{recipe.epochs} epochs instead of {before}"
+                print(f"{what}: the learning rate goes on along the curve of {recipe.epochs}, at {rate:.2g}")
             if state.epoch >= recipe.epochs:
-                print("this run is complete")
+                print("this run is complete; --resume --epochs N with more epochs trains it longer")
         save = Saving(checkpoints, step, every=60 * machine.save_minutes, active=ranks.first)
-        log = held.enter_context(Log(run, epochs_done=state.epoch)) if ranks.first else None
+        decides = {"streams": settings.streams, "seed": settings.seed} | options(recipe, recipe.clip, recipe.model)
+        log = held.enter_context(Log(run, epochs_done=state.epoch, settings=decides)) if ranks.first else None
         peak = peak_flops(device) if state.epoch < recipe.epochs else None
         stopping = held.enter_context(Stopping(answer="stopping after this step" if ranks.first else "").listening())
+        pace = Pace(steps=recipe.epochs * batches.total, done=state.epoch * batches.total + state.done)
         for epoch in range(state.epoch, recipe.epochs):
             batches.epoch, batches.done = epoch, state.done
-            row = train_one_epoch(loader, step, state, settings, save=save, stopping=stopping, peak=peak)
+            row = train_one_epoch(loader, step, state, settings, save=save, stopping=stopping, peak=peak, pace=pace)
             if recipe.norm_clips:
-                estimate_norms(step.judged, norm_loader, device=device, seed=settings.seed)
+                shown = with_progress(norm_loader, unit="batch", name="batch norm", leave=False, hidden=not ranks.first)
+                estimate_norms(step.judged, shown, device=device, seed=settings.seed)
             row |= validate(step, val_loader, val_set)
             score = (row["val_top1"], -row["val_loss"])
             if ranks.first:
@@ -165,8 +190,7 @@ class State:
 
     epoch: int = 0  # epochs done
     done: int = 0  # steps done of the next epoch
-    loss: float = 0.0  # sum over the epoch's clips
-    clips: int = 0
+    sums: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)  # over the epoch's clips: objective, loss, right answers, clips
     best: tuple[float, float] = (-1.0, 0.0)  # validation top-1, and the negative loss, of the best weights
 
 
@@ -195,8 +219,11 @@ class Saving:
 
 def restore(saved: dict, step: Step) -> State:
     """Restore the step's state from a checkpoint; return the run's progress."""
+    missing = [field.name for field in fields(State) if field.name not in saved]
+    if missing:
+        raise UserError(f"the run's checkpoints are of another version of train.py (no {missing[0]}): start a new run")
     step.load_state_dict(saved)
-    return State(**{field.name: saved[field.name] for field in fields(State)} | {"best": tuple(saved["best"])})
+    return State(**{field.name: saved[field.name] for field in fields(State)})
 
 
 def train_one_epoch(
@@ -208,6 +235,7 @@ def train_one_epoch(
     save: Saving,
     stopping: Stopping,
     peak: float | None,
+    pace: Pace,
 ) -> dict:
     """Train the rest of one pass over the training videos; return the values to log.
 
@@ -216,20 +244,19 @@ def train_one_epoch(
     recipe, ranks, batches = settings.recipe, step.ranks, loader.batch_sampler
     step.model.train()
     meter, flops = Meter(step.device), 0.0
-    loss = torch.tensor(state.loss, dtype=torch.float64, device=step.device)
-    name = f"epoch {state.epoch + 1}/{recipe.epochs}"
-    hidden = None if ranks.first else True
-    bar = tqdm(total=batches.total, initial=state.done, desc=name, unit="step", leave=False, disable=hidden)
+    sums = torch.tensor(state.sums, dtype=torch.float64, device=step.device)
+    steps = {"steps": batches.total, "done": state.done, "before": state.epoch * batches.total}
+    bar = EpochBar(pace, name=f"epoch {state.epoch + 1}/{recipe.epochs}", hidden=not ranks.first, **steps)
     reads = meter.reads(loader)
     for parts in zip(*[reads] * recipe.accumulate, strict=True):
         number = state.epoch * batches.total + state.done
         if peak and not flops:
             first = parts[0].to(step.device)
             flops = training_flops(step.model, first.inputs(training=False), first.present)
-        one, clips = step(parts, number, recipe=recipe, seed=settings.seed, stop=stopping.asked)
-        loss += one.double() * clips
-        state.done, state.clips, meter.clips = state.done + 1, state.clips + clips, meter.clips + clips
-        bar.update()
+        taken = step(parts, number, recipe=recipe, seed=settings.seed, stop=stopping.asked)
+        sums += torch.stack([taken.objective * taken.seen[-1], *taken.seen])
+        state.done, meter.clips = state.done + 1, meter.clips + taken.clips
+        bar.update(sums[1:])
         stop = step.stop_asked
         if step.due or stop or state.done == batches.total:
             for bad, videos in step.report_skipped():
@@ -237,15 +264,17 @@ def train_one_epoch(
                 here = "its videos" if ranks.size == 1 else f"its videos in rank {ranks.rank}"
                 print(f"note: step {bad + 1} has no finite loss and is skipped; {here}: {paths or 'none'}")
         if stop or save.due:
-            state.loss = float(loss)
+            state.sums = tuple(sums.tolist())
             save(state, steps=number + 1)
         if stop:
             ranks.add_up(torch.zeros(1))  # wait until all is saved: torchrun ends all processes when one ends
             again = f"python train.py --run {shlex.quote(str(save.checkpoints.folder.parent))} --resume"
             raise KeyboardInterrupt(f"after step {number + 1}; go on with: {again}")
     bar.close()
-    last = (state.epoch + 1) * batches.total - 1
-    row = {"epoch": state.epoch + 1, "loss": float(loss) / state.clips, "lr": step.rate(last)}
+    *sums, clips = sums.tolist()
+    objective, loss, top1 = (total / max(1, clips) for total in sums)
+    row = {"epoch": state.epoch + 1, "loss": loss, "train_top1": top1, "objective": objective}
+    row["lr"] = step.rate((state.epoch + 1) * batches.total - 1)
     return row | meter.row(frames=recipe.clip.frames, flops=flops, peak=peak)
 
 
@@ -261,9 +290,13 @@ def validate(step: Step, loader: DataLoader, dataset: ClipDataset) -> dict:
     subsets = list(dict.fromkeys([streams, *((name,) for name in streams)]))
     device, add_up = step.device, step.ranks.add_up
     units = group_numbers(dataset.videos)
-    honest = fit_head(step.judged, loader, labels, units, subsets=subsets, device=device, add_up=add_up)
+    fitting, judging = (
+        with_progress(loader, unit="batch", name=name, leave=False, hidden=not step.ranks.first)
+        for name in ("fit the head", "validate")
+    )
+    honest = fit_head(step.judged, fitting, labels, units, subsets=subsets, device=device, add_up=add_up)
     sizes = {"videos": len(labels), "classes": len(dataset.rows), "device": device}
-    answers = predict_videos(step.judged, loader, subsets, watch=step.balance.watch, **sizes)
+    answers = predict_videos(step.judged, judging, subsets, watch=step.balance.watch, **sizes)
     answers.join(add_up)
     row = {}
     for subset in subsets:
@@ -278,7 +311,15 @@ def validate(step: Step, loader: DataLoader, dataset: ClipDataset) -> dict:
 
 
 def main(settings: TrainSettings | None = None) -> None:
-    train(settings or parse_command(TrainSettings, prog="python train.py", doc=__doc__))
+    parse = partial(parse_command, TrainSettings, prog="python train.py", doc=__doc__)
+    settings, epochs = settings or parse(), None
+    if settings.resume:
+        own = own_settings(settings)
+        settings = parse(default=own)  # an option that is not given means the run's own, not the usual
+        epochs = settings.recipe.epochs
+        settings = replace(settings, recipe=replace(settings.recipe, epochs=own.recipe.epochs))
+        refuse_changes(own.run, differences(settings, own))
+    train(settings, epochs=epochs)
     Ranks().end_process()
 
 

@@ -15,6 +15,8 @@ from torch.utils.data import DataLoader, Sampler
 from preprocess.common.processes import end_with_parent
 from streams.batch import Batch, ClipDataset
 
+AHEAD = 2  # batches that each reading process has ready
+
 
 class EpochBatches(Sampler):
     """The batches of an epoch, lists of (video, epoch), in an order that depends on the seed and the epoch only.
@@ -71,7 +73,7 @@ class ViewBatches(Sampler):
 
 def make_loader(dataset: ClipDataset, batches: Sampler, *, workers: int, pin: bool) -> DataLoader:
     """Batches in order, read ahead by `workers` processes."""
-    return DataLoader(
+    return _Loader(
         dataset,
         batch_sampler=batches,
         num_workers=workers,
@@ -79,9 +81,14 @@ def make_loader(dataset: ClipDataset, batches: Sampler, *, workers: int, pin: bo
         pin_memory=pin,
         persistent_workers=workers > 0,
         worker_init_fn=partial(_start_worker, ends=_program_ends()) if workers else None,
-        prefetch_factor=2 if workers else None,
+        prefetch_factor=AHEAD if workers else None,
         generator=torch.Generator(),  # a separate one: else each new iterator draws from the program's random numbers
     )
+
+
+class _Loader(DataLoader):
+    def check_worker_number_rationality(self) -> None:
+        """No warning of more processes than cores: it is the user's choice, and they wait for the disk."""
 
 
 def _as_it_is(batch: Batch) -> Batch:

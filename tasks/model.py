@@ -21,6 +21,7 @@ from fusion.model import FusionModel
 from fusion.training.run import load_model
 from fusion.training.settings import TrainSettings
 from preprocess.common.errors import UserError, at_least
+from preprocess.common.files import local_path
 from preprocess.store import Store
 from preprocess.store.index import Video
 from streams.batch import ClipDataset
@@ -47,7 +48,7 @@ def load(run: str | os.PathLike, *, weights: str = "best", device: str = "auto")
     Raises:
         UserError: there is no such run or device, or the run lacks these weights.
     """
-    path = Path(run).expanduser()
+    path = local_path(run)
     if weights not in WEIGHTS:
         raise UserError(f"unknown weights '{weights}': known are {', '.join(WEIGHTS)}")
     if path.suffix != ".safetensors":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from preprocess.common.errors import UserError
+from preprocess.common.files import local_path
 from preprocess.extraction.sources import from_folder
 from preprocess.store import Store
 from preprocess.store.index import Video
@@ -58,10 +59,16 @@ def open_source(source: PathLike | Store, *, video: str | None, parameters: dict
 
 
 def files_of(source: PathLike | Store) -> list[PathLike | Store]:
-    """The sources in a source: a folder's video files, in the order of their names, or the source itself."""
-    if isinstance(source, Store) or not Path(source).is_dir():
+    """The sources in a source: a folder's video files, in the order of their names, or the source itself.
+
+    Raises UserError for an address on the network, or a folder without videos.
+    """
+    if isinstance(source, Store):
         return [source]
-    found = [one.file for one in from_folder(Path(source)).sources if one.refused is None]
+    source = local_path(source)
+    if not source.is_dir():
+        return [source]
+    found = [one.file for one in from_folder(source).sources if one.refused is None]
     if not found:
         raise UserError(f"{source} holds no video")
     return [Path(file) for file in found]

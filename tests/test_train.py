@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -81,7 +82,7 @@ def assert_same_run(one: Path, other: Path) -> None:
         assert left.keys() == right.keys()
         for key in left:
             assert torch.equal(left[key], right[key]), f"{name}: {key}"
-    measured = ("epoch", "loss", "lr", "val_loss", "val_top1")
+    measured = ("epoch", "loss", "train_top1", "objective", "lr", "val_loss", "val_top1")
     assert [[row[key] for key in measured] for row in rows_of(one)] == [
         [row[key] for key in measured] for row in rows_of(other)
     ]
@@ -92,6 +93,10 @@ def test_a_run_holds_what_is_needed_to_know_and_to_use_it(undisturbed, store):
     wanted = {"settings.json", "split.json", "metrics.jsonl", "curves.png", "best.safetensors", "last.safetensors"}
     assert wanted <= names and any("tfevents" in name for name in names)
     assert not [name for name in names if name.endswith(".part")]
+    mask = os.umask(0)
+    os.umask(mask)
+    files = [path for path in undisturbed.rglob("*") if path.is_file()]
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~mask}
     settings, saved = read_settings(undisturbed)
     assert settings == settings_of(store, undisturbed)
     assert saved["classes"] == store.classes and saved["parameters"] == store.parameters

@@ -13,7 +13,7 @@ from streams.split import Split
 def make_datasets(
     store: Store, split: Split, streams: tuple[str, ...], settings: TrainSettings
 ) -> tuple[ClipDataset, ClipDataset]:
-    """Training and validation videos. Those without any of the streams are left out of training, with a note.
+    """Training and validation videos. Those without any of the streams are left out of training.
 
     Raises UserError if a stream is in no training video.
     """
@@ -32,8 +32,6 @@ def make_datasets(
             others = ",".join(other for other in streams if other != name) or "another stream"
             raise UserError(f"no training video of {store.path} has {name} ({why}): train with --streams {others}")
     usable = [video for video in train_videos if any(video.streams[name] for name in streams)]
-    if len(usable) < len(train_videos):
-        print(f"note: {len(train_videos) - len(usable)} training videos have none of {', '.join(streams)}; left out")
     shared = {"streams": streams, "classes": store.classes, "clip": settings.recipe.clip}
     return ClipDataset(store, usable, seed=settings.seed, **shared), ClipDataset(store, val_videos, **shared)
 

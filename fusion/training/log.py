@@ -6,27 +6,39 @@ from pathlib import Path
 
 from preprocess.common.files import write_aside
 
+PLAIN = (bool, int, float, str)  # types that TensorBoard shows as they are
+JUDGED = ("val_top1", "val_loss")  # beside the settings, as of the last epoch
+TRAINING = {"color": "0.4", "linestyle": "--"}
 PLOT_EVERY = 5.0  # seconds: drawing takes a sixth of one, longer than an epoch of few videos
 
 
 class Log:
     """The rows of a run's epochs."""
 
-    def __init__(self, run: Path, *, epochs_done: int) -> None:
-        """Rows of epochs after `epochs_done` are dropped, since those are trained again."""
+    def __init__(self, run: Path, *, epochs_done: int, settings: dict[str, object]) -> None:
+        """Rows of epochs after `epochs_done` are dropped, since those are trained again.
+
+        settings: those that decide the result, by name, for TensorBoard's HPARAMS.
+        """
         from torch.utils.tensorboard import SummaryWriter
+        from torch.utils.tensorboard.summary import hparams
 
         self.run = run
         self.file = run / "metrics.jsonl"
         lines = self.file.read_text().splitlines() if epochs_done and self.file.exists() else []
         self.rows = [row for row in map(json.loads, lines) if row["epoch"] <= epochs_done]
         self.board = SummaryWriter(str(run), purge_step=epochs_done + 1)
+        values = {name: value if isinstance(value, PLAIN) else " ".join(value) for name, value in settings.items()}
+        *begin, self._end = hparams(values, dict.fromkeys(JUDGED))  # add_hparams would make a folder of its own
+        for summary in begin:
+            self.board.file_writer.add_summary(summary)
         self._plotted, self._stale = time.monotonic(), False
 
     def __enter__(self) -> "Log":
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.board.file_writer.add_summary(self._end)
         self.board.close()
         if self._stale:
             self._plot()
@@ -43,8 +55,9 @@ class Log:
             self._plot()
         alone = ", ".join(f"{key[9:]} {value:.1%}" for key, value in row.items() if key.startswith("val_top1_"))
         print(
-            f"epoch {row['epoch']:3d}  loss {row['loss']:.3f}  validation: loss {row['val_loss']:.3f}, "
-            f"top-1 {row['val_top1']:.1%}{f' ({alone})' if alone else ''}  {_speed(row)}",
+            f"epoch {row['epoch']:3d}  training: loss {row['loss']:.3f}, top-1 {row['train_top1']:.1%}  "
+            f"validation: loss {row['val_loss']:.3f}, top-1 {row['val_top1']:.1%}{f' ({alone})' if alone else ''}  "
+            f"{_speed(row)}",
             flush=True,
         )
 
@@ -62,19 +75,21 @@ def _speed(row: dict) -> str:
 
 
 def plot_curves(rows: list[dict], path: Path) -> None:
-    """Losses and validation accuracy over the epochs."""
+    """Losses and accuracy over the epochs, of training and validation."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in rows]
-    left.plot(epochs, [row["loss"] for row in rows], label="training, with the streams' own losses")
-    left.plot(epochs, [row["val_loss"] for row in rows], label="validation, fused")
-    left.set(xlabel="epoch", ylabel="cross-entropy")
+    left.plot(epochs, [row["loss"] for row in rows], label="training", **TRAINING)
+    left.plot(epochs, [row["val_loss"] for row in rows], label="validation", lw=2.5)
+    left.set(xlabel="epoch", ylabel="loss of the fused answer, nats")
+    right.plot(epochs, [100 * row["train_top1"] for row in rows], label="training", **TRAINING)
     for key in [key for key in rows[-1] if key.startswith("val_top1")]:
-        name = key.removeprefix("val_top1").removeprefix("_") or "fused"
-        right.plot(epochs, [100 * row[key] for row in rows], label=name, lw=2.5 if name == "fused" else 1)
-    right.set(xlabel="epoch", ylabel="validation top-1, %", ylim=(0, 100))
+        name = key.removeprefix("val_top1_") if "top1_" in key else ""
+        label = f"validation, {name} alone" if name else "validation"
+        right.plot(epochs, [100 * row[key] for row in rows], label=label, lw=1 if name else 2.5)
+    right.set(xlabel="epoch", ylabel="top-1, %", ylim=(0, 100))
     for axes in (left, right):
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()

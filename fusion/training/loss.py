@@ -1,5 +1,6 @@
 """The losses: cross-entropy of the fused answer and of each stream's own."""
 
+import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -42,3 +43,17 @@ def joint_loss(losses: Losses, *, auxiliary: float) -> Tensor:
     """The fused loss, plus `auxiliary` times the mean of the streams' own."""
     own = [loss for name, loss in losses.items() if name != FUSED]
     return losses[FUSED] + auxiliary / len(own) * sum(own)
+
+
+@torch.no_grad()
+def answer_sums(output: Output, targets: Tensor, present: dict[str, Tensor]) -> Tensor:
+    """What validation measures, of a training batch, over its clips that have any stream: → (2,) float64
+
+    The sum of the fused answer's negative log-likelihood, without label smoothing, and the number of right answers. Of
+    a mixed clip the likelihood is of the mixed target, and the answer is right that names its larger share.
+    targets: (B, K), present: {(B,)}
+    """
+    anything = torch.stack([*present.values()]).any(dim=0)
+    losses = cross_entropy(output.logits.float(), targets, reduction="none")
+    right = output.logits.argmax(dim=1) == targets.argmax(dim=1)
+    return torch.stack([torch.where(anything, losses, 0.0).sum(), (right & anything).sum()]).double()

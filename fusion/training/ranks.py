@@ -21,6 +21,7 @@ class Ranks:
         self.rank = int(os.environ.get("RANK", 0))
         self.size = int(os.environ.get("WORLD_SIZE", 1))
         self.local = int(os.environ.get("LOCAL_RANK", 0))  # its number on this machine
+        self.here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # processes on this machine
 
     def __enter__(self) -> "Ranks":
         if self.size > 1:

@@ -15,7 +15,7 @@ from fusion.training.checkpoint import Checkpoints
 from fusion.training.ranks import Ranks
 from fusion.training.settings import Machine, Recipe, TrainSettings, differences, validate
 from preprocess.common.errors import UserError
-from preprocess.common.files import only_one, write_aside
+from preprocess.common.files import only_one, remove_folder, write_aside
 from streams.clip import ClipSettings
 from streams.registry import parse_streams, subset_name
 from streams.split import Split
@@ -34,16 +34,43 @@ def default_run(streams: tuple[str, ...], *, resume: bool) -> Path:
     return base.with_name(f"{base.name}-{len(taken) + 1}") if taken else base
 
 
-def resume_settings(run: Path, given: TrainSettings) -> TrainSettings:
-    """The settings that `run` was started with; only the machine and the path of the data may change."""
+def resume_settings(run: Path, given: TrainSettings, *, epochs: int | None) -> TrainSettings:
+    """The settings that `run` was started with; only machine and path of the data may change, and `epochs` grow.
+
+    Raises UserError for other changes.
+    """
     saved, _ = read_settings(run)
-    for name, value in differences(given, TrainSettings()).items():
-        if name in differences(given, saved) and name not in ("data", "run", "resume"):
+    usual = differences(given, TrainSettings())
+    refuse_changes(run, {name: value for name, value in differences(given, saved).items() if name in usual})
+    if epochs is not None and epochs < saved.recipe.epochs:
+        raise UserError(f"{run} was started with {saved.recipe.epochs} epochs: --epochs can be more, but not {epochs}")
+    data = saved.data if given.data == TrainSettings.data else given.data
+    recipe = replace(saved.recipe, epochs=epochs or saved.recipe.epochs)
+    return replace(saved, resume=True, data=data, recipe=recipe, machine=given.machine)
+
+
+def refuse_changes(run: Path, changes: dict[str, object]) -> None:
+    """Raises UserError for an option that may not change when `run` is resumed."""
+    for name, value in changes.items():
+        if name not in ("data", "run", "resume"):
             raise UserError(
                 f"--resume goes on with the settings of {run}; leave out --{name.replace('_', '-')} {value}"
             )
-    data = saved.data if given.data == TrainSettings.data else given.data
-    return replace(saved, resume=True, data=data, machine=given.machine)
+
+
+def own_settings(given: TrainSettings) -> TrainSettings:
+    """The settings of the run that `given` resumes, on the usual machine: what options that are not given mean."""
+    run = given.run or default_run(parse_streams(given.streams), resume=True)
+    return replace(read_settings(run)[0], resume=False, machine=Machine())
+
+
+def lengthen(run: Path, epochs: int) -> int:
+    """Let the run have so many epochs; return how many it had."""
+    before, saved = read_settings(run)
+    if epochs != before.recipe.epochs:
+        saved["settings"]["recipe"]["epochs"] = epochs
+        write_json(run / "settings.json", saved)
+    return before.recipe.epochs
 
 
 def read_settings(run: Path) -> tuple[TrainSettings, dict]:
@@ -138,8 +165,10 @@ def load_model(path: Path) -> tuple[FusionModel, About]:
     return model, about
 
 
-def claim(settings: TrainSettings, ranks: Ranks, held: ExitStack) -> tuple[Path, TrainSettings]:
+def claim(settings: TrainSettings, ranks: Ranks, held: ExitStack, *, epochs: int | None) -> tuple[Path, TrainSettings]:
     """The run's folder, locked for this process by `held`, and the run's settings.
+
+    When `held` is left, nothing remains of a new run of which no step was saved. epochs: of a resumed run, if more.
 
     Raises UserError if a new run exists already, if a run to resume does not, or if another process is training it.
     """
@@ -149,23 +178,29 @@ def claim(settings: TrainSettings, ranks: Ranks, held: ExitStack) -> tuple[Path,
     if again and ranks.first:
         print(f"note: there are earlier runs of these streams; this one is {run}")
     if settings.resume:
-        settings = resume_settings(run, settings)
+        settings = resume_settings(run, settings, epochs=epochs)
     elif ranks.first and any(Checkpoints(run, keep=1).files()):  # without a checkpoint nothing is lost
         raise UserError(f"{run} holds a run: go on with it with --resume, name another, or delete it")
     validate(settings)
     if ranks.first:
-        new = not run.exists()
+        made = [folder for folder in (run, *run.parents) if not folder.exists()]
         run.mkdir(parents=True, exist_ok=True)
+        before = {*run.iterdir()}
         busy = f"{run} is being trained by another process: wait for it, or name another run"
         held.enter_context(only_one(run / "lock", busy=busy))
-        if new:
-            held.callback(give_up_name, run)
+        held.callback(leave_nothing, run, before=before, made=made)
     return run, settings
 
 
-def give_up_name(run: Path) -> None:
-    """Remove a run's folder if it is empty, so that its name stays free for the next try."""
-    if not (run / "settings.json").exists():
-        (run / "lock").unlink(missing_ok=True)
+def leave_nothing(run: Path, *, before: set[Path], made: list[Path]) -> None:
+    """Remove what a run without a checkpoint or a finished epoch has written, so that its name stays free.
+
+    before: what was in its folder; made: folders that were made for it, the innermost first.
+    """
+    if any(Checkpoints(run, keep=1).files()) or (run / "metrics.jsonl").exists():
+        return
+    for path in {*run.iterdir()} - before:
+        remove_folder(path) if path.is_dir() else path.unlink()
+    for folder in made:
         with suppress(OSError):  # it is not empty
-            run.rmdir()
+            folder.rmdir()

@@ -93,7 +93,7 @@ class TrainSettings:
     """encoders to start from: runs or files of weights (.safetensors, .pt, .pth). PATH is for every stream that it has,
     STREAM=PATH for one; STREAM=kinetics downloads torchvision's, for its towers"""
     resume: bool = False
-    """go on with the run, with the settings that it was started with"""
+    """go on with the run, with the settings that it was started with; more --epochs than these train it longer"""
     recipe: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
     machine: Annotated[Machine, tyro.conf.arg(name="")] = field(default_factory=Machine)
 

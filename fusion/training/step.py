@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from fusion.device import mixed_precision
 from fusion.model import FusionModel, drop_streams
 from fusion.training.average import Average
 from fusion.training.balance import Auxiliary
-from fusion.training.loss import count_rows, each_loss
+from fusion.training.loss import FUSED, answer_sums, count_rows, each_loss
 from fusion.training.mixing import mix
 from fusion.training.ranks import Ranks
 from fusion.training.settings import Recipe
@@ -25,6 +26,16 @@ CLIP_NORM = 5.0  # largest norm of the gradient: LSTMs' gradients now and then e
 LOOK_EVERY = 20  # steps between checks of results on a GPU: each check waits for it
 BAD_IN_A_ROW = 5  # steps without a finite loss that end a run
 ALL_RANKS = 1008  # in place of a rank's number, for random numbers that all ranks share
+
+
+class Taken(NamedTuple):
+    """What a step measured, over all ranks; zeros for a skipped one. Tensors are on the device."""
+
+    objective: (
+        Tensor  # () float64, what is minimised: with label smoothing, the streams' own losses, the balance method
+    )
+    clips: int
+    seen: Tensor  # (3,) float64: the two sums of answer_sums, and the clips that they are over
 
 
 class Step:
@@ -70,29 +81,30 @@ class Step:
         recipe: Recipe,
         seed: int,
         stop: bool = False,
-    ) -> tuple[Tensor, int]:
+    ) -> Taken:
         """Learn from `batches`, one after the other, as if they were one.
 
-        Returns their loss, (), on the device, and their number of clips, over all ranks. `stop` is True if this rank
-        wants to end; after the step `stop_asked` is True if any rank does.
+        `stop` is True if this rank wants to end; after the step `stop_asked` is True if any rank does.
         """
         chance = (seed * 1_000_003 + number) * 1009
         torch.manual_seed(chance + self.ranks.rank)
-        counts, rows = self._count(batches, stop)
+        counts, clips = self._count(batches, stop)
         before = [buffer.clone() for buffer in self._buffers()]
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
+        sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         for batch in (batch.to(self.device) for batch in batches):
-            clips = batch.inputs(training=True)
+            inputs = batch.inputs(training=True)
             use = self.balance.choose(drop_streams(batch.present, recipe.stream_dropout))
             mixed = {"classes": self.model.classes, "mixup": recipe.mixup, "cutmix": recipe.cutmix}
-            clips, targets = mix(clips, batch.present, batch.labels, **mixed)
+            inputs, targets = mix(inputs, batch.present, batch.labels, **mixed)
             with mixed_precision(self.device):
-                output = self.model(clips, batch.present, rows=batch.rows, use=use)
+                output = self.model(inputs, batch.present, rows=batch.rows, use=use)
             seen = output, targets, batch.present, counts
             total += self.balance.backward(each_loss(*seen, label_smoothing=recipe.label_smoothing), self.model)
             self.balance.observe(*seen)
-        self.ranks.add_up(total)
+            sums += answer_sums(output, targets, batch.present)
+        total, *sums = self.ranks.add_up(torch.stack([total.double(), *sums]))
         self.ranks.add_up_gradients(self.model.parameters())
         for name, encoder in self.model.encoders.items():
             if not counts[name]:  # no rank has it: no step for it, as in a single process that does not run it
@@ -102,7 +114,8 @@ class Step:
         finite = total.isfinite() & norm.isfinite()
         self._update(finite, before, number)
         self._seen.append((number, finite, torch.cat([batch.videos for batch in batches])))
-        return torch.where(finite, total, 0.0), rows
+        seen = torch.where(finite, torch.stack([*sums, torch.full_like(total, counts[FUSED])]), 0.0)
+        return Taken(torch.where(finite, total, 0.0), clips, seen)
 
     def report_skipped(self) -> list[tuple[int, list[int]]]:
         """The steps since the last check that were skipped for lack of a finite loss, with the rows of their videos.

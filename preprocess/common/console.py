@@ -1,9 +1,12 @@
 """Small tables and numbers for people."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from tqdm import tqdm
+
+Item = TypeVar("Item")
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -45,8 +48,24 @@ def plural(count: int, noun: str) -> str:
 
 
 def progress(
-    items: Iterable | None = None, *, total: int | None = None, done: int = 0, unit: str, name: str = ""
+    items: Iterable | None = None,
+    *,
+    total: int | None = None,
+    done: int = 0,
+    unit: str,
+    name: str = "",
+    leave: bool = True,
+    hidden: bool = False,
 ) -> tqdm:
-    """A progress bar over `items`, or one to move with `update`; `done` of `total` were done before."""
+    """A progress bar over `items`, or one to move with `update`; `done` of `total` were done before.
+
+    leave: the bar stays on the screen when it is complete; one that does not appears only if it takes a while.
+    """
     pause = 0.1 if sys.stderr.isatty() else 10
-    return tqdm(items, total=total, initial=done, unit=unit, desc=name or None, mininterval=pause, smoothing=0.05)
+    shown = {"unit": unit, "desc": name or None, "leave": leave, "disable": hidden, "delay": 0 if leave else pause}
+    return tqdm(items, total=total, initial=done, mininterval=pause, smoothing=0.05, **shown)
+
+
+def with_progress(items: Iterable[Item], **shown: object) -> Iterator[Item]:
+    """The items, with a `progress` bar from the first on."""
+    yield from progress(items, **shown)

@@ -7,6 +7,7 @@ step the name may be gone after a power failure though the bytes are on the disk
 import errno
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,20 @@ from pathlib import Path
 from preprocess.common.errors import UserError
 
 NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
+ADDRESS = re.compile(r"(https?|ftps?|sftp|rtsps?|rtmps?|s3|gs)://?[^/]")  # pathlib makes one slash of two
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+
+
+def local_path(path: str | os.PathLike) -> Path:
+    """The path with `~` expanded.
+
+    Raises UserError for an address on the network.
+    """
+    text = os.fspath(path)
+    if ADDRESS.match(text) and not os.path.lexists(text):
+        scheme, _, rest = text.partition(":")
+        raise UserError(f"{scheme}://{rest.lstrip('/')} is an address: download it first, and give the file")
+    return Path(os.path.expanduser(text))
 
 
 def sync(path: Path) -> None:

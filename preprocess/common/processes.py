@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -31,6 +31,24 @@ def own_memory(pid: int) -> int:
     except (OSError, ValueError):
         return 0
     return (resident - shared) * PAGE
+
+
+def available_memory() -> float:
+    """Bytes of memory that may still be taken: of the machine, or of this process's control group, if that is less.
+
+    Infinity where the system does not tell.
+    """
+    least = float("inf")
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        least = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) * 1024.0
+    with suppress(OSError, ValueError, StopIteration):  # "max" is no number: there is no limit
+        group = Path("/sys/fs/cgroup")
+        limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
+        lines = (group / "memory.stat").read_text().splitlines()
+        cached = next(int(line.split()[1]) for line in lines if line.startswith("file "))
+        least = min(least, limit - used + cached)
+    return least
 
 
 def family(pid: int) -> list[int]:

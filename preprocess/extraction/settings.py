@@ -26,7 +26,7 @@ class ExtractSettings:
     """patterns of the paths of validation videos, like '*_g1[23]_*' (in quotes); what matches neither these nor --test
     is for training"""
     test: tuple[str, ...] = ()
-    """patterns of the paths of test videos, which no training reads, like '*_g0[1-7]_*' or 'test/*'"""
+    """patterns of the paths of test videos, which no training reads, like '*_g0[1-7]_*' or '*/test/*'"""
     follow_links: bool = False
     """also take files and folders that links in VIDEOS lead to outside of it"""
     workers: int = field(default_factory=available_cores)

@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,9 +13,14 @@ from pathlib import Path
 
 from preprocess.common.errors import UserError
 
-VIDEO_SUFFIXES = {
-    *(".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".gif", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4"),
-    *(".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
+VIDEO_SUFFIXES = {  # of the formats that preprocess.video.container opens
+    *(".3g2", ".3gp", ".amv", ".apng", ".asf", ".avi", ".divx", ".dv", ".dvr-ms", ".f4v", ".flv", ".gif", ".gxf"),
+    *(".ivf", ".k3g", ".m2t", ".m2ts", ".m4v", ".mj2", ".mjp2", ".mk3d", ".mkv", ".mod", ".mov", ".mp4", ".mpe"),
+    *(".mpeg", ".mpg", ".mts", ".mxf", ".nsv", ".nut", ".ogm", ".ogv", ".ogx", ".qt", ".rm", ".rmvb", ".tod", ".tp"),
+    *(".trp", ".ts", ".vob", ".webm", ".wmv", ".wtv", ".y4m"),
+    # without a container
+    *(".264", ".265", ".av1", ".avc", ".h261", ".h263", ".h264", ".h265", ".hevc", ".m1v", ".m2v", ".mjpeg", ".mjpg"),
+    *(".mpv", ".obu"),
 }
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 LEADS_OUT = "link: leads out of the videos' folder (--follow-links takes it)"
@@ -43,8 +49,13 @@ class Catalog:
 
 def group_from_name(path: str) -> str | None:
     """The group in a UCF101-like name: ``v_Archery_g08_c01.avi`` → ``v_Archery_g08``."""
-    match = UCF_NAME.match(Path(path).stem)
+    match = UCF_NAME.match(composed(Path(path).stem))
     return match and match[1]
+
+
+def composed(text: str) -> str:
+    """Unicode's composed form (NFC): macOS writes é as two characters, and both are one name."""
+    return unicodedata.normalize("NFC", text)
 
 
 def from_folder(root: Path, *, follow_links: bool = False) -> Catalog:
@@ -76,11 +87,19 @@ def from_folder(root: Path, *, follow_links: bool = False) -> Catalog:
             f"{unlabelled} videos lie directly in {root} and get no label; "
             f"to train on them, sort them into class folders or give --labels"
         )
+    splits = sorted({path.split("/")[0] for path in found if "/" in path and path.split("/")[0].lower() in SPLITS})
+    if len(splits) > 1:
+        meant = [(SPLITS[name.lower()], name) for name in splits if SPLITS[name.lower()] != "train"]
+        patterns = " ".join(f"--{split} '*/{name}/*'" for split, name in meant)
+        notes.append(
+            f"the folders {', '.join(splits)} of {root} are taken for classes: give the class and the split of each "
+            f"video with --labels, or sort the videos into <class>/<split>/ and add {patterns}"
+        )
     sources = [
         Source(
             file=os.path.join(root, path),
             path=path,
-            label=path.split("/")[0] if "/" in path else None,
+            label=composed(path.split("/")[0]) if "/" in path else None,
             group=group_from_name(path),
             split=None,
             refused=_refusal(root, path) if not follow_links and os.path.islink(os.path.join(root, path)) else None,
@@ -116,8 +135,9 @@ def from_csv(root: Path, table: Path, *, follow_links: bool = False) -> Catalog:
             raise UserError(f"{where}: a NUL byte; save the table as plain text in UTF-8")
         if not row["path"]:
             raise UserError(f"{where}: the path is empty")
-        file = os.path.join(root, row["path"])
-        path = os.path.normpath(row["path"])
+        spelled = _as_on_disk(root, row["path"])
+        file = os.path.join(root, spelled)
+        path = os.path.normpath(spelled)
         if os.path.isabs(path):
             path = os.path.relpath(path, root) if Path(path).is_relative_to(root.absolute()) else path.lstrip("/")
         if path in lines_of:
@@ -130,9 +150,9 @@ def from_csv(root: Path, table: Path, *, follow_links: bool = False) -> Catalog:
             raise UserError(f"{where}: unknown split '{split}': use train, val or test")
         if not os.path.isfile(file):
             missing.append((where, row["path"]))
-        group = row.get("group") or group_from_name(path)
-        refused = None if follow_links else _refusal(root, row["path"])
-        sources.append(Source(file, path, row["label"], group, SPLITS.get(split), refused))
+        group = composed(row.get("group") or "") or group_from_name(path)
+        refused = None if follow_links else _refusal(root, spelled)
+        sources.append(Source(file, path, composed(row["label"]), group, SPLITS.get(split), refused))
     if missing:
         where, path = missing[0]
         more = f" ({len(missing)} lines name files that do not exist)" if len(missing) > 1 else ""
@@ -156,7 +176,7 @@ def with_splits(found: Catalog, *, val: Sequence[str], test: Sequence[str]) -> C
     splits = {source.path: "train" for source in found.sources}
     for split, patterns in (("val", val), ("test", test)):
         for pattern in patterns:
-            matches = [path for path in splits if fnmatchcase(path, pattern)]
+            matches = [path for path in splits if fnmatchcase(composed(path), composed(pattern))]
             if not matches:
                 example = next(iter(splits))
                 raise UserError(f"--{split} '{pattern}' matches no video: patterns are of paths like {example}")
@@ -182,6 +202,20 @@ def _read_table(table: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]
         columns = [(name or "").strip().lower() for name in reader.fieldnames or []]
         reader.fieldnames = columns
         return columns, [(reader.line_num, {k: (v or "").strip() for k, v in row.items() if k}) for row in reader]
+
+
+def _as_on_disk(root: Path, path: str) -> str:
+    """The path as the disk spells it, if its names are there in another of Unicode's forms alone; else unchanged."""
+    if path.isascii() or os.path.lexists(os.path.join(root, path)):
+        return path
+    found = ""
+    for name in path.split("/"):
+        folder = os.path.join(root, found)
+        if name and not os.path.lexists(os.path.join(folder, name)):
+            names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+            name = next((one for one in names if composed(one) == composed(name)), name)
+        found += f"{name}/"
+    return found[:-1]
 
 
 def _walk(root: Path, *, follow_links: bool) -> tuple[list[str], int]:

@@ -5,10 +5,10 @@ Doing it twice, at the same time or after a crash, changes nothing: the second t
 
 import os
 import stat
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from secrets import token_hex
 from time import monotonic
 
 from preprocess.common.files import make_folder, publish, replace
@@ -97,8 +97,7 @@ class VideoTask:
         if content in self.known or is_whole(piece):
             return
         make_folder(piece.parent)
-        with tempfile.NamedTemporaryFile(dir=self.scratch, prefix=f"{content}-", delete=False) as aside:
-            written = Path(aside.name)
+        written = self.scratch / f"{content}-{token_hex(8)}"  # another process may be at the same video
         try:
             extract_piece(file, written, content=content, settings=self.settings, watch=watch, heartbeat=heartbeat)
             with watch.stage("write"):

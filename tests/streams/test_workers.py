@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import pytest
 
@@ -18,6 +19,14 @@ def test_workers_read_rightly_though_the_parent_has_the_store_open(toy):
     here = load(dataset, views_of(dataset, batch=4), workers=0)
     assert_same(here, load(dataset, views_of(dataset, batch=4), workers=2))
     assert_same(here, load(dataset, views_of(dataset, batch=4), workers=0))
+
+
+def test_more_processes_than_cores_are_no_reason_for_a_warning(toy, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    dataset = dataset_of(toy)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", category=UserWarning)
+        load(dataset, views_of(dataset, batch=4), workers=2)
 
 
 def _descriptors_of(path) -> set[int]:

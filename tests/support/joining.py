@@ -67,14 +67,15 @@ def _train(store: Store, ranks: Ranks, settings: ModelSettings, balance: str, st
     views = ViewBatches(judged, batch=3, **share)
     sizes = {"videos": len(store), "classes": len(store.classes), "device": torch.device("cpu")}
     asking = make_loader(judged, views, workers=0, pin=False), ALL
-    found: dict = {"losses": [], "clips": [], "gradients": [], "none": []}
+    found: dict = {"losses": [], "clips": [], "seen": [], "gradients": [], "none": []}
     number = 0
     for batches.epoch in range(2):
         for batch in loader:
-            loss, clips = step([batch], number, recipe=RECIPE, seed=0)
+            taken = step([batch], number, recipe=RECIPE, seed=0)
             number += 1
-            found["losses"].append(float(loss))
-            found["clips"].append(clips)
+            found["losses"].append(float(taken.objective))
+            found["clips"].append(taken.clips)
+            found["seen"].append(taken.seen.tolist())
             gradients = {name: p.grad for name, p in model.named_parameters()}
             found["none"].append(sorted(name for name, gradient in gradients.items() if gradient is None))
             found["gradients"].append({name: g.clone() for name, g in gradients.items() if g is not None})

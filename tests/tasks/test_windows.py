@@ -51,6 +51,14 @@ def store(videos, tmp_path_factory):
     return extract(ExtractSettings(videos, tmp_path_factory.mktemp("store") / "s.h5", workers=1, store=piece))
 
 
+def test_a_home_folder_is_expanded_and_an_address_is_named(model, videos, monkeypatch):
+    monkeypatch.setenv("HOME", str(videos.parent))
+    assert model.predict("~/videos/one.mkv", views=1) == model.predict(videos / "one.mkv", views=1)
+    for use in (model.predict, lambda source: next(model.windows(source)), tristream.load):
+        with pytest.raises(UserError, match=r"https://a\.org/one\.mkv"):
+            use("https://a.org/one.mkv")
+
+
 def joined(windows) -> tristream.Windows:
     """All of them as one."""
     parts = list(windows)

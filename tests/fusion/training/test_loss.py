@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from fusion.heads.head import StreamOutputs
 from fusion.model import Output
-from fusion.training.loss import count_rows, each_loss, joint_loss
+from fusion.training.loss import answer_sums, count_rows, each_loss, joint_loss
 from streams.registry import STREAMS
 
 
@@ -82,3 +82,17 @@ def test_a_stream_that_the_whole_batch_lacks_adds_nothing_to_the_loss():
     output.streams.logits["flow"].requires_grad_()
     each_loss(output, labels, present, count_rows(present))["flow"].backward()
     assert not output.streams.logits["flow"].grad.any()
+
+
+def test_a_mixed_clips_answer_is_right_if_it_is_the_larger_share_and_clips_without_a_stream_do_not_count():
+    output, labels, present = a_batch()
+    there = torch.stack([*present.values()]).any(dim=0)
+    others, share = labels.roll(1), torch.tensor([0.9, 0.4, 0.7, 0.8, 0.45, 0.3, 1.0])
+    targets = share[:, None] * one_hot(labels, 5) + (1 - share[:, None]) * one_hot(others, 5)
+    larger = torch.where(share > 0.5, labels, others)
+    answers = torch.where(torch.arange(7) % 2 == 0, larger, (larger + 1) % 5)
+    output = output._replace(logits=output.logits + 100 * one_hot(answers, 5))
+    mixed = -(targets * output.logits.log_softmax(dim=1)).sum(dim=1)
+    found = answer_sums(output, targets, present)
+    torch.testing.assert_close(found[0], mixed[there].sum().double(), rtol=1e-5, atol=1e-4)
+    assert found[1] == (answers == larger)[there].sum() and not there.all()

@@ -121,6 +121,7 @@ def test_several_ranks_take_the_steps_that_one_process_takes(joined, stores, ran
     for one in found:
         assert one["clips"] == alone["clips"] == [7, 7, 1] * 2
         assert one["losses"] == pytest.approx(alone["losses"], rel=1e-4)
+        torch.testing.assert_close(torch.tensor(one["seen"]), torch.tensor(alone["seen"]), rtol=1e-4, atol=1e-4)
         assert one["none"] == alone["none"]
         apart = []
         for mine, theirs in zip(one["gradients"], alone["gradients"], strict=True):

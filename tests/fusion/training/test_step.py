@@ -105,10 +105,10 @@ def test_accumulated_parts_are_one_step_of_the_same_clips_but_for_batch_norm(toy
     with without_augmentation():
         for number, batch in enumerate(together):
             here = apart[number * parts : (number + 1) * parts]
-            loss, clips = take(whole, [batch], number)
-            other, count = take(divided, here, number)
-            torch.testing.assert_close(loss, other, rtol=1e-5, atol=1e-6)
-            assert clips == count == len(batch.labels)
+            one, other = take(whole, [batch], number), take(divided, here, number)
+            torch.testing.assert_close(one.objective, other.objective, rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(one.seen, other.seen, rtol=1e-5, atol=1e-5)
+            assert one.clips == other.clips == len(batch.labels)
             gradients = [[p.grad for p in step.model.parameters()] for step in (whole, divided)]
             torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5)
 
@@ -125,6 +125,23 @@ def test_batch_norm_sees_each_part_by_itself(toy):
     assert not torch.allclose(norms[0][0].running_mean, norms[1][0].running_mean)
 
 
+def test_a_step_tells_the_fused_likelihood_and_top1_of_its_clips_as_validation_would(toy):
+    """Not what is minimised, which label smoothing and the streams' own losses are part of."""
+    (batch,) = batches_of(toy, batch=16)
+    outputs = []
+    model = make(toy).model
+    model.register_forward_hook(lambda *given: outputs.append(given[-1]))
+    rates = {"lr": 1e-2, "weight_decay": 0.0, "steps": 9, "device": CPU, "ranks": Ranks()}
+    method = BALANCES["auxiliary"](streams=tuple(STREAMS), auxiliary=0.5, epochs=4)
+    taken = Step(model, balance=method, **rates)([batch], 0, recipe=replace(PLAIN, label_smoothing=0.2), seed=0)
+    logits, labels = outputs[0].logits.detach().double(), batch.labels
+    likelihood = logits.softmax(dim=1).gather(1, labels[:, None]).log().sum()
+    right = (logits.argmax(dim=1) == labels).sum()
+    expected = torch.tensor([-likelihood, right, 16], dtype=torch.float64)
+    torch.testing.assert_close(taken.seen, expected, rtol=1e-5, atol=1e-5)
+    assert taken.objective > taken.seen[0] / 16
+
+
 def spoil(batch: Batch, how: str) -> Batch:
     clips = copy.deepcopy(batch.clips)
     value = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[how]
@@ -135,13 +152,13 @@ def spoil(batch: Batch, how: str) -> Batch:
 @pytest.mark.parametrize(("how", "balance"), [*(("nan", balance) for balance in BALANCES), ("-inf", "auxiliary")])
 def test_a_batch_without_a_finite_loss_changes_nothing_and_is_named(toy, how, balance):
     step, batches = make(toy, balance=balance, average=0.9), batches_of(toy)
-    assert take(step, batches[:1], 0)[0] > 0
+    assert take(step, batches[:1], 0).objective > 0
     assert step.report_skipped() == []
     before = everything(step)
     assert before["optimizer"] and any("running_mean" in name for name in before["model"])
     bad = spoil(batches[1], how)
-    loss, clips = take(step, [bad], 1)
-    assert loss == 0 and clips == 8
+    taken = take(step, [bad], 1)
+    assert taken.objective == 0 and taken.clips == 8 and taken.seen.tolist() == [0, 0, 0]
     assert_equal(everything(step), before)
     assert step.report_skipped() == [(1, bad.videos.tolist())]
     assert step.report_skipped() == []

@@ -47,6 +47,16 @@ def test_a_run_that_ends_before_any_video_goes_on_there_and_makes_the_same_store
     assert leftovers(out) == []
 
 
+def test_files_of_an_extraction_that_has_not_ended_have_the_usual_mode(engine, videos, out):
+    """Another user may do the next part of the job."""
+    mask = os.umask(0)
+    os.umask(mask)
+    interrupt(engine, 3, videos, out)
+    files = [path for path in (out.parent / "out.h5.partial").rglob("*") if path.is_file()]
+    assert sum(path.suffix == ".h5" for path in files) == 3
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~mask}
+
+
 def test_a_run_that_is_interrupted_again_and_again_ends_all_the_same(engine, videos, out, undisturbed):
     engine.kill_before(1)
     for _ in range(9):

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from preprocess.common.errors import UserError
-from preprocess.extraction.sources import from_csv, from_folder, group_from_name
+from preprocess.extraction.sources import from_csv, from_folder, group_from_name, with_splits
 
 
 def labels(catalog) -> dict[str, str | None]:
@@ -245,3 +245,47 @@ def test_labels_and_paths_may_be_in_another_encoding(folder, table):
     name = os.fsdecode(b"caf\xe9.mp4")
     found = from_csv(folder(name), table(b"path,label\ncaf\xe9.mp4,caf\xe9\n"))
     assert labels(found) == {name: os.fsdecode(b"caf\xe9")}
+
+
+COMPOSED, APART = "caf\u00e9", "cafe\u0301"  # one name in two of Unicode's forms; macOS writes the second
+
+
+def test_names_that_differ_in_unicodes_form_alone_are_one_class_and_one_group(folder, table):
+    root = folder(f"{COMPOSED}/v_{APART}_g01_c01.mp4", f"{APART}/v_{COMPOSED}_g01_c02.mp4")
+    for found in (
+        from_folder(root),
+        from_csv(
+            root,
+            table(
+                f"path,label,group\n{COMPOSED}/v_{APART}_g01_c01.mp4,{APART},{APART}\n"
+                f"{APART}/v_{COMPOSED}_g01_c02.mp4,{COMPOSED},{COMPOSED}\n"
+            ),
+        ),
+    ):
+        assert {source.label for source in found.sources} == {COMPOSED}
+        assert len({source.group for source in found.sources}) == 1
+        assert all(os.path.isfile(source.file) for source in found.sources)
+        assert len(labels(found)) == 2
+
+
+@pytest.mark.parametrize(("there", "named"), [(APART, COMPOSED), (COMPOSED, APART)])
+def test_a_table_and_patterns_find_a_file_whose_name_the_disk_has_in_another_of_unicodes_forms(
+    folder, table, there, named
+):
+    root = folder(f"{there}/deep/{there}.mp4", "run/b.mp4")
+    text = f"path,label\n{named}/deep/{named}.mp4,x\nrun/b.mp4,x\n"
+    for path in (text, text.replace(f"\n{named}", f"\n{root}/{named}")):
+        found = from_csv(root, table(path))
+        assert set(labels(found)) == {f"{there}/deep/{there}.mp4", "run/b.mp4"}
+        assert all(os.path.isfile(source.file) for source in found.sources)
+    split = with_splits(found, val=[], test=[f"{named}/*"])
+    assert {source.path: source.split for source in split.sources}[f"{there}/deep/{there}.mp4"] == "test"
+    with pytest.raises(UserError, match=r"line 3.*named in line 2"):
+        from_csv(root, table(f"path,label\n{named}/deep/{named}.mp4,x\n{there}/deep/{there}.mp4,x\n"))
+
+
+def test_folders_that_name_a_split_are_classes_and_a_note_says_how_to_split(folder):
+    found = from_folder(folder("train/run/a.mp4", "Val/run/b.mp4", "test/jump/c.mp4"))
+    assert set(labels(found).values()) == {"train", "Val", "test"}
+    (note,) = found.notes
+    assert all(text in note for text in ("Val", "test", "train", "--labels", "--val", "--test"))
