@@ -4,6 +4,7 @@ import json
 import time
 from pathlib import Path
 
+from preprocess.common.figures import figure_file
 from preprocess.common.files import write_aside
 
 PLOT_EVERY = 5.0  # seconds: drawing takes a sixth of one, longer than an epoch of few videos
@@ -63,10 +64,11 @@ def _speed(row: dict) -> str:
 
 def plot_curves(rows: list[dict], path: Path) -> None:
     """Losses and validation accuracy over the epochs."""
-    from matplotlib.figure import Figure
+    with figure_file(path, size=(9, 3.5), dpi=110) as figure:
+        _draw_curves(*figure.subplots(1, 2), rows)
 
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
-    left, right = figure.subplots(1, 2)
+
+def _draw_curves(left, right, rows: list[dict]) -> None:
     epochs = [row["epoch"] for row in rows]
     left.plot(epochs, [row["loss"] for row in rows], label="training, with the streams' own losses")
     left.plot(epochs, [row["val_loss"] for row in rows], label="validation, fused")
@@ -79,4 +81,3 @@ def plot_curves(rows: list[dict], path: Path) -> None:
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
         axes.grid(alpha=0.3)
-    write_aside(path, lambda part: figure.savefig(part, dpi=110, format="png"))
