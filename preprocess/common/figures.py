@@ -75,12 +75,18 @@ def families(text: str) -> list[str]:
 
 
 def _installed() -> list[str]:
-    """Installed families, plain ones first; not those of Matplotlib, which are for formulas or hold only boxes."""
+    """Installed families, sans-serif ones first; not those of Matplotlib, which are for formulas or hold only boxes.
+
+    Only those of a regular weight: findfont has words for the terminal about any other.
+    """
     import matplotlib
     from matplotlib import font_manager
 
     own = matplotlib.get_data_path()
-    fonts = [font for font in font_manager.fontManager.ttflist if not str(font.fname).startswith(own)]
-    plain = {font.name for font in fonts if font.style == "normal" and font.weight == 400}
-    names = {font.name for font in fonts if "lastresort" not in font.name.lower().replace(" ", "")}
-    return sorted(names, key=lambda name: (name not in plain, "Sans" not in name, name))
+    names = {
+        font.name
+        for font in font_manager.fontManager.ttflist
+        if not str(font.fname).startswith(own) and font.style == "normal" and font.weight == 400
+    }
+    boxes = {name for name in names if "lastresort" in name.lower().replace(" ", "")}
+    return sorted(names - boxes, key=lambda name: ("Sans" not in name, name))
