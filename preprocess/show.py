@@ -1,6 +1,7 @@
-"""Draw one video of a store: its frames, its flow and its sound on one time axis, as a PNG.
+"""Draw one video of a store: its frames, its flow and its sound on one time axis.
 
     python -m preprocess.show out.h5 v_Archery_g08_c01          # any part of its path that is unique
+    python -m preprocess.show out.h5 v_Archery_g08_c01 --out archery.jpg
 
 For a stream that the video lacks, the reason is shown.
 """
@@ -18,6 +19,7 @@ import numpy as np
 import tyro
 
 from preprocess.common.command import parse_command, run_command
+from preprocess.common.figures import as_drawn, figure_file, format_of
 from preprocess.store import Store
 from preprocess.store.codec import dequantise_flow
 from preprocess.store.format import MEL_RATE, SILENCE
@@ -37,7 +39,7 @@ class ShowSettings:
     video: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="VIDEO")]
     """the video's path in the store, or a part of it that no other has"""
     out: Path | None = None
-    """PNG to write; the default is the video's name, in the current folder"""
+    """picture to write, .png, .jpg or .webp; the default is a PNG of the video's name, in the current folder"""
 
 
 def flow_to_rgb(flow: np.ndarray, *, full: float) -> np.ndarray:
@@ -50,13 +52,21 @@ def flow_to_rgb(flow: np.ndarray, *, full: float) -> np.ndarray:
 
 
 def draw(store: Store, video: Video, path: Path) -> None:
-    """Write the picture. For an absent stream, the reason is shown."""
-    from matplotlib.figure import Figure
+    """Write the picture. For an absent stream, the reason is shown.
 
+    Raises UserError for a suffix that stands for no format.
+    """
     width = 1.6 * COLUMNS
     row = width / COLUMNS * min(1.8, video.height / video.width)
-    figure = Figure(figsize=(width, 2 * row + 3.0), layout="constrained")
-    pictures, motion, sound = figure.subplots(3, 1, sharex=True, height_ratios=[row, row, 2.2])
+    label = f" · {video.label}" if video.label else ""
+    name = as_drawn(f"{video.path}{label}")
+    with figure_file(path, size=(width, 2 * row + 3.0), dpi=110, names=name) as figure:
+        figure.suptitle(f"{name} · {video.seconds:.2f} s, {video.width}×{video.height} at {store.fps:g} fps")
+        axes = figure.subplots(3, 1, sharex=True, height_ratios=[row, row, 2.2])
+        _draw_streams(*axes, store, video)
+
+
+def _draw_streams(pictures, motion, sound, store: Store, video: Video) -> None:
     columns = min(COLUMNS, video.frames)
     step = video.seconds / columns
     times = (np.arange(columns) + 0.5) * step
@@ -77,16 +87,11 @@ def draw(store: Store, video: Video, path: Path) -> None:
         image = sound.imshow(
             mel.T, origin="lower", aspect="auto", extent=(0, video.seconds, 0, mel.shape[1]), cmap="magma", vmin=SILENCE
         )
-        figure.colorbar(image, ax=sound, label="ln power", fraction=0.02, pad=0.01)
+        sound.figure.colorbar(image, ax=sound, label="ln power", fraction=0.02, pad=0.01)
         sound.set(ylabel="mel band", title="log-mel")
     else:
         _absent(sound, "audio", video.why["audio"])
     sound.set(xlabel="seconds", xlim=(0, video.seconds))
-    label = f" · {video.label}" if video.label else ""
-    title = f"{video.path}{label} · {video.seconds:.2f} s, {video.width}×{video.height} at {store.fps:g} fps"
-    # a name may hold bytes that are not UTF-8, or dollars, which would start a formula
-    figure.suptitle(title.encode("utf-8", "backslashreplace").decode(), parse_math=False)
-    figure.savefig(path, dpi=110, format="png")
 
 
 def _strip(axes, images: np.ndarray, times: np.ndarray, step: float, title: str) -> None:
@@ -112,6 +117,8 @@ def _absent(axes, stream: str, why: str) -> None:
 
 def main(settings: ShowSettings | None = None) -> None:
     settings = settings or parse_command(ShowSettings, prog="python -m preprocess.show", doc=__doc__)
+    if settings.out:
+        format_of(settings.out)  # before anything is read
     store = Store(settings.store)
     video = store.find(settings.video)
     out = settings.out or Path(Path(video.path).stem + ".png")

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,6 +20,7 @@ class Split:
     val: list[str]
     how: str  # one sentence
     train_content: list[str]  # digests of the training files, which identify them in any store
+    val_content: list[str] = field(default_factory=list)  # of the validation files; empty in runs of older releases
 
 
 def split_videos(videos: Sequence[Video], *, seed: int, name: str = "the store") -> Split:
@@ -126,4 +127,5 @@ def _split(train: list[Video], val: list[Video], how: str) -> Split:
         val=sorted(video.path for video in val),
         how=how,
         train_content=sorted({video.content for video in train}),
+        val_content=sorted({video.content for video in val}),
     )

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from fusion.model import build_model
+from fusion.training.datasets import check_presence
 from fusion.training.run import write_json
 from fusion.training.transfer import initialise
 from preprocess.common.command import parse_command, run_command
@@ -38,22 +39,22 @@ from streams.registry import parse_streams, subset_name, subsets
 from streams.split import Split, split_videos
 from tasks.ablation.controls import (
     FITTERS,
-    Probabilities,
     cross_fitted_probabilities,
     fitted_probabilities,
     mean_probabilities,
-    opinion,
 )
 from tasks.ablation.figures import plot_ablation
 from tasks.ablation.findings import METHODS, Ablation, best_single, differences, top1s, values_of_streams, when_missing
 from tasks.ablation.runs import trained_run
 from tasks.ablation.tables import csv_text, latex, markdown, tables
-from tasks.audit import audit_split, print_audit
+from tasks.audit import Audit, audit_split, print_audit
 from tasks.bootstrap import units_of
+from tasks.folder import output_folder
+from tasks.probabilities import Probabilities, write_predictions
 from tasks.run import Run, choose_videos, load_run
 from tasks.settings import AblateSettings
 
-FILES = ("table.md", "table.csv", "table.tex", "ablation.png", "ablation.json")
+FILES = ("table.md", "table.csv", "table.tex", "ablation.png", "predictions.csv", "ablation.json")
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Judged:
     """Results of one seed's models."""
 
     judging: TestVideos
-    rights: dict[str, dict[str, np.ndarray]]  # method → subset → (N,) bool
+    answers: dict[str, dict[str, Probabilities]]  # method → subset → for the judged videos
     singles: dict[str, float]  # stream → the top-1 for choosing the best single stream
 
 
@@ -87,25 +88,40 @@ def ablate(settings: AblateSettings) -> Ablation:
     at_least(1, seeds=settings.seeds, views=settings.views)
     streams = parse_streams(settings.streams)
     chosen = _chosen(settings, streams)
-    ceilings = _read_ceilings(settings.ceilings)
     store = Store(settings.data)
     split = split_videos(store.videos, seed=settings.recipe.split_seed, name=str(store.path))
     # report impossible settings now, not after the possible runs
     units_of([], by=settings.bootstrap_by)
+    ceilings = _read_ceilings(settings.ceilings)
     shape = {"classes": len(store.classes), "parameters": store.parameters}
     for seed in range(settings.seeds):
         initialise(build_model(settings.recipe.model, streams=streams, **shape), _init(settings, seed))
+    train = {*split.train}
+    trained = [name for name in streams if any(name in subset for subset in chosen)]
+    check_presence(store, [video for video in store.videos if video.path in train], trained)
     audited = audit_split(store, split)
     print_audit(audited)
-    seeds = [_one_seed(settings, store, split, chosen, seed) for seed in range(settings.seeds)]
-    judging = seeds[-1].judging
+    with output_folder(settings.out), output_folder(settings.runs or settings.out):
+        seeds = [_one_seed(settings, store, split, chosen, seed) for seed in range(settings.seeds)]
+        result = _findings(settings, store, seeds, ceilings, audited)
+        _write(settings.out, result, seeds, store.classes)
+    return result
+
+
+def _findings(
+    settings: AblateSettings, store: Store, seeds: list[Judged], ceilings: dict[str, float], audited: Audit
+) -> Ablation:
+    streams, judging = parse_streams(settings.streams), seeds[-1].judging
     rights = {
-        method: {name: np.stack([one.rights[method][name] for one in seeds]) for name in seeds[0].rights[method]}
+        method: {
+            name: np.stack([one.answers[method][name].right(judging.labels) for one in seeds])
+            for name in seeds[0].answers[method]
+        }
         for method in METHODS
     }
     singles = {name: [one.singles[name] for one in seeds] for name in seeds[0].singles}
     tops = top1s(rights)
-    result = Ablation(
+    return Ablation(
         data=str(store.path),
         which=judging.which,
         seeds=_seeds(settings.seeds),
@@ -122,8 +138,6 @@ def ablate(settings: AblateSettings) -> Ablation:
         bootstrap_by=settings.bootstrap_by,
         audit=audited,
     )
-    _write(settings.out, result)
-    return result
 
 
 def _chosen(settings: AblateSettings, streams: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -137,7 +151,7 @@ def _chosen(settings: AblateSettings, streams: tuple[str, ...]) -> list[tuple[st
 def _one_seed(settings: AblateSettings, store: Store, split: Split, chosen: list[tuple[str, ...]], seed: int) -> Judged:
     """Train and judge a model for each of the chosen subsets, then combinations of the single-stream models."""
     streams = parse_streams(settings.streams)
-    rights: dict[str, dict[str, np.ndarray]] = {method: {} for method in METHODS}
+    found: dict[str, dict[str, Probabilities]] = {method: {} for method in METHODS}
     alone: dict[str, Probabilities] = {}  # stream → probabilities of that stream's model for the judged videos
     held: dict[str, Probabilities] = {}  # the same for the videos held for fitting
     for subset in chosen:
@@ -149,24 +163,24 @@ def _one_seed(settings: AblateSettings, store: Store, split: Split, chosen: list
         judging = _judging(run, store, settings.bootstrap_by)
         wanted = subsets(streams) if subset == streams else [subset]
         answers = run.model.answers(store, judging.videos, wanted, views=settings.views)
-        rights["trained"][name] = opinion(answers, name).right(judging.labels)
+        found["trained"][name] = Probabilities.of(answers, name)
         if subset == streams:
-            parts = map(subset_name, wanted)
-            rights["joint"] = {part: opinion(answers, part).right(judging.labels) for part in parts}
+            found["joint"] = {part: Probabilities.of(answers, part) for part in map(subset_name, wanted)}
         if len(subset) == 1:
             if hasattr(run.model.network.head, "fitter"):  # combine the stream's own probabilities
                 run.model.network.head.forget()
                 answers = run.model.answers(store, judging.videos, [subset], views=settings.views)
-            alone[name] = opinion(answers, name)
+            alone[name] = Probabilities.of(answers, name)
             if judging.held:
-                held[name] = opinion(run.model.answers(store, judging.held, [subset], views=settings.views), name)
+                answers = run.model.answers(store, judging.held, [subset], views=settings.views)
+                held[name] = Probabilities.of(answers, name)
     for subset in subsets(streams):
         if len(subset) > 1 and {*subset} <= alone.keys():
             for method, joined in _joined(alone, held, subset, judging).items():
-                rights[method][subset_name(subset)] = joined.right(judging.labels)
+                found[method][subset_name(subset)] = joined
     deciding, labels = (held, judging.held_labels) if judging.held else (alone, judging.labels)
     singles = {name: float(one.right(labels).mean()) for name, one in deciding.items()}
-    return Judged(judging, rights, singles)
+    return Judged(judging, found, singles)
 
 
 def _init(settings: AblateSettings, seed: int) -> tuple[str, ...]:
@@ -212,19 +226,26 @@ def _read_ceilings(path: Path | None) -> dict[str, float]:
         raise UserError(f'{path} is no JSON object like {{"rgb": 0.25, "rgb+flow": 0.5}}') from error
 
 
-def _write(folder: Path, result: Ablation) -> None:
+def _write(folder: Path, result: Ablation, seeds: list[Judged], classes: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
     def write(name: str, text: str) -> None:
         raw = text.encode("utf-8", "backslashreplace")  # names of files may hold bytes that are not UTF-8
         write_aside(folder / name, lambda part: part.write_bytes(raw))
 
-    write_json(folder / "ablation.json", result)
+    plot_ablation(result, METHODS, folder / "ablation.png")
+    answers = (
+        ({"seed": seed, "method": method, "streams": name}, one)
+        for seed, judged in enumerate(seeds)
+        for method, found in judged.answers.items()
+        for name, one in found.items()
+    )
+    write_predictions(folder / "predictions.csv", seeds[-1].judging.videos, classes, answers)
     shown = tables(result)
     for name, render in {"table.md": markdown, "table.tex": latex}.items():
         write(name, render(shown))
     write("table.csv", csv_text(result))
-    plot_ablation(result, METHODS, folder / "ablation.png")
+    write_json(folder / "ablation.json", result)
 
 
 def _seeds(count: int) -> str:

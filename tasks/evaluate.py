@@ -3,7 +3,9 @@
     python -m tasks.evaluate runs/NAME --data test.h5
     python -m tasks.evaluate runs/NAME --data out.h5        # the training store: only videos not trained on
 
-Writes report.json and confusion.png into the run's folder and prints the table, with an audit of the split.
+Prints the table, with an audit of the split, and writes report.json, predictions.csv (every video's probabilities) and
+the confusion matrix, confusion.csv and confusion.png. Each store, split and choice of weights has its own folder in the
+run's; the same command writes the same files.
 """
 
 from preprocess.common.stopping import stop_at_once
@@ -11,6 +13,7 @@ from preprocess.common.stopping import stop_at_once
 if __name__ == "__main__":
     stop_at_once()
 
+from hashlib import blake2b
 from pathlib import Path
 
 import torch
@@ -19,18 +22,22 @@ from fusion.training.run import write_json
 from preprocess.common.command import parse_command, run_command
 from preprocess.common.console import print_table
 from preprocess.common.errors import UserError, at_least
-from preprocess.common.files import write_aside
 from preprocess.store import Store
 from preprocess.store.index import Video
 from streams.registry import parse_streams, subset_name, subsets
 from tasks.audit import audit_run, print_audit
+from tasks.confusion import plot_confusion, write_confusion
+from tasks.folder import output_folder
 from tasks.metrics import confusion, score
-from tasks.run import Run, check_store, choose_videos, load_run
+from tasks.probabilities import Probabilities, write_predictions
+from tasks.run import Run, check_store, choose_videos, chosen_on, load_run
 from tasks.settings import EvaluateSettings
+
+FILES = ("report.json", "predictions.csv", "confusion.csv", "confusion.png")
 
 
 def evaluate(settings: EvaluateSettings) -> dict:
-    """Judge, write the report and the figure, return the report.
+    """Judge, write the files, return the report.
 
     Raises UserError if the run and the store do not fit.
     """
@@ -38,56 +45,46 @@ def evaluate(settings: EvaluateSettings) -> dict:
     store = Store(settings.data)
     check_store(run, store)
     at_least(1, views=settings.views, batch=settings.batch)
-    out = settings.out or run.path
-    out.mkdir(parents=True, exist_ok=True)
     streams = _streams(run, settings.streams)
     videos, which = choose_videos(run, store, settings.split)
     _check_presence(videos, streams, store)
-    print(f"{run.path}: {which}, {settings.views} views each")
-    names = subsets(streams)
-    answers = run.model.answers(store, videos, names, views=settings.views, batch=settings.batch, bar="evaluate")
-    labels = torch.tensor([run.model.classes.index(video.label) for video in videos])
-    report = {
-        "run": str(run.path),
-        "data": str(store.path),
-        "which": which,
-        "weights": settings.weights,
-        "views": settings.views,
-        "classes": run.model.classes,
-        "videos": len(videos),
-        "subsets": {
-            name: score(answers.probabilities(name), labels, answers.answered(name), run.model.classes)
-            for name in map(subset_name, names)
-        },
-        "audit": _audit(run, store, videos),
-    }
-    write_json(out / "report.json", report)
-    whole = subset_name(streams)
-    counts = confusion(answers.probabilities(whole), labels, answers.answered(whole))
-    plot_confusion(counts, run.model.classes, out / "confusion.png", title=f"{whole}, {len(videos)} videos")
-    return report | {"files": [str(out / "report.json"), str(out / "confusion.png")]}
+    out = settings.out or default_folder(run, store, settings, streams)
+    with output_folder(out):
+        print(f"{run.path}: {which}, {settings.views} views each")
+        names = subsets(streams)
+        answers = run.model.answers(store, videos, names, views=settings.views, batch=settings.batch, bar="evaluate")
+        found = {name: Probabilities.of(answers, name) for name in map(subset_name, names)}
+        classes = run.model.classes
+        labels = torch.tensor([classes.index(video.label) for video in videos])
+        report = {
+            "run": str(run.path),
+            "data": str(store.path),
+            "which": which,
+            "weights": settings.weights,
+            "chosen_on": chosen_on(run, videos),  # how many of the videos the weights were chosen on
+            "views": settings.views,
+            "classes": classes,
+            "videos": len(videos),
+            "subsets": {name: score(one.probabilities, labels, one.answered, classes) for name, one in found.items()},
+            "audit": _audit(run, store, videos),
+        }
+        whole = subset_name(streams)
+        counts = confusion(found[whole].probabilities, labels, found[whole].answered)
+        out.mkdir(parents=True, exist_ok=True)
+        plot_confusion(counts, classes, out / "confusion.png", title=f"{whole}, {len(videos)} videos")
+        write_confusion(counts, classes, out / "confusion.csv")
+        write_predictions(out / "predictions.csv", videos, classes, [({"streams": n}, p) for n, p in found.items()])
+        write_json(out / "report.json", report)
+    return report | {"files": [str(out / name) for name in FILES]}
 
 
-def plot_confusion(counts: torch.Tensor, classes: list[str], path: Path, *, title: str) -> None:
-    """counts: (K, K), truth by answer; drawn as shares of each true class."""
-    from matplotlib.figure import Figure
-
-    shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
-    size = 3 + 0.4 * min(len(classes), 40)
-    figure = Figure(figsize=(size + 1, size), layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(100 * shares.numpy(), cmap="Blues", vmin=0, vmax=100)
-    if len(classes) <= 40:  # with more, names and numbers would be illegible
-        axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
-        axes.set_yticks(range(len(classes)), classes)
-    if len(classes) <= 20:
-        for row, column in (counts > 0).nonzero().tolist():
-            colour = "white" if shares[row, column] > 0.5 else "black"
-            text = str(int(counts[row, column]))
-            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
-    axes.set(xlabel="answer", ylabel="truth", title=title)
-    figure.colorbar(image, label="% of the class")
-    write_aside(path, lambda part: figure.savefig(part, dpi=120, format="png"))
+def default_folder(run: Run, store: Store, settings: EvaluateSettings, streams: tuple[str, ...]) -> Path:
+    """A folder in the run's for these settings and this content of the store: another store, split, choice of weights,
+    streams or views has another.
+    """
+    decides = f"{store.digest} {subset_name(streams)} {settings.views}"
+    digest = blake2b(decides.encode(), digest_size=4).hexdigest()
+    return run.path / "judged" / f"{store.path.stem}-{settings.split}-{settings.weights}-{digest}"
 
 
 def print_report(report: dict) -> None:
@@ -99,6 +96,9 @@ def print_report(report: dict) -> None:
     print_table(["streams", "top-1", "top-5", "macro F1", "calibration error", "answered"], rows)
     if any(result["answered"] < result["videos"] for result in report["subsets"].values()):
         print(f"  of {report['videos']} videos; one that has none of the streams gets no answer and counts as wrong")
+    if report["chosen_on"]:
+        on = "these videos" if report["chosen_on"] == report["videos"] else f"{report['chosen_on']} of these videos"
+        print(f"warning: the best weights were chosen on {on}, which favours the run: judge others, or --weights last")
     if report["audit"]:
         print_audit(report["audit"])
     print("wrote " + ", ".join(report["files"]))

@@ -134,10 +134,12 @@ class Model:
                 shape = {"clip": clip, "hop": frames, "batch": batch, "gradients": gradients}
                 yield from self.clips(opened.store, opened.videos, names=opened.names, **shape)
 
-    def predict(self, source: Source, *, views: int = 5, video: str | None = None) -> Prediction:
+    def predict(
+        self, source: Source, *, views: int = 5, video: str | None = None, bar: str | None = None
+    ) -> Prediction:
         """The answer for one video: the mean over `views` windows of the trained length, spread evenly over it.
 
-        For a live source, the mean over all windows until it ends.
+        For a live source, the mean over all windows until it ends. `bar` names a progress bar, on a terminal.
 
         Raises:
             UserError: as windows; a source of several videos; a video that has none of the model's streams.
@@ -150,15 +152,15 @@ class Model:
             return self._prediction(found, seconds=float(found[-1].times[-1, 1]), why={})
         if len(files_of(source)) > 1:
             raise UserError(f"{source} holds several videos: ask about one at a time, or use windows()")
-        with open_source(files_of(source)[0], video=video, parameters=self.parameters) as opened:
+        with open_source(files_of(source)[0], video=video, parameters=self.parameters, bar=bar) as opened:
             if len(opened.videos) != 1:
                 raise UserError(f"{source} holds {len(opened.videos)} videos: name one with video=…, or use windows()")
             one = opened.videos[0]
             if not any(one.streams[name] for name in self.streams):
                 why = ", ".join(f"{name}: {one.why[name]}" for name in self.streams)
                 raise UserError(f"{source} has no stream that {self.path} can use ({why})")
-            found = list(self.clips(opened.store, opened.videos, views=views, names=opened.names))
-            return self._prediction(found, seconds=one.seconds, why=one.why)
+            found = list(self.clips(opened.store, opened.videos, views=views, names=opened.names, bar=bar))
+            return self._prediction(found, seconds=one.seconds, why=one.why, expected=one.expected, damaged=one.damaged)
 
     def fuse(self, windows: Windows, subset: str | Sequence[str]) -> Windows:
         """The same windows as if only the streams of `subset` were present: "rgb,audio", or their names.
@@ -228,7 +230,15 @@ class Model:
             clip = replace(clip, frames=frames, audio_seconds=max(0.01, frames * clip.stride / fps + around))
         return clip, clip.span if hop is None else max(1, round(hop * fps))
 
-    def _prediction(self, windows: list[Windows], *, seconds: float, why: dict[str, str]) -> Prediction:
+    def _prediction(
+        self,
+        windows: list[Windows],
+        *,
+        seconds: float,
+        why: dict[str, str],
+        expected: float | None = None,
+        damaged: int = 0,
+    ) -> Prediction:
         there = [name for name in self.streams if any(part.present[name].any() for part in windows)]
         alone = {name: mean_answer([self.fuse(part, [name]) for part in windows]) for name in there}
         return Prediction(
@@ -237,4 +247,6 @@ class Model:
             classes=ranked(mean_answer(windows), self.classes),
             streams={name: ranked(answer, self.classes) for name, answer in alone.items()},
             missing={name: why.get(name, "not in any window") for name in self.streams if name not in there},
+            expected=expected,
+            damaged=damaged,
         )

@@ -1,4 +1,4 @@
-"""Predict the classes of video files, also by each stream alone, and list missing streams.
+"""Predict the classes of video files, also by each stream alone, and tell what is missing or damaged.
 
     python -m tasks.predict runs/NAME video.mp4 other.avi
     python -m tasks.predict runs/NAME video.mp4 --json      # one document; a file that cannot be used has an "error"
@@ -15,20 +15,25 @@ import json
 import sys
 from dataclasses import asdict, replace
 
-from tqdm import tqdm
-
 from preprocess.common.command import parse_command, run_command
-from preprocess.common.console import print_table
-from preprocess.common.errors import UserError, at_least
+from preprocess.common.console import plural, print_table
+from preprocess.common.errors import UserError, at_least, one_line
 from tasks.model import load
 from tasks.prediction import Prediction
 from tasks.settings import PredictSettings
+
+LONGEST = 40  # letters of a name beside a progress bar
 
 
 def print_prediction(prediction: Prediction, *, top: int) -> None:
     """One video's answer as a table: a row a class, a column a stream."""
     streams = prediction.streams
     print(f"{prediction.video} ({prediction.seconds:.1f} s)")
+    if prediction.expected is not None:
+        print(f"  truncated: {prediction.seconds:.2f} s of {prediction.expected:.2f} s could be decoded")
+    if prediction.damaged:
+        what = "packets that could not be decoded, or frames with an impossible time"
+        print(f"  passed over: {plural(prediction.damaged, 'damaged part')}, {what}")
     rows = [
         [name, f"{share:.1%}", *(f"{alone[name]:.1%}" for alone in streams.values())]
         for name, share in prediction.top(top)
@@ -53,9 +58,10 @@ def main(settings: PredictSettings | None = None) -> int:
     at_least(1, top=settings.top, views=settings.views)
     model = load(settings.run, device=settings.device)
     predictions, failures = [], []
-    for file in tqdm(settings.videos, unit="video", leave=False, disable=None if len(settings.videos) > 1 else True):
+    for number, file in enumerate(settings.videos, start=1):
+        place = f"{number}/{len(settings.videos)} " if len(settings.videos) > 1 else ""
         try:
-            prediction = model.predict(file, views=settings.views)
+            prediction = model.predict(file, views=settings.views, bar=place + one_line(file.name)[-LONGEST:])
         except UserError as error:
             failures.append({"video": str(file), "error": str(error)})
             print(f"error: {error}", file=sys.stderr)

@@ -17,6 +17,8 @@ class Prediction:
     classes: dict[str, float]  # class → probability, from the likeliest on
     streams: dict[str, dict[str, float]]  # stream → the same from it alone; only present streams
     missing: dict[str, str]  # stream → the reason for its absence
+    expected: float | None = None  # seconds by the container or its timestamps, if more than were decoded; else None
+    damaged: int = 0  # packets that could not be decoded, and frames with an impossible time
 
     def top(self, count: int = 1) -> list[tuple[str, float]]:
         """The likeliest classes and their probabilities."""

@@ -1,5 +1,6 @@
 """Reading a run that train.py wrote."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ class Run:
     settings: TrainSettings
     split: Split
     trained_on: frozenset[str]  # digests of the training files
+    weights: str  # best or last
     model: Model
 
 
@@ -29,7 +31,8 @@ def load_run(path: Path, *, weights: str = "best", device: str = "auto") -> Run:
     model = load(path, weights=weights, device=device)
     settings, _ = read_settings(path)
     split = read_split(path)
-    return Run(path=path, settings=settings, split=split, trained_on=frozenset(split.train_content), model=model)
+    trained_on = frozenset(split.train_content)
+    return Run(path=path, settings=settings, split=split, trained_on=trained_on, weights=weights, model=model)
 
 
 def check_store(run: Run, store: Store) -> None:
@@ -53,13 +56,14 @@ def choose_videos(run: Run, store: Store, which: str) -> tuple[list[Video], str]
     """
     labelled = [video for video in store.videos if video.label is not None]
     unseen = [video for video in labelled if video.content not in run.trained_on]
-    seen, held = len(labelled) - len(unseen), set(run.split.val)
+    seen, held = len(labelled) - len(unseen), set(run.split.val_content)
     if which == "auto" and any(video.split == "test" for video in unseen):
         which = "test"
     if which == "test":
         chosen, name = [video for video in unseen if video.split == "test"], "test videos"
     elif which == "val":
-        chosen, name = [video for video in unseen if video.path in held], "validation videos"
+        own = set(run.split.val)  # a test video may be a copy of one
+        chosen, name = [v for v in unseen if v.content in held and v.path in own], "validation videos"
     elif which == "auto":
         chosen, name = unseen, "videos"
     else:
@@ -70,8 +74,16 @@ def choose_videos(run: Run, store: Store, which: str) -> tuple[list[Video], str]
             f"store with --data, or another --split"
         )
     sentence = f"{len(chosen)} {name} of {store.path}" + (f" ({seen} training videos left out)" if seen else "")
-    fitted = sum(video.path in held for video in chosen) if hasattr(run.model.network.head, "fitter") else 0
+    fitted = sum(video.content in held for video in chosen) if hasattr(run.model.network.head, "fitter") else 0
     return chosen, sentence + (f"; the head was fitted on {fitted} of them, which flatters it" if fitted else "")
+
+
+def chosen_on(run: Run, videos: Sequence[Video]) -> int:
+    """The number of these videos on which the run's best weights were chosen: answers on them are better than on new
+    ones. 0 for its last weights.
+    """
+    held = set(run.split.val_content)
+    return sum(video.content in held for video in videos) if run.weights == "best" else 0
 
 
 def _some(names: list[str]) -> str:

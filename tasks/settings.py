@@ -36,7 +36,8 @@ class EvaluateSettings:
     weights: str = "best"
     """best (by validation) or last"""
     out: Path | None = None
-    """folder for report.json and confusion.png; the default is the run's"""
+    """folder for report.json, predictions.csv, confusion.csv and confusion.png; the default is one in the run's, of
+    this store, split and choice of weights"""
     batch: int = 32
     """clips at a time"""
     device: str = "auto"
@@ -77,7 +78,7 @@ class AblateSettings:
     """encoders to start from, as train.py's --init; each subset takes what is for its streams, and {seed} in a path is
     the seed of its run"""
     out: Path = Path("runs/ablation")
-    """folder for table.md, table.csv, table.tex, ablation.png and ablation.json"""
+    """folder for table.md, table.csv, table.tex, ablation.png, ablation.json and predictions.csv"""
     runs: Path | None = None
     """folder for the runs, which several ablations may share; the default is the same"""
     views: int = 5

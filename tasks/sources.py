@@ -35,11 +35,13 @@ def is_live(source: Source) -> bool:
 
 
 @contextmanager
-def open_source(source: PathLike | Store, *, video: str | None, parameters: dict) -> Iterator[Opened]:
+def open_source(
+    source: PathLike | Store, *, video: str | None, parameters: dict, bar: str | None = None
+) -> Iterator[Opened]:
     """The videos of a file or a store; of a store only `video`, if given.
 
     A video file is extracted into a temporary folder, with the `parameters` of the model's training store: the data are
-    the same as from a store of it.
+    the same as from a store of it. `bar` names a progress bar for that, on a terminal.
 
     Raises UserError for a source that cannot be read, or does not fit the model.
     """
@@ -54,7 +56,7 @@ def open_source(source: PathLike | Store, *, video: str | None, parameters: dict
     from preprocess.extraction.single import extract_video  # needs PyAV, which a machine that only trains may lack
 
     with tempfile.TemporaryDirectory() as folder:
-        store = extract_video(Path(source), Path(folder), settings=PieceSettings.like(parameters))
+        store = extract_video(Path(source), Path(folder), settings=PieceSettings.like(parameters), bar=bar)
         yield Opened(store, store.videos, [str(source)])
 
 

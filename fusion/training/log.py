@@ -4,6 +4,7 @@ import json
 import time
 from pathlib import Path
 
+from preprocess.common.figures import figure_file
 from preprocess.common.files import write_aside
 
 PLAIN = (bool, int, float, str)  # types that TensorBoard shows as they are
@@ -76,10 +77,11 @@ def _speed(row: dict) -> str:
 
 def plot_curves(rows: list[dict], path: Path) -> None:
     """Losses and accuracy over the epochs, of training and validation."""
-    from matplotlib.figure import Figure
+    with figure_file(path, size=(9, 3.5), dpi=110) as figure:
+        _draw_curves(*figure.subplots(1, 2), rows)
 
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
-    left, right = figure.subplots(1, 2)
+
+def _draw_curves(left, right, rows: list[dict]) -> None:
     epochs = [row["epoch"] for row in rows]
     left.plot(epochs, [row["loss"] for row in rows], label="training", **TRAINING)
     left.plot(epochs, [row["val_loss"] for row in rows], label="validation", lw=2.5)
@@ -94,4 +96,3 @@ def plot_curves(rows: list[dict], path: Path) -> None:
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
         axes.grid(alpha=0.3)
-    write_aside(path, lambda part: figure.savefig(part, dpi=110, format="png"))

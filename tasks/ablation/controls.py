@@ -1,35 +1,16 @@
 """Controls for joint training: combined probabilities of models that were trained on one stream each."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from fusion.answers import Answers
 from fusion.heads.crossfit import cross_fit
 from fusion.heads.stacked import fit_stacking
 from fusion.heads.weighted import fit_weighting, log_probabilities
+from tasks.probabilities import Probabilities
 
 FITTERS = {"weighted": fit_weighting, "stacked": fit_stacking}
-
-
-@dataclass(frozen=True)
-class Probabilities:
-    """A model's probabilities for N videos."""
-
-    probabilities: Tensor  # (N, K); zeros where there is no answer
-    answered: Tensor  # (N,) bool
-
-    def right(self, labels: Tensor) -> np.ndarray:
-        """(N,) → (N,) bool. No answer counts as wrong."""
-        return ((self.probabilities.argmax(dim=1) == labels) & self.answered).numpy()
-
-
-def opinion(answers: Answers, subset: str) -> Probabilities:
-    """A run's probabilities from one subset of its streams."""
-    return Probabilities(answers.probabilities(subset), answers.answered(subset))
 
 
 def mean_probabilities(alone: dict[str, Probabilities]) -> Probabilities:

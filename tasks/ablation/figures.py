@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from preprocess.common.files import write_aside
+from preprocess.common.figures import as_drawn, figure_file
 from tasks.ablation.findings import Ablation, Difference
 
 COLOURS = {"trained": "#2b6cb0", "joint": "#90cdf4", "mean": "#c0c0c0", "weighted": "#909090", "stacked": "#606060"}
@@ -12,17 +12,15 @@ COLOURS = {"trained": "#2b6cb0", "joint": "#90cdf4", "mean": "#c0c0c0", "weighte
 
 def plot_ablation(result: Ablation, methods: dict[str, str], path: Path) -> None:
     """Top-1 of each subset and method; below it, where there is fusion, how far it is ahead of each control."""
-    from matplotlib.figure import Figure
-
     names = sorted({name for found in result.top1.values() for name in found}, key=_order)
     rows = result.differences
     heights = [4.2, 0.9 + 0.3 * len(rows)] if rows else [4.2]
-    figure = Figure(figsize=(max(8, 1.6 * len(names)), sum(heights)), layout="constrained")
-    top, *below = np.atleast_1d(figure.subplots(len(heights), height_ratios=heights))
-    _draw_top1(top, result, methods, names)
-    for axes in below:
-        _draw_differences(axes, rows)
-    write_aside(path, lambda part: figure.savefig(part, dpi=130, format="png"))
+    size = max(8, 1.6 * len(names)), sum(heights)
+    with figure_file(path, size=size, dpi=130, names=result.which) as figure:
+        top, *below = np.atleast_1d(figure.subplots(len(heights), height_ratios=heights))
+        _draw_top1(top, result, methods, names)
+        for axes in below:
+            _draw_differences(axes, rows)
 
 
 def _draw_top1(axes, result: Ablation, methods: dict[str, str], names: list[str]) -> None:
@@ -47,7 +45,7 @@ def _draw_top1(axes, result: Ablation, methods: dict[str, str], names: list[str]
     axes.axhline(100 * result.chance, color="grey", lw=0.8, ls=":", label="chance")
     axes.set_xticks(range(len(names)), names)
     axes.set(ylabel="top-1, %", ylim=(0, 109), xlim=(-0.6, len(names) - 0.4))
-    axes.set_title(f"{result.which}; {result.seeds}", fontsize=9, wrap=True)
+    axes.set_title(f"{as_drawn(result.which)}; {result.seeds}", fontsize=9, wrap=True)
     axes.legend(loc="upper left", fontsize=8)
 
 

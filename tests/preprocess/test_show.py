@@ -21,7 +21,6 @@ def test_the_command_writes_a_picture_named_like_the_video(extracted, tmp_path):
 
 
 @pytest.mark.parametrize("path", ["jump/li\nne.mp4", "jump/one frame.mp4", NOT_UTF8, FLASH, "run/portrait.mp4"])
-@pytest.mark.filterwarnings("ignore:Glyph")
 def test_every_video_can_be_drawn_whatever_it_lacks_and_is_called(store, video, tmp_path, path):
     draw(store, video(path), tmp_path / "out.png")
     picture = cv2.imread(str(tmp_path / "out.png"))
@@ -35,6 +34,19 @@ def test_a_name_is_drawn_as_it_is_and_not_read_as_a_formula(store, video, tmp_pa
     store.group = lambda _: group
     draw(store, renamed, tmp_path / "out.png")
     assert (tmp_path / "out.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"), [("a.jpg", b"\xff\xd8\xff"), ("a.JPEG", b"\xff\xd8\xff"), ("a.webp", b"RIFF")]
+)
+def test_the_suffix_says_which_picture_is_written(store, video, tmp_path, name, begins):
+    draw(store, video("run/moving.mp4"), tmp_path / name)
+    assert (tmp_path / name).read_bytes().startswith(begins)
+
+
+def test_a_suffix_of_no_picture_is_named_and_nothing_is_written(extracted, tmp_path):
+    assert_one_line_error(run("preprocess.show", extracted.store, "moveing", "--out", tmp_path / "a.gif"), "a.gif")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_video_is_found_by_its_path_or_by_a_part_that_is_its_own(store):

@@ -62,6 +62,7 @@ def test_files_of_equal_content_stay_together_though_their_groups_differ():
         split = split_videos(videos, seed=seed)
         assert not {content[path] for path in split.train} & {content[path] for path in split.val}
         assert split.val and set(split.train_content) == {content[path] for path in split.train}
+        assert set(split.val_content) == {content[path] for path in split.val}
 
 
 def test_a_chain_of_groups_and_copies_is_one_whole():

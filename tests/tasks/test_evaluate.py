@@ -1,8 +1,10 @@
 """python -m tasks.evaluate"""
 
+import csv
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ import torch
 from fusion.training.settings import TrainSettings
 from preprocess.common.errors import UserError
 from streams.registry import STREAMS, subset_name, subsets
-from tasks.evaluate import evaluate, main, print_report
+from tasks.evaluate import FILES, evaluate, main, print_report
 from tasks.run import load_run
 from tasks.settings import EvaluateSettings
 from tests.support.commands import assert_one_line_error, run
@@ -45,7 +47,8 @@ def rates(value) -> list[float]:
 
 
 def test_the_report_has_every_subset_and_rates_between_zero_and_one(report):
-    (json_file, figure) = report["files"]
+    json_file, *_, figure = report["files"]
+    assert [Path(file).name for file in report["files"]] == list(FILES)
     with open(json_file) as file:
         written = json.load(file)
     assert list(written["subsets"]) == NAMES
@@ -54,6 +57,35 @@ def test_the_report_has_every_subset_and_rates_between_zero_and_one(report):
     assert written["videos"] == 16 and written["views"] == 2 and written["classes"] == sorted(written["classes"])
     with open(figure, "rb") as file:
         assert file.read(8) == PNG
+
+
+def test_every_videos_probabilities_are_written_for_every_subset(report, unseen):
+    with open(report["files"][1], newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["path", "label", "streams", "answer", *report["classes"]]
+    assert len(rows) == 7 * 16 and [row["path"] for row in rows[:16]] == [video.path for video in unseen.videos]
+    for name in NAMES:
+        mine = [row for row in rows if row["streams"] == name]
+        answered = [row for row in mine if row["answer"]]
+        assert len(answered) == report["subsets"][name]["answered"]
+        right = sum(row["answer"] == row["label"] for row in answered)
+        assert right / 16 == pytest.approx(report["subsets"][name]["top1"])
+        for row in mine:
+            shares = {one: float(row[one]) for one in report["classes"] if row[one]}
+            assert bool(shares) == bool(row["answer"])
+            if shares:
+                assert sum(shares.values()) == pytest.approx(1, abs=1e-4)
+                assert shares[row["answer"]] == max(shares.values())
+
+
+def test_the_confusion_matrix_is_written_with_the_names_of_the_classes(report):
+    with open(report["files"][2], newline="") as file:
+        head, *rows = csv.reader(file)
+    assert head == ["truth", *report["classes"]] and [row[0] for row in rows] == report["classes"]
+    whole = report["subsets"]["rgb+flow+audio"]
+    assert sum(int(count) for row in rows for count in row[1:]) == whole["answered"]
+    right = sum(int(row[1 + place]) for place, row in enumerate(rows))
+    assert right / whole["videos"] == pytest.approx(whole["top1"])
 
 
 def test_a_subset_answers_the_videos_that_have_one_of_its_streams(report, unseen):
@@ -86,11 +118,30 @@ def test_the_answers_do_not_depend_on_how_clips_are_batched_and_read(run_folder,
     )
 
 
-def test_on_its_own_store_a_run_is_judged_on_its_validation_videos_alone(run_folder, toy, tmp_path):
+def test_on_its_own_store_a_run_is_judged_on_its_validation_videos_alone(run_folder, toy, tmp_path, capsys):
     loaded = load_run(run_folder, device="cpu")
-    result = evaluate(EvaluateSettings(run_folder, data=toy.path, out=tmp_path, views=1, device="cpu"))
+    settings = EvaluateSettings(run_folder, data=toy.path, out=tmp_path, views=1, device="cpu")
+    result = evaluate(settings)
     assert result["videos"] == len(loaded.split.val)
     assert "left out" in result["which"]
+    assert result["chosen_on"] == len(loaded.split.val)
+    print_report(result)
+    assert "warning: the best weights were chosen on these videos" in capsys.readouterr().out
+    last = evaluate(replace(settings, weights="last"))
+    print_report(last)
+    assert last["chosen_on"] == 0 and "best weights" not in capsys.readouterr().out
+
+
+def test_each_store_split_and_choice_of_weights_has_its_own_folder_in_the_runs(run_folder, toy, unseen, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    moved = shutil.copy(unseen.path, tmp_path / toy.path.name)  # another store of the same name
+    asked = EvaluateSettings(folder, data=toy.path, views=1, device="cpu")
+    others = [{"data": moved}, {"split": "val"}, {"weights": "last"}, {"streams": "rgb"}, {"views": 2}]
+    written = [evaluate(replace(asked, **other))["files"] for other in ({}, *others)]
+    assert len({file for files in written for file in files}) == 6 * len(FILES)
+    assert all(Path(file).is_file() and Path(file).is_relative_to(folder) for files in written for file in files)
+    assert evaluate(asked)["files"] == written[0]
 
 
 def test_the_table_names_every_subset_and_the_files(report, capsys):
@@ -147,6 +198,24 @@ def test_a_setting_that_makes_no_sense_is_an_error(run_folder, unseen, tmp_path,
     with pytest.raises(UserError):
         evaluate(EvaluateSettings(run_folder, data=unseen.path, out=tmp_path, device="cpu", **wrong))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_failure_leaves_nothing_behind_and_a_place_that_cannot_be_written_is_named_first(
+    run_folder, unseen, tmp_path, monkeypatch
+):
+    def fail(*_, **__):
+        raise RuntimeError
+
+    asked = EvaluateSettings(run_folder, data=unseen.path, out=tmp_path / "new" / "out", views=1, device="cpu")
+    for name in ("score", "plot_confusion"):
+        with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+            patch.setattr(f"tasks.evaluate.{name}", fail)
+            evaluate(asked)
+        assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("tasks.model.Model.answers", fail)
+    with pytest.raises(UserError, match=r"file is no folder.*--out"):
+        evaluate(replace(asked, out=tmp_path / "file" / "out"))
 
 
 def test_the_command_line_prints_the_table(run_folder, unseen, tmp_path):

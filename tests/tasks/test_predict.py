@@ -1,5 +1,6 @@
 """python -m tasks.predict, on real small videos."""
 
+import io
 import json
 from dataclasses import replace
 
@@ -26,11 +27,13 @@ SUMS = 1e-6
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    """A video with sound, one without, one of a single frame, and a file that is none."""
+    """A video with sound, one without, one of a single frame, half of the file of one, and a file that is none."""
     folder = tmp_path_factory.mktemp("clips")
     write_video(folder / "whole.mp4", drift(12), track=sound(tone(0.48), codec="aac"))
     write_video(folder / "mute.mp4", drift(8, step=-1))
     write_video(folder / "still.mp4", drift(1))
+    whole = write_video(folder / "cut.mp4", drift(50, size=(72, 96)), muxing={"movflags": "faststart"}).read_bytes()
+    (folder / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     (folder / "text.mp4").write_text("dear diary\n" * 50)
     return folder
 
@@ -70,6 +73,33 @@ def test_a_single_picture_has_neither_motion_nor_sound(model, clips):
     answer = model.predict(clips / "still.mp4")
     assert list(answer.streams) == ["rgb"] and set(answer.missing) == {"flow", "audio"}
     assert answer.classes == answer.streams["rgb"]
+
+
+def test_of_a_file_that_ends_too_soon_or_is_damaged_it_is_said(run_folder, model, clips, capsys):
+    answer = model.predict(clips / "cut.mp4")
+    assert answer.expected == pytest.approx(2.0, abs=0.05) and 0 < answer.seconds < 1.5
+    assert answer.damaged > 0
+    print_prediction(answer, top=1)
+    shown = capsys.readouterr().out
+    assert f"truncated: {answer.seconds:.2f} s of {answer.expected:.2f} s" in shown
+    assert f"passed over: {answer.damaged} damaged part" in shown
+    done = run("tasks.predict", run_folder, clips / "cut.mp4", clips / "whole.mp4", "--json", "--device", "cpu")
+    cut, whole = json.loads(done.stdout)
+    assert (cut["expected"], cut["damaged"]) == (answer.expected, answer.damaged)
+    assert (whole["expected"], whole["damaged"]) == (None, 0)
+    print_prediction(model.predict(clips / "whole.mp4"), top=1)
+    shown = capsys.readouterr().out
+    assert "truncated" not in shown and "passed over" not in shown
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_seconds_that_are_done_are_shown_on_a_terminal_alone(model, clips, monkeypatch, terminal):
+    errors = io.StringIO()
+    monkeypatch.setattr(errors, "isatty", lambda: terminal, raising=False)
+    monkeypatch.setattr("sys.stderr", errors)
+    model.predict(clips / "cut.mp4", bar="cut.mp4")
+    assert ("cut.mp4: " in errors.getvalue()) == ("s of video" in errors.getvalue()) == terminal
+    assert terminal or not errors.getvalue()
 
 
 def test_it_answers_as_the_extracted_store_would(model, clips, tmp_path):

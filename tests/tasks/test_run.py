@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from fusion.training.settings import TrainSettings
 from preprocess.common.errors import UserError
-from tasks.run import check_store, choose_videos, load_run
+from tasks.run import check_store, choose_videos, chosen_on, load_run
 from tests.support.stores import Spec, make_store, three_bit
 from tests.tasks.conftest import CPU, TINY
 from train import train
@@ -96,6 +96,18 @@ def test_a_trained_video_is_known_again_in_another_store_under_another_name(run_
     specs = [Spec("new/1.mp4", label="000", content=content), Spec("new/2.mp4", label="000", content="unseen")]
     chosen, _ = choose_videos(run, make_store(tmp_path / "s.h5", specs), "auto")
     assert [video.path for video in chosen] == ["new/2.mp4"]
+
+
+def test_the_videos_that_the_best_weights_were_chosen_on_are_known_by_what_they_hold(run_folder, toy, tmp_path):
+    best, last = (load_run(run_folder, weights=weights, device="cpu") for weights in ("best", "last"))
+    videos, _ = choose_videos(best, toy, "val")
+    assert chosen_on(best, videos) == len(videos) > 0 and chosen_on(last, videos) == 0
+    specs = [
+        Spec("copy.mp4", label="000", content=videos[0].content),
+        Spec(videos[1].path, label="000", content="another under this name"),
+    ]
+    others = make_store(tmp_path / "s.h5", specs).videos
+    assert chosen_on(best, others) == 1
 
 
 def test_test_videos_are_taken_where_there_are_some_and_videos_without_a_label_never(run_folder, tmp_path):

@@ -1,7 +1,9 @@
 """python -m tasks.ablate"""
 
+import csv
 import json
 import statistics
+from collections import defaultdict
 from dataclasses import asdict, replace
 
 import pytest
@@ -139,6 +141,23 @@ def test_the_files_and_the_screen_say_what_was_found(result, settings, capsys):
         assert words in shown
 
 
+def test_every_videos_probabilities_are_written_for_every_model(result, settings, store):
+    with open(settings.out / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["path", "label", "seed", "method", "streams", "answer", *store.classes]
+    right = defaultdict(list)
+    for row in rows:
+        right[row["method"], row["streams"], int(row["seed"])].append(row["answer"] == row["label"])
+    expected = {
+        (method, name, seed): top
+        for method, found in result.top1.items()
+        for name, tops in found.items()
+        for seed, top in enumerate(tops)
+    }
+    assert {key: len(values) for key, values in right.items()} == dict.fromkeys(expected, 16)
+    assert {key: sum(values) / 16 for key, values in right.items()} == pytest.approx(expected)
+
+
 def test_only_the_subsets_asked_for_are_trained(store, settings, tmp_path):
     chosen = replace(settings, streams="rgb,flow,audio", subsets=("audio", "flow+rgb"), seeds=1, out=tmp_path / "some")
     result = ablate(replace(chosen, ceilings=None))
@@ -198,6 +217,23 @@ def test_a_setting_that_makes_no_sense_is_named(settings, tmp_path):
         with pytest.raises(UserError, match=name):
             ablate(replace(settings, out=tmp_path / "out", **wrong))
         assert not (tmp_path / "out").exists()
+
+
+def test_a_stream_that_no_training_video_has_is_named_before_anything_is_trained(settings, tmp_path):
+    mute = {"streams": ("rgb", "flow")}
+    specs = [*three_bit(16, split="train", **mute), *three_bit(16, prefix="test", split="test")]
+    store = make_store(tmp_path / "mute.h5", specs)
+    asked = replace(settings, data=store.path, streams="rgb,flow,audio", out=tmp_path / "new" / "out", ceilings=None)
+    with pytest.raises(UserError, match=r"no training video of .*mute\.h5 has audio.*--streams rgb,flow"):
+        ablate(asked)
+    assert [path.name for path in tmp_path.iterdir()] == ["mute.h5"]
+
+
+def test_an_ablation_that_fails_leaves_no_empty_folder(settings, tmp_path):
+    one_class = make_store(tmp_path / "s.h5", [replace(spec, label="a") for spec in three_bit(8)])
+    with pytest.raises(UserError, match="one class"):
+        ablate(replace(settings, data=one_class.path, out=tmp_path / "new" / "out", ceilings=None))
+    assert [path.name for path in tmp_path.iterdir()] == ["s.h5"]
 
 
 def test_ceilings_that_are_none_are_an_error(settings, tmp_path):

@@ -9,11 +9,11 @@ from fusion.heads.crossfit import folds_of
 from fusion.heads.weighted import log_probabilities
 from tasks.ablation.controls import (
     FITTERS,
-    Probabilities,
     cross_fitted_probabilities,
     fitted_probabilities,
     mean_probabilities,
 )
+from tasks.probabilities import Probabilities
 
 
 def opinions(rows: int = 200, classes: int = 4, seed: int = 0) -> tuple[dict[str, Probabilities], torch.Tensor]:
