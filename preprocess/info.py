@@ -25,7 +25,7 @@ from preprocess.common.command import parse_command, run_command
 from preprocess.common.console import human_bytes, human_seconds, plural, print_table
 from preprocess.common.errors import one_line
 from preprocess.store import Store
-from preprocess.store.index import STREAMS, UNLABELLED, Rejected, category
+from preprocess.store.index import STREAMS, UNLABELLED, Rejected, category, notes_on_videos
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ def describe(store: Store) -> dict:
                 "content": video.content,
                 "expected": video.expected,
                 "damaged": video.damaged,
+                "decoding": video.notes,
                 "streams": video.streams,
                 "why": video.why,
             }
@@ -96,6 +97,8 @@ def print_summary(store: Store) -> None:
     ):
         if len(rows):
             print(f"videos {name}: {len(rows)}, the first: {one_line(columns['path'][int(rows[0])])}")
+    for note in notes_on_videos(zip(columns["path"], columns["notes"], strict=True)):
+        print(one_line(note))
 
 
 def print_classes(store: Store) -> None:

@@ -23,7 +23,7 @@ from fusion.training.settings import TrainSettings
 from preprocess.common.errors import UserError, at_least
 from preprocess.common.files import local_path
 from preprocess.store import Store
-from preprocess.store.index import Video
+from preprocess.store.index import Facts, Video
 from streams.batch import ClipDataset
 from streams.clip import ClipSettings
 from streams.loader import ViewBatches, make_loader
@@ -149,7 +149,7 @@ class Model:
             found = list(self.windows(source))
             if not found:
                 raise UserError("the source ended before its first picture: there is nothing to answer")
-            return self._prediction(found, seconds=float(found[-1].times[-1, 1]), why={})
+            return self._prediction(found, seconds=float(found[-1].times[-1, 1]))
         if len(files_of(source)) > 1:
             raise UserError(f"{source} holds several videos: ask about one at a time, or use windows()")
         with open_source(files_of(source)[0], video=video, parameters=self.parameters, bar=bar) as opened:
@@ -160,7 +160,7 @@ class Model:
                 why = ", ".join(f"{name}: {one.why[name]}" for name in self.streams)
                 raise UserError(f"{source} has no stream that {self.path} can use ({why})")
             found = list(self.clips(opened.store, opened.videos, views=views, names=opened.names, bar=bar))
-            return self._prediction(found, seconds=one.seconds, why=one.why, expected=one.expected, damaged=one.damaged)
+            return self._prediction(found, seconds=one.seconds, facts=one)
 
     def fuse(self, windows: Windows, subset: str | Sequence[str]) -> Windows:
         """The same windows as if only the streams of `subset` were present: "rgb,audio", or their names.
@@ -230,15 +230,8 @@ class Model:
             clip = replace(clip, frames=frames, audio_seconds=max(0.01, frames * clip.stride / fps + around))
         return clip, clip.span if hop is None else max(1, round(hop * fps))
 
-    def _prediction(
-        self,
-        windows: list[Windows],
-        *,
-        seconds: float,
-        why: dict[str, str],
-        expected: float | None = None,
-        damaged: int = 0,
-    ) -> Prediction:
+    def _prediction(self, windows: list[Windows], *, seconds: float, facts: Facts | None = None) -> Prediction:
+        why = {} if facts is None else facts.why
         there = [name for name in self.streams if any(part.present[name].any() for part in windows)]
         alone = {name: mean_answer([self.fuse(part, [name]) for part in windows]) for name in there}
         return Prediction(
@@ -247,6 +240,7 @@ class Model:
             classes=ranked(mean_answer(windows), self.classes),
             streams={name: ranked(answer, self.classes) for name, answer in alone.items()},
             missing={name: why.get(name, "not in any window") for name in self.streams if name not in there},
-            expected=expected,
-            damaged=damaged,
+            expected=facts and facts.expected,
+            damaged=0 if facts is None else facts.damaged,
+            notes="" if facts is None else facts.notes,
         )

@@ -34,6 +34,8 @@ def print_prediction(prediction: Prediction, *, top: int) -> None:
     if prediction.damaged:
         what = "packets that could not be decoded, or frames with an impossible time"
         print(f"  passed over: {plural(prediction.damaged, 'damaged part')}, {what}")
+    for note in filter(None, prediction.notes.split("; ")):
+        print(f"  note: {note}")
     rows = [
         [name, f"{share:.1%}", *(f"{alone[name]:.1%}" for alone in streams.values())]
         for name, share in prediction.top(top)

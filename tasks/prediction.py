@@ -19,6 +19,7 @@ class Prediction:
     missing: dict[str, str]  # stream → the reason for its absence
     expected: float | None = None  # seconds by the container or its timestamps, if more than were decoded; else None
     damaged: int = 0  # packets that could not be decoded, and frames with an impossible time
+    notes: str = ""  # what was chosen, changed or left out while decoding, separated by semicolons
 
     def top(self, count: int = 1) -> list[tuple[str, float]]:
         """The likeliest classes and their probabilities."""

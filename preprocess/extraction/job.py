@@ -11,12 +11,19 @@ from preprocess.common.errors import UserError, one_line
 from preprocess.common.stopping import Stopping
 from preprocess.extraction.local import work_here
 from preprocess.extraction.partial import PartialStore
-from preprocess.extraction.report import Progress, duplicate_notes, find_duplicates, remembered, row, write_report
+from preprocess.extraction.report import (
+    Progress,
+    duplicate_notes,
+    find_duplicates,
+    remembered,
+    row,
+    write_report,
+)
 from preprocess.extraction.settings import ExtractSettings
 from preprocess.extraction.sources import Catalog, Source, part_of
 from preprocess.extraction.task import Outcome, VideoTask, is_whole
 from preprocess.store import Store
-from preprocess.store.index import Rejected, Video
+from preprocess.store.index import Rejected, Video, notes_on_videos
 from preprocess.store.locations import Locations
 from preprocess.store.writer import StoreWriter
 
@@ -179,7 +186,7 @@ class Extraction:
             writer.sweep(Store(settings.out).shards)  # a killed run may not have got this far
         else:
             writer.publish(videos, rejected, notes=notes)
-        for note in warnings:
+        for note in [*warnings, *notes_on_videos((video.path, video.notes) for video in videos)]:
             print(f"note: {one_line(note)}")
         same = [[source.path for source in group] for group in duplicates]
         used = {video.path: video for video in videos}

@@ -5,12 +5,14 @@ A column of text holds its texts one after the other, each ended by a zero byte,
 the others long; `bytes(column[:]).split(b"\\0")` reads it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import overload
 
 import numpy as np
 
+from preprocess.common.console import plural
 from preprocess.store import safe_hdf5
 from preprocess.store.kinds import KINDS
 
@@ -83,6 +85,15 @@ class Rejected:
 def category(reason: str) -> str:
     """The category of a reason: "corrupt: no frame can be decoded" → "corrupt"."""
     return reason.split(":")[0]
+
+
+def notes_on_videos(videos: Iterable[tuple[str, str]]) -> list[str]:
+    """Each kind of note that decoding left, with the number of videos and the first of them; of paths and notes."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for path, notes in videos:
+        for note in filter(None, notes.split("; ")):
+            found[note].append(path)
+    return [f"{note} ({plural(len(paths), 'video')}, the first: {paths[0]})" for note, paths in found.items()]
 
 
 class Texts(Sequence[str]):

@@ -7,7 +7,7 @@ import numpy as np
 from preprocess.common.stopwatch import Stopwatch
 from preprocess.flow import tvl1
 from preprocess.store.codec import encode_flow, encode_rgb, quantise_flow
-from preprocess.store.format import FLOW_BOUND
+from preprocess.store.format import FLOW_BOUND, FLOW_ZERO
 from preprocess.video.decoded import Frame, Samples
 from preprocess.video.log_mel import LogMel
 from preprocess.video.settings import PieceSettings
@@ -50,7 +50,11 @@ class VideoEncoder:
             jpeg = encode_rgb(item.rgb)
         for _ in range(item.count):
             self._rgb.add(jpeg)
+        shown = min(item.count, FLOW_CHUNK)
+        for _ in range(shown):
             self._push_flow(item.rgb)
+        if item.count > shown:
+            self._push_stillness(item.rgb, item.count - shown)
 
     def finish(self) -> None:
         """Encode the rest."""
@@ -68,6 +72,16 @@ class VideoEncoder:
                 for code in quantise_flow(flows):
                     self._flow.add(encode_flow(code))
         del self._grey[:-1]
+
+    def _push_stillness(self, rgb: np.ndarray, count: int) -> None:
+        """Pairs of a long still, which need no solver: its flow is zero."""
+        self.solve_flow()
+        zero = np.full((*rgb.shape[:2], 2), FLOW_ZERO, np.uint8)
+        with self._watch.stage("encode"):
+            code = encode_flow(zero)
+        self.values += count * zero.size
+        for _ in range(count):
+            self._flow.add(code)
 
     def _push_flow(self, rgb: np.ndarray) -> None:
         import cv2

@@ -1,4 +1,4 @@
-"""Facts in the boxes of MP4 and MOV files (ISO/IEC 14496-12) that FFmpeg does not pass on: protection, clean aperture."""
+"""Facts in the boxes of MP4 and MOV files (ISO/IEC 14496-12) that FFmpeg does not pass on."""
 
 import struct
 from collections.abc import Iterator
@@ -24,8 +24,9 @@ class Aperture:
         """Width, height, left and top in a picture of this size; None if it is all of it, or does not lie within it."""
         w, h = round(self.width), round(self.height)
         left, top = round((width - w) / 2 + self.right), round((height - h) / 2 + self.down)
-        inside = 0 < w and 0 < h and 0 <= left and 0 <= top and left + w <= width and top + h <= height
-        return (w, h, left, top) if inside and (w, h) != (width, height) else None
+        if min(w, h) < 1 or min(left, top) < 0 or left + w > width or top + h > height or (w, h) == (width, height):
+            return None
+        return w, h, left, top
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,9 @@ def _track(data: bytes) -> Mp4Track:
     kind = found.get(b"hdlr", b"")[8:12]
     table = found.get(b"stsd", b"")
     entries = list(_boxes(table, 8))
-    apertures = (
-        [found for _, begin, end in entries if (found := _aperture(table[begin:end]))] if kind == b"vide" else []
-    )
-    return Mp4Track(number, kind, tuple(name for name, _, _ in entries), apertures[0] if apertures else None)
+    _, begin, end = entries[0] if entries else (b"", 0, 0)
+    aperture = _aperture(table[begin:end]) if kind == b"vide" else None
+    return Mp4Track(number, kind, tuple(name for name, _, _ in entries), aperture)
 
 
 def _collect(data: bytes, found: dict[bytes, bytes]) -> None:

@@ -33,9 +33,9 @@ class DisplayOrder:
 
     Where a file's timestamps are presentation times, they decide. But many files with B-frames hold decoding times (AVI
     and ASF always; MP4 and FLV without composition offsets). Then packets come in the order of their timestamps, and
-    the decoder, which knows the right order from the bitstream, outputs frames whose timestamps run backwards: its order
-    is kept, and the sorted timestamps are given to the frames one after the other. FFmpeg decides alike: by what runs
-    backwards more often (guess_correct_pts in libavcodec/decode.c).
+    the decoder, which knows the right order from the bitstream, outputs frames whose timestamps run backwards. Its
+    order is kept, and the sorted timestamps are given to the frames one after the other. FFmpeg decides alike: by what
+    runs backwards more often (guess_correct_pts in libavcodec/decode.c).
     """
 
     def __init__(self, *, step: Fraction) -> None:

@@ -45,7 +45,7 @@ class Orientation:
 
     @property
     def degrees(self) -> int:
-        """The angle, counterclockwise from -180 to 90, by which a picture is turned before it is mirrored left-right."""
+        """The angle by which a picture is turned before it is mirrored: counterclockwise, from -180 to 90."""
         if self.transposed:
             return 90 if self.flipped_y else -90
         return -180 if self.flipped_y else 0

@@ -23,7 +23,7 @@ from preprocess.extraction.report import (
 from preprocess.extraction.sources import Source
 from preprocess.extraction.task import Outcome
 from preprocess.store import Store
-from preprocess.store.index import Facts
+from preprocess.store.index import Facts, notes_on_videos
 from tests.preprocess.conftest import NOT_UTF8, REJECTED, USED
 from tests.support.runs import extract_here
 from tests.support.videos import drift, sound, tone, write_video
@@ -194,3 +194,9 @@ def test_stages_are_told_with_their_shares(capsys):
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["flow", "3.0", "s", "75.0%"] in rows and ["decode", "1.0", "s", "25.0%"] in rows
     print_stages(Counter())
+
+
+def test_notes_on_videos_are_told_once_a_kind_with_their_number():
+    found = notes_on_videos([("a", "x; y"), ("b", ""), ("c", "y")])
+    assert [note.split(" (")[0] for note in found] == ["x", "y"]
+    assert "2 videos" in found[1] and "first: a" in found[1]

@@ -246,10 +246,11 @@ def test_encrypted_sound_is_absent_and_the_pictures_stay(tmp_path):
     assert decoded.decoder.audio_absent == "encrypted"
 
 
-def test_a_codec_that_nobody_knows_is_said(tmp_path):
+@pytest.mark.parametrize(("kind", "why"), [(b"drmi", "encrypted"), (b"abcd", "no video")])  # FairPlay; nobody's
+def test_a_codec_that_nobody_knows_is_said(tmp_path, kind, why):
     path = write_video(tmp_path / "a.mp4", drift(10))
-    path.write_bytes(path.read_bytes().replace(b"avc1", b"drmi"))  # as old shops mark what they encrypted
-    assert refusal(path).startswith("no video: ")
+    path.write_bytes(path.read_bytes().replace(b"avc1", kind))
+    assert refusal(path).startswith(f"{why}: ")
 
 
 def element(name: str, data: bytes) -> bytes:

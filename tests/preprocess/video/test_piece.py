@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import shutil
 from itertools import pairwise
+from pathlib import Path
 
 import cv2
 import h5py
@@ -108,6 +110,24 @@ def test_between_repeated_frames_nothing_moves(tmp_path):
     still = (piece.frames("flow") == FLOW_ZERO).all(axis=(1, 2, 3))
     assert len(still) == 29
     assert still.sum() == 24
+
+
+def test_a_long_still_is_stored_as_if_each_of_its_frames_had_come_alone(tmp_path):
+    pictures = drift(3, step=3)
+    long = Piece(write_video(tmp_path / "a.mkv", pictures, times=[0, 4, 8], codec="ffv1"))
+    times = [k / 25 for k in range(201)]
+    path = write_video(tmp_path / "b.mkv", [pictures[k // 100] for k in range(201)], times=times, codec="ffv1")
+    for name, data in Piece(path).data.items():
+        np.testing.assert_array_equal(long.data[name], data)
+
+
+def test_notes_of_decoding_reach_the_index(tmp_path, shared_data):
+    piece = Piece(Path(shutil.copy(shared_data("faults/restart.ts"), tmp_path)))
+    assert "joined" in piece.facts.notes
+    with h5py.File(piece.target, "r+") as file:
+        assert facts_at(read_facts(file["index"]), 0)["notes"] == piece.facts.notes
+        del file["index/notes"]  # as in a store of an older release
+        assert facts_at(read_facts(file["index"]), 0)["notes"] == ""
 
 
 def test_motion_beyond_the_bound_is_clipped_and_its_share_is_told(tmp_path, monkeypatch):

@@ -145,7 +145,7 @@ def test_a_sound_track_of_another_programme_is_no_ones(tmp_path, shared_data):
 def test_a_protected_sample_entry_is_called_encrypted(tmp_path, box):
     path = write_video(tmp_path / "a.mp4", drift(5, size=(48, 64)))
     path.write_bytes(path.read_bytes().replace(b"avc1\0\0\0\0\0\0", box + b"\0\0\0\0\0\0"))
-    with pytest.raises(Unusable, match="^encrypted: "):
+    with pytest.raises(Unusable, match=r"^encrypted: "):
         list(open_decoder(path))
 
 
@@ -153,5 +153,5 @@ def test_a_format_that_is_not_opened_is_named(tmp_path):
     """Magic Lantern's videos continue in other files."""
     path = tmp_path / "a.mp4"
     path.write_bytes(b"MLVI" + struct.pack("<I", 52) + b"v2.0\0" + bytes(2000))
-    with pytest.raises(Unusable, match="^not media: .*mlv"):
+    with pytest.raises(Unusable, match=r"^not media: .*mlv"):
         list(open_decoder(path))

@@ -51,7 +51,7 @@ def test_a_file_is_as_long_as_its_pictures(zoo, name):
 
 @pytest.mark.parametrize("name", ENCRYPTED)
 def test_an_encrypted_file_is_rejected_as_such(shared_data, name):
-    with pytest.raises(Unusable, match="^encrypted: "):
+    with pytest.raises(Unusable, match=r"^encrypted: "):
         list(open_decoder(shared_data(f"zoo/{name}")))
 
 
