@@ -34,7 +34,7 @@ class FrameClock(Generic[Image]):
         self.start: Time | None = None  # the first frame's time: zero of the clock
         self.last: Time = 0  # the newest frame's time
         self.placed = 0  # frames in order
-        self.dropped = 0  # frames that came too late
+        self.dropped = 0  # frames that came too late, or whose time is broken
         self.emitted = 0  # output frames; also the slot of the newest frame
         self._rate = Fraction(fps).limit_denominator(100_000)
         self._known_until = known_until
@@ -58,8 +58,11 @@ class FrameClock(Generic[Image]):
             self.dropped += 1
             return
         elif time - self.last > LONGEST_GAP and time > self._known_until + 1:
-            at = float(self.last - self.start)
-            raise BrokenTimestamps(f"timestamps jump by {float(time - self.last):.0f} s after {at:.2f} s")
+            if self.placed > 1:
+                at = float(self.last - self.start)
+                raise BrokenTimestamps(f"timestamps jump by {float(time - self.last):.0f} s after {at:.2f} s")
+            self.start, self._latest = time, None  # the first frame's time is the broken one
+            self.placed, self.dropped = 0, 1
         slot = self._slot(time)
         distance = abs((time - self.start) * self._rate - slot)
         wins = self._latest is None or slot > self.emitted or (time - self.last) * self._rate > Fraction(1, 2)

@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterator
 from mmap import mmap
 
 import av
-from av.format import Flags
 
 from preprocess.common.stopwatch import Stopwatch
 from preprocess.video.clock import BrokenTimestamps, SampleClock
 from preprocess.video.container import AV_ERRORS, ENCRYPTED, codec_pixels, open_media
 from preprocess.video.decoded import QUIETEST, Frame, Samples
 from preprocess.video.duration import ExpectedDuration
-from preprocess.video.joining import JoinedPackets
+from preprocess.video.joining import JoinedPackets, longest_hole
 from preprocess.video.limits import Limits, Unusable
 from preprocess.video.log_mel import SAMPLE_RATE
 from preprocess.video.pictures import Pictures
@@ -83,19 +82,19 @@ class Decoder:
         self.source |= {"container": container.format.name, "video_codec": video.codec_context.name}
         if audio is not None:
             self.source["audio_codec"] = audio.codec_context.name
+        ahead = longest_hole(container)
         duration = ExpectedDuration(self.file, container, video)
         self.pictures = pictures = Pictures(
             video,
             aperture=tracks.aperture,
             fps=self._fps,
             short_side=self._short_side,
-            known_until=((container.start_time or 0) + (container.duration or 0)) / av.time_base,
+            known_until=_end_by_header(container) if ahead is None else 0.0,
             limits=limits,
             watch=self._watch,
         )
         mono = MonoTrack(contiguous=container.format.name == "avi")
-        broadcast = bool(container.format.flags & Flags.ts_discont.value)
-        packets = JoinedPackets(self._packets(container), filter(None, (video, audio)), broadcast=broadcast)
+        packets = JoinedPackets(self._packets(container), filter(None, (video, audio)), ahead=ahead)
         for packet in packets:
             duration.packet(packet)
             if packet.stream is video:
@@ -182,13 +181,18 @@ class Decoder:
         """The samples up to a time, or to the pictures decoded so far: later ones may lie after the video's end."""
         assert self.pictures is not None
         start, last = self.pictures.clock.start, self.pictures.clock.last
-        if start is None or mono.start is None:
-            return
+        if start is None or mono.start is None or (seconds is None and self.pictures.clock.placed < 2):
+            return  # a lone first frame's time may be broken
         if not self.sound.begun:
             self.sound.begin(mono.start - float(start))
         seconds = float(last - start) if seconds is None else seconds
         for samples in self.sound.take(round(seconds * SAMPLE_RATE)):
             yield Samples(samples)
+
+
+def _end_by_header(container: av.container.InputContainer) -> float:
+    """Seconds on the file's clock; 0 if unknown."""
+    return ((container.start_time or 0) + (container.duration or 0)) / av.time_base
 
 
 def _check_memory(error: Exception, pixels: int) -> None:

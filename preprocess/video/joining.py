@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import av
+from av.format import Flags
 
 BACK = Fraction(1, 2)  # s; decoding times never run backwards, but those of broken files may a little
 AHEAD = Fraction(10)  # s; FFmpeg's -dts_delta_threshold: in a broadcast a longer jump is a new clock, not a still
+AHEAD_LIVE = Fraction(600)  # s; the same in FLV, where a recording begins at zero and goes on at the broadcaster's time
 CLOSE = Fraction(1)  # s; streams of one new clock jump by about the same time
 PATIENCE = Fraction(3)  # s; the interleaving of streams is looser than this in no sound file
 HELD = 1000  # packets; as PATIENCE, where only one stream goes on
@@ -30,15 +32,18 @@ class JoinedPackets:
     """The packets of a file on one clock. Iterate it once; then `joints` counts the places where its clock changed.
 
     The clock has changed if all streams jump by the same time. If one alone jumps, it has a hole or a broken timestamp,
-    and its packets pass unchanged. Only broadcasts (FFmpeg's formats with AVFMT_TS_DISCONT) may jump ahead.
+    and its packets pass unchanged.
     """
 
-    def __init__(self, packets: Iterable[av.Packet], streams: Iterable[av.stream.Stream], *, broadcast: bool) -> None:
-        """`streams` are those that matter; packets of others pass unchanged."""
+    def __init__(
+        self, packets: Iterable[av.Packet], streams: Iterable[av.stream.Stream], *, ahead: Fraction | None
+    ) -> None:
+        """`streams` are those that matter; packets of others pass unchanged. `ahead` is the longest jump ahead that is
+        a hole, in seconds; None where a clock never jumps ahead."""
         self.joints = 0
         self._packets = packets
         self._tracks = {stream.index: _Track() for stream in streams}
-        self._broadcast = broadcast
+        self._ahead = ahead
         self._held: list[av.Packet] = []  # packets since a jump that is not understood yet
 
     def __iter__(self) -> Iterator[av.Packet]:
@@ -57,7 +62,7 @@ class JoinedPackets:
         if track is None or time is None or track.end is None:
             return None
         stray = time + track.shift - track.end
-        return stray if stray < -BACK or (self._broadcast and stray > AHEAD) else None
+        return stray if stray < -BACK or (self._ahead is not None and stray > self._ahead) else None
 
     def _follow(self, packet: av.Packet) -> None:
         track, time = self._tracks.get(packet.stream.index), _time(packet)
@@ -87,6 +92,9 @@ class JoinedPackets:
         shift = -min(jumps) if is_joint and max(jumps) - min(jumps) <= CLOSE else None
         self.joints += shift is not None
         held, self._held = self._held, []
+        if shift is not None:  # also of streams that have not begun yet
+            for track in self._tracks.values():
+                track.shift += shift if track.end is None else 0
         shifted = set()
         for packet in held:
             index = packet.stream.index
@@ -108,6 +116,13 @@ class JoinedPackets:
                 packet.dts = None if packet.dts is None else packet.dts + ticks
             track.end = time + track.shift + _duration(packet)
         return packet
+
+
+def longest_hole(container: av.container.InputContainer) -> Fraction | None:
+    """The longest jump ahead in a file that is a hole, not a new clock; None if its format has one clock."""
+    if container.format.flags & Flags.ts_discont.value:
+        return AHEAD
+    return AHEAD_LIVE if "flv" in container.format.name else None
 
 
 def _time(packet: av.Packet) -> Fraction | None:

@@ -51,7 +51,7 @@ class DisplayOrder:
         self._doubt = 0  # frames for which more frames are held back
 
     def read(self, time: Fraction | None) -> None:
-        """Take note of a packet that the decoder is given."""
+        """Take note of the time of a packet that the decoder is given."""
         if time is None:
             return
         self._packets_back += self._read is not None and time < self._read

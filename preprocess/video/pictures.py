@@ -33,6 +33,8 @@ class Pictures:
         watch: Stopwatch,
     ) -> None:
         """`known_until` is the end of the file by its header, in seconds on its clock; 0 if unknown."""
+        # FFmpeg adds a guess of the decoder's delay to the only times in an AVI, and pictures would lag behind the sound
+        self._has_one_time = video.container.format.name == "avi"
         self.clock = FrameClock[TimedFrame](fps=fps, known_until=known_until)
         self.source: dict[str, int | float] = {}  # description of the first frame
         self.decoded = 0  # frames
@@ -65,6 +67,8 @@ class Pictures:
     def read(self, packet: av.Packet) -> None:
         """Take note of a packet that the decoder is about to be given."""
         self._aspects.mark(packet)
+        if self._has_one_time and packet.dts is not None:
+            packet.pts = packet.dts
         if packet.pts is not None and not packet.is_discard:
             self._order.read(packet.pts * packet.time_base)
 

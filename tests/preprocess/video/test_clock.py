@@ -119,6 +119,12 @@ def test_a_still_is_held_for_minutes_and_a_longer_jump_needs_the_headers_word():
             run([0.0, 0.04, 0.04 + 86400], known_until=known_until)
 
 
+def test_a_first_frame_whose_time_is_hours_before_all_others_is_left_out():
+    shown, clock = run([0.0, 10_800.0, 10_800.04, 10_800.08])
+    assert shown == [1, 2, 3]
+    assert (clock.start, clock.dropped) == (10_800.0, 1)
+
+
 def test_no_frames_give_nothing():
     shown, clock = run([])
     assert shown == []

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from preprocess.video.joining import JoinedPackets
+from preprocess.video.joining import AHEAD, AHEAD_LIVE, JoinedPackets
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ def recording(begin: int, end: int, *, lag: int = 0, streams=(VIDEO, SOUND)) -> 
     return [packet for _, packet in sorted(packets, key=lambda one: one[0])]
 
 
-def join(packets: list[Packet], *, broadcast: bool = True):
-    joined = JoinedPackets(packets, (VIDEO, SOUND), broadcast=broadcast)
+def join(packets: list[Packet], *, ahead: Fraction | None = AHEAD):
+    joined = JoinedPackets(packets, (VIDEO, SOUND), ahead=ahead)
     times: dict[int, list[int]] = {0: [], 1: []}
     for packet in joined:
         assert packet.pts == packet.dts
@@ -107,4 +107,11 @@ def test_a_broken_timestamp_passes_unchanged():
 
 def test_only_a_broadcasts_clock_may_jump_ahead():
     packets = recording(0, 2000) + recording(102_000, 104_000)
-    assert join(packets, broadcast=False)[1] == 0
+    assert join(packets, ahead=None)[1] == 0
+
+
+def test_a_first_packet_at_zero_is_joined_to_a_recording_that_is_hours_later():
+    times, joints = join([Packet(VIDEO, 0, 40), *recording(10_800_000, 10_804_000)], ahead=AHEAD_LIVE)
+    assert joints == 1
+    assert times[0][:3] == [0, 40, 80]
+    assert times[1][:2] == [40, 65]
