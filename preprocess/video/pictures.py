@@ -33,8 +33,6 @@ class Pictures:
         watch: Stopwatch,
     ) -> None:
         """`known_until` is the end of the file by its header, in seconds on its clock; 0 if unknown."""
-        # FFmpeg adds a guess of the decoder's delay to the only times in an AVI, and pictures would lag behind the sound
-        self._has_one_time = video.container.format.name == "avi"
         self.clock = FrameClock[TimedFrame](fps=fps, known_until=known_until)
         self.source: dict[str, int | float] = {}  # description of the first frame
         self.decoded = 0  # frames
@@ -47,6 +45,7 @@ class Pictures:
         self._filters = FrameFilters(aperture)
         self._order = DisplayOrder(step=1 / Fraction(rate) if rate else Fraction(1 / fps))
         self._aspects = _Aspects(video)
+        self._lead: int | None = None  # ticks; None before the first packet
         self._end: Fraction | None = None  # of the last frame, and of packets that mean no change
 
     @property
@@ -67,8 +66,10 @@ class Pictures:
     def read(self, packet: av.Packet) -> None:
         """Take note of a packet that the decoder is about to be given."""
         self._aspects.mark(packet)
-        if self._has_one_time and packet.dts is not None:
-            packet.pts = packet.dts
+        if self._lead is None:
+            self._lead = _guessed_lead(packet) if self._video.container.format.name == "avi" else 0
+        if packet.pts is not None:
+            packet.pts -= self._lead
         if packet.pts is not None and not packet.is_discard:
             self._order.read(packet.pts * packet.time_base)
 
@@ -114,6 +115,14 @@ class Pictures:
             self._limits.check_length(seconds=self.clock.seconds, frames=self.decoded)
             with self._watch.stage("resize"):
                 yield Frame(self._scaler.scale(frame.image, frame.aspect), count)
+
+
+def _guessed_lead(first: av.Packet) -> int:
+    """The ticks by which FFmpeg delays all pictures of an AVI with B-frames, in which only decoding times are known.
+
+    It takes the next packet's time for a packet's own, so that pictures would lag behind the sound by one.
+    """
+    return first.duration or 0 if first.pts is not None and first.dts is not None and first.pts > first.dts else 0
 
 
 class _Aspects:
