@@ -2,12 +2,14 @@
 
     python -m benchmarks.extract            # about ten minutes on two cores
     python -m benchmarks.extract --quick    # three minutes: 300 videos, and half an hour of video
+    python -m benchmarks.extract --before /path/of/another/checkout [--videos real/]   # this checkout against it
 
 Makes its own videos. The sides take turns, so that a busy machine slows both. The last line is JSON.
 """
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -22,6 +24,7 @@ import numpy as np
 
 from preprocess.common.processes import family, own_memory
 
+ROOT = Path(__file__).parents[1]
 FPS = 25
 SIZE = (240, 320)  # H, W, as UCF101's
 SOUND = 16_000  # Hz
@@ -65,11 +68,12 @@ def repeat_video(source: Path, target: Path, times: int) -> None:
                     out.mux(packet)
 
 
-def extract(videos: Path, out: Path, *, workers: int) -> tuple[float, int, dict]:
+def extract(videos: Path, out: Path, *, workers: int, checkout: Path = ROOT) -> tuple[float, int, dict]:
     """Run the command. Returns seconds, the largest memory of all its processes together (bytes), and its report."""
     command = [sys.executable, "-m", "preprocess.extract", str(videos), str(out), "--workers", str(workers)]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     begun = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=checkout, env=os.environ | {"PYTHONPATH": str(checkout)}, **quiet)
     peak = [0]
     watcher = threading.Thread(target=_watch, args=(process, peak))
     watcher.start()
@@ -100,6 +104,22 @@ def measure_workers(folder: Path, *, count: int, turns: int) -> dict:
             rates[workers].append((n1 - n0) / (t1 - t0))
     one, two = (statistics.median(rates[workers]) for workers in (1, 2))
     return {"videos_per_s_1_worker": one, "videos_per_s_2_workers": two, "ratio_2_workers": two / one}
+
+
+def measure_change(folder: Path, before: Path, videos: Path | None, *, turns: int) -> dict:
+    """Seconds that this checkout takes for some videos by those that another one takes, as medians."""
+    if videos is None:
+        videos = folder / "videos"
+        (videos / "class").mkdir(parents=True)
+        for number in range(40):
+            make_video(videos / "class" / f"{number:04d}.mp4", 4, seed=number)
+    seconds: dict[Path, list[float]] = {before: [], ROOT: []}
+    for turn in range(turns):
+        for checkout in (before, ROOT) if turn % 2 else (ROOT, before):
+            out = folder / f"{turn}-{checkout == ROOT}.h5"
+            seconds[checkout].append(extract(videos.absolute(), out, workers=1, checkout=checkout)[0])
+    old, new = (statistics.median(found) for found in seconds.values())
+    return {"seconds_before": old, "seconds_now": new, "ratio": new / old, "all": list(seconds.values())}
 
 
 def measure_flatness(folder: Path, *, count: int) -> dict:
@@ -139,9 +159,15 @@ def measure_memory(folder: Path, *, minutes: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer videos, and a shorter long one")
-    quick = parser.parse_args().quick
+    parser.add_argument("--before", type=Path, help="another checkout, to compare this one with")
+    parser.add_argument("--videos", type=Path, help="videos to compare them on, instead of made ones")
+    options = parser.parse_args()
+    quick = options.quick
     figures: dict = {}
     with tempfile.TemporaryDirectory() as folder:
+        if options.before:
+            print(json.dumps(measure_change(Path(folder), options.before.absolute(), options.videos, turns=5)))
+            return
         figures |= measure_workers(Path(folder), count=30 if quick else 60, turns=2 if quick else 3)
         print(figures, flush=True)
         figures |= measure_flatness(Path(folder), count=300 if quick else 1000)

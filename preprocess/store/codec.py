@@ -12,8 +12,10 @@ BEFORE_FRAME = (0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0))  # may precede it: t
 
 def quantise_flow(flow: np.ndarray, *, bound: float = FLOW_BOUND) -> np.ndarray:
     """flow: (..., 2) float32, pixels a frame → uint8, ``round(128 + v * 127 / bound)``, clipped at ±bound."""
-    scaled = np.rint(np.clip(flow, -bound, bound) * (FLOW_STEPS / bound))
-    return (scaled + FLOW_ZERO).astype(np.uint8)
+    scaled = flow * (FLOW_STEPS / bound)  # the rest in place: fresh memory costs more than arithmetic
+    np.clip(np.rint(scaled, out=scaled), -FLOW_STEPS, FLOW_STEPS, out=scaled)
+    scaled += FLOW_ZERO
+    return scaled.astype(np.uint8)
 
 
 def dequantise_flow(code: np.ndarray, *, bound: float = FLOW_BOUND) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 Image = TypeVar("Image")
-Time = Fraction | float  # s; times of files are exact, or ties between two slots would depend on rounding
+Ticks = int | float | Fraction  # integers for files: with rounded times, chance would decide between two slots
 
 LONGEST_GAP = 600  # s; a longer jump of the timestamps needs the header's word to be a still picture
 LONGEST_GUESS = 1  # s; a last frame's unknown duration is kept small
@@ -28,65 +28,79 @@ class FrameClock(Generic[Image]):
     follow each other within half a slot (sources of twice the rate and more), else the last one.
     """
 
-    def __init__(self, *, fps: float, known_until: Time = 0) -> None:
-        """`known_until` is the end of the file by its header: up to there a still picture may last for any time."""
+    def __init__(self, *, fps: float, tick: Fraction = Fraction(1), known_until: float = 0.0) -> None:
+        """`tick` is the unit of all times, in seconds. `known_until` is the end of the file by its header, in seconds:
+        up to there a still picture may last for any time."""
         self.fps = fps
-        self.start: Time | None = None  # the first frame's time: zero of the clock
-        self.last: Time = 0  # the newest frame's time
         self.placed = 0  # frames in order
         self.dropped = 0  # frames that came too late, or whose time is broken
         self.emitted = 0  # output frames; also the slot of the newest frame
-        self._rate = Fraction(fps).limit_denominator(100_000)
+        self._tick, self._tick_seconds = tick, float(tick)
+        rate = Fraction(fps).limit_denominator(100_000) * tick  # slots a tick, as a ratio of integers
+        self._slots, self._ticks = rate.numerator, rate.denominator
         self._known_until = known_until
+        self._first: Ticks | None = None
+        self._last: Ticks = 0
         self._nearest: Image | None = None  # of the newest slot's frames, the one nearest to its time
         self._latest: Image | None = None
-        self._distance: Time = 0  # of the nearest frame from its slot's time, in slots
+        self._distance: Ticks = 0  # of the nearest frame from its slot's time, in slots / self._ticks
+
+    @property
+    def start(self) -> float | None:
+        """The first frame's time, the zero of this clock, in seconds on the file's clock."""
+        return None if self._first is None else float(self._first * self._tick)
+
+    @property
+    def reached(self) -> float:
+        """The newest frame's time, in seconds from the first one."""
+        return 0.0 if self._first is None else float(self._last - self._first) * self._tick_seconds
 
     @property
     def seconds(self) -> float:
         """The duration of the output frames."""
         return self.emitted / self.fps
 
-    def push(self, time: Time, image: Image) -> Iterator[tuple[Image, int]]:
+    def push(self, time: Ticks, image: Image) -> Iterator[tuple[Image, int]]:
         """Take the next frame; yield each frame whose slots are settled by now, with its number of repeats.
 
         Raises BrokenTimestamps for a jump that the header does not explain.
         """
-        if self.start is None:
-            self.start = time
-        elif time <= self.last:
+        if self._first is None:
+            self._first = time
+        elif time <= self._last:
             self.dropped += 1
             return
-        elif time - self.last > LONGEST_GAP and time > self._known_until + 1:
+        elif (time - self._last) * self._tick > LONGEST_GAP and time * self._tick > self._known_until + 1:
             if self.placed > 1:
-                at = float(self.last - self.start)
-                raise BrokenTimestamps(f"timestamps jump by {float(time - self.last):.0f} s after {at:.2f} s")
-            self.start, self._latest = time, None  # the first frame's time is the broken one
+                jump = float((time - self._last) * self._tick)
+                raise BrokenTimestamps(f"timestamps jump by {jump:.0f} s after {self.reached:.2f} s")
+            self._first, self._latest = time, None  # the first frame's time is the broken one
             self.placed, self.dropped = 0, 1
         slot = self._slot(time)
-        distance = abs((time - self.start) * self._rate - slot)
-        wins = self._latest is None or slot > self.emitted or (time - self.last) * self._rate > Fraction(1, 2)
+        distance = abs((time - self._first) * self._slots - slot * self._ticks)
+        is_new = self._latest is None or slot > self.emitted
+        wins = is_new or 2 * (time - self._last) * self._slots > self._ticks or distance < self._distance
         yield from self._show_until(slot)
-        if wins or distance < self._distance:
+        if wins:
             self._nearest, self._distance = image, distance
-        self._latest, self.last = image, time
+        self._latest, self._last = image, time
         self.placed += 1
 
-    def finish(self, *, end: Time | None, step: float) -> Iterator[tuple[Image, int]]:
+    def finish(self, *, end: Ticks | None, step: float) -> Iterator[tuple[Image, int]]:
         """Yield the rest. If the `end` of the last frame is unknown, it lasts as long as frames do on average.
 
         A lone one lasts `step` seconds then.
         """
-        if self.start is None:
+        if self._first is None:
             return
         if end is None:
-            mean = (self.last - self.start) / (self.placed - 1) if self.placed > 1 else step
-            end = self.last + min(mean, LONGEST_GUESS)
+            mean = self.reached / (self.placed - 1) if self.placed > 1 else step
+            end = self._last + Fraction(min(mean, LONGEST_GUESS)) / self._tick
         yield from self._show_until(max(1, self._slot(end)))
 
-    def _slot(self, time: Time) -> int:
-        assert self.start is not None
-        return floor((time - self.start) * self._rate + Fraction(1, 2))
+    def _slot(self, time: Ticks) -> int:
+        assert self._first is not None
+        return int((2 * (time - self._first) * self._slots + self._ticks) // (2 * self._ticks))
 
     def _show_until(self, slot: int) -> Iterator[tuple[Image, int]]:
         count = slot - self.emitted

@@ -9,6 +9,7 @@ from mmap import mmap
 
 import av
 
+from preprocess.common.console import plural
 from preprocess.common.stopwatch import Stopwatch
 from preprocess.video.clock import BrokenTimestamps, SampleClock
 from preprocess.video.container import AV_ERRORS, ENCRYPTED, codec_pixels, open_media
@@ -128,8 +129,9 @@ class Decoder:
         if self.audio_absent is None:
             for samples in self.sound.pad(round(self.seconds * SAMPLE_RATE)):
                 yield Samples(samples)
-        joined = [f"the clock begins anew or jumps {packets.joints} times: the parts are joined"] * (packets.joints > 0)
-        self.notes += [*tracks.notes, *joined, *pictures.notes, *sorted(mono.notes)]
+        self.notes += [*tracks.notes, *pictures.notes, *sorted(mono.notes)]
+        if packets.joints:
+            self.notes.append(f"the clock begins anew or jumps in {plural(packets.joints, 'place')}: parts are joined")
 
     def _beat(self) -> None:
         if self._heartbeat is not None:
@@ -180,13 +182,13 @@ class Decoder:
     def _sound_until(self, seconds: float | None, mono: MonoTrack) -> Iterator[Samples]:
         """The samples up to a time, or to the pictures decoded so far: later ones may lie after the video's end."""
         assert self.pictures is not None
-        start, last = self.pictures.clock.start, self.pictures.clock.last
-        if start is None or mono.start is None or (seconds is None and self.pictures.clock.placed < 2):
+        clock = self.pictures.clock
+        if mono.start is None or not clock.placed or (seconds is None and clock.placed < 2):
             return  # a lone first frame's time may be broken
         if not self.sound.begun:
-            self.sound.begin(mono.start - float(start))
-        seconds = float(last - start) if seconds is None else seconds
-        for samples in self.sound.take(round(seconds * SAMPLE_RATE)):
+            assert clock.start is not None
+            self.sound.begin(mono.start - clock.start)
+        for samples in self.sound.take(round((clock.reached if seconds is None else seconds) * SAMPLE_RATE)):
             yield Samples(samples)
 
 

@@ -67,7 +67,8 @@ class VideoEncoder:
             with self._watch.stage("flow"):
                 flows = tvl1(np.stack(self._grey), **self._solver)
             with self._watch.stage("encode"):
-                self.clipped += int(np.count_nonzero(np.abs(flows) > FLOW_BOUND))
+                if max(flows.max(), -flows.min()) > FLOW_BOUND:
+                    self.clipped += int(np.count_nonzero(np.abs(flows) > FLOW_BOUND))
                 self.values += flows.size
                 for code in quantise_flow(flows):
                     self._flow.add(encode_flow(code))

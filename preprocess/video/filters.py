@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import replace
 
 import av
 from av.filter import Graph
@@ -55,7 +54,9 @@ class FrameFilters:
                 image = self._graph.pull()
             except (av.error.BlockingIOError, av.error.EOFError):
                 return
-            yield replace(self._waiting.popleft(), image=image)
+            frame = self._waiting.popleft()
+            frame.image = image
+            yield frame
 
     def _make_graph(self, image: av.VideoFrame, crop: tuple[int, int, int, int] | None) -> Graph:
         graph = Graph()

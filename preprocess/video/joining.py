@@ -15,17 +15,39 @@ PATIENCE = Fraction(3)  # s; the interleaving of streams is looser than this in 
 HELD = 1000  # packets; as PATIENCE, where only one stream goes on
 
 
-@dataclass
+@dataclass(eq=False)
 class _Track:
     """One stream's progress."""
 
-    shift: Fraction = Fraction(0)  # s; added to its timestamps
-    end: Fraction | None = None  # s; of its last packet
+    tick: Fraction  # s
+    shift: int = 0  # ticks that are added to its timestamps
+    ticks: int | None = None  # the end of its last packet, shifted
     jump: Fraction | None = None  # s; of the first held packet that does not follow its predecessors
     jumped: int = 0  # held packets from there on
     jump_end: Fraction = Fraction(0)  # s; the end of the last of them
     went_on: Fraction = Fraction(0)  # s; of held packets that follow their predecessors
     is_back: bool = False  # True if packets follow their predecessors again after a jump
+
+    def __post_init__(self) -> None:
+        self._near = int(BACK / self.tick)
+
+    @property
+    def end(self) -> Fraction | None:
+        """The end of its last packet, in seconds."""
+        return None if self.ticks is None else self.ticks * self.tick
+
+    def follows(self, packet: av.Packet) -> bool:
+        """True if a packet clearly follows the last one, as most do; without the exact arithmetic of seconds."""
+        begin = packet.pts if packet.dts is None else packet.dts
+        return begin is not None and self.ticks is not None and abs(begin + self.shift - self.ticks) < self._near
+
+    def move(self, seconds: Fraction) -> None:
+        """Shift its further timestamps."""
+        self.shift += round(seconds / self.tick)
+
+    def settle(self) -> None:
+        """Forget the held packets."""
+        self.jump, self.jumped, self.went_on, self.is_back = None, 0, Fraction(0), False
 
 
 class JoinedPackets:
@@ -42,13 +64,14 @@ class JoinedPackets:
         a hole, in seconds; None where a clock never jumps ahead."""
         self.joints = 0
         self._packets = packets
-        self._tracks = {stream.index: _Track() for stream in streams}
+        self._tracks = {stream.index: _Track(Fraction(stream.time_base)) for stream in streams}
         self._ahead = ahead
         self._held: list[av.Packet] = []  # packets since a jump that is not understood yet
 
     def __iter__(self) -> Iterator[av.Packet]:
         for packet in self._packets:
-            if self._held or self._jump(packet):
+            track = self._tracks.get(packet.stream.index)
+            if self._held or (track is not None and not track.follows(packet) and self._jump(packet) is not None):
                 self._held.append(packet)
                 self._follow(packet)
                 yield from self._decide(is_last=False)
@@ -61,7 +84,7 @@ class JoinedPackets:
         track, time = self._tracks.get(packet.stream.index), _time(packet)
         if track is None or time is None or track.end is None:
             return None
-        stray = time + track.shift - track.end
+        stray = time + track.shift * track.tick - track.end
         return stray if stray < -BACK or (self._ahead is not None and stray > self._ahead) else None
 
     def _follow(self, packet: av.Packet) -> None:
@@ -76,7 +99,7 @@ class JoinedPackets:
         elif track.jump is not None:
             track.is_back = True
         elif track.end is not None:
-            track.went_on = time + track.shift + _duration(packet) - track.end
+            track.went_on = time + track.shift * track.tick + _duration(packet) - track.end
 
     def _decide(self, *, is_last: bool) -> Iterator[av.Packet]:
         """Release the held packets as soon as the jump is understood."""
@@ -92,29 +115,31 @@ class JoinedPackets:
         shift = -min(jumps) if is_joint and max(jumps) - min(jumps) <= CLOSE else None
         self.joints += shift is not None
         held, self._held = self._held, []
-        if shift is not None:  # also of streams that have not begun yet
-            for track in self._tracks.values():
-                track.shift += shift if track.end is None else 0
-        shifted = set()
+        waiting = {index for index, track in self._tracks.items() if track.jump is not None}
+        if shift is not None:
+            for track in self._tracks.values():  # streams that have not begun yet belong to what comes
+                if track.end is None:
+                    track.move(shift)
         for packet in held:
             index = packet.stream.index
-            if shift is not None and index not in shifted and self._jump(packet) is not None:
-                shifted.add(index)
-                self._tracks[index].shift += shift
+            if shift is not None and index in waiting and self._jump(packet) is not None:
+                waiting.remove(index)
+                self._tracks[index].move(shift)
             yield self._pass(packet)
         for track in self._tracks.values():
-            track.jump, track.jumped, track.went_on, track.is_back = None, 0, Fraction(0), False
             if shift is not None and track in others:
-                track.shift += shift
+                track.move(shift)
+            track.settle()
 
     def _pass(self, packet: av.Packet) -> av.Packet:
-        track, time = self._tracks.get(packet.stream.index), _time(packet)
-        if track is not None and time is not None:
-            if track.shift:
-                ticks = round(track.shift / packet.time_base)
-                packet.pts = None if packet.pts is None else packet.pts + ticks
-                packet.dts = None if packet.dts is None else packet.dts + ticks
-            track.end = time + track.shift + _duration(packet)
+        track = self._tracks.get(packet.stream.index)
+        ticks = packet.pts if packet.dts is None else packet.dts
+        if track is None or ticks is None:
+            return packet
+        if track.shift:
+            packet.pts = None if packet.pts is None else packet.pts + track.shift
+            packet.dts = None if packet.dts is None else packet.dts + track.shift
+        track.ticks = ticks + track.shift + (packet.duration or 0)
         return packet
 
 

@@ -1,7 +1,7 @@
 """The order of display: decoded frames with the times at which they are shown, whatever the file's timestamps mean."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from heapq import heappop, heappush
 
@@ -9,23 +9,17 @@ import av
 
 HELD = 4  # frames held back for sorting
 HELD_IN_DOUBT = 17  # frames held back while timestamps look like decoding times: 16 B-frames may follow each other
-ZERO = Fraction(0)
+Ticks = int | Fraction  # of the stream's time base
 
 
-@dataclass(frozen=True)
+@dataclass
 class TimedFrame:
     """A decoded frame with its time on the file's clock."""
 
     image: av.VideoFrame
-    time: Fraction | None  # s
-    duration: Fraction = ZERO  # s; 0 if unknown
+    time: Ticks | None
+    duration: Ticks = 0  # 0 if unknown
     aspect: Fraction = Fraction(1)  # the width of its pixels by their height
-
-    @classmethod
-    def of(cls, frame: av.VideoFrame, aspect: Fraction) -> "TimedFrame":
-        """A frame as the decoder outputs it."""
-        time = None if frame.pts is None else frame.pts * frame.time_base
-        return cls(frame, time, max(ZERO, (frame.duration or 0) * (frame.time_base or ZERO)), aspect)
 
 
 class DisplayOrder:
@@ -38,19 +32,19 @@ class DisplayOrder:
     runs backwards more often (guess_correct_pts in libavcodec/decode.c).
     """
 
-    def __init__(self, *, step: Fraction) -> None:
+    def __init__(self, *, step: Ticks) -> None:
         """`step` is the duration of frames that have neither a time nor a duration."""
         self._step = step
         self._waiting: list[TimedFrame] = []
-        self._read: Fraction | None = None  # the newest packet's time
-        self._unseen: list[Fraction] = []  # a heap: times of packets whose frames have not come
-        self._next: Fraction | None = None  # the end of the newest frame
-        self._newest: Fraction | None = None
+        self._read: Ticks | None = None  # the newest packet's time
+        self._unseen: list[Ticks] = []  # a heap: times of packets whose frames have not come
+        self._next: Ticks | None = None  # the end of the newest frame
+        self._newest: Ticks | None = None
         self._packets_back = 0  # packets whose time lies before the previous packet's
         self._frames_back = 0  # frames whose time lies before the previous frame's
         self._doubt = 0  # frames for which more frames are held back
 
-    def read(self, time: Fraction | None) -> None:
+    def read(self, time: Ticks | None) -> None:
         """Take note of the time of a packet that the decoder is given."""
         if time is None:
             return
@@ -65,8 +59,7 @@ class DisplayOrder:
         """
         time = frame.time
         if time is None:
-            time = ZERO if self._next is None else self._next
-            frame = replace(frame, time=time)
+            time = frame.time = 0 if self._next is None else self._next
         self._next = time + (frame.duration or self._step)
         self._frames_back += self._newest is not None and time < self._newest
         self._newest = time
@@ -89,7 +82,7 @@ class DisplayOrder:
 
     def _pop(self) -> TimedFrame:
         if self._are_decoding_times:
-            times = sorted(frame.time for frame in self._waiting)
-            self._waiting = [replace(frame, time=time) for frame, time in zip(self._waiting, times, strict=True)]
+            for frame, time in zip(self._waiting, sorted(frame.time for frame in self._waiting), strict=True):
+                frame.time = time
         first = min(range(len(self._waiting)), key=lambda k: self._waiting[k].time)
         return self._waiting.pop(first)

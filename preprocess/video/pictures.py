@@ -12,7 +12,7 @@ from preprocess.video.decoded import Frame
 from preprocess.video.filters import FrameFilters
 from preprocess.video.limits import Limits
 from preprocess.video.mp4 import Aperture
-from preprocess.video.order import DisplayOrder, TimedFrame
+from preprocess.video.order import DisplayOrder, Ticks, TimedFrame
 from preprocess.video.picture import PictureScaler
 
 NO_CHANGE = 16  # bytes; a smaller packet from which no frame comes means that the picture stays
@@ -33,7 +33,8 @@ class Pictures:
         watch: Stopwatch,
     ) -> None:
         """`known_until` is the end of the file by its header, in seconds on its clock; 0 if unknown."""
-        self.clock = FrameClock[TimedFrame](fps=fps, known_until=known_until)
+        tick = Fraction(video.time_base)
+        self.clock = FrameClock[TimedFrame](fps=fps, tick=tick, known_until=known_until)
         self.source: dict[str, int | float] = {}  # description of the first frame
         self.decoded = 0  # frames
         self.step = float(1 / video.average_rate) if video.average_rate else 1 / fps  # s; a lone frame's duration
@@ -43,10 +44,10 @@ class Pictures:
         self._watch = watch
         self._scaler = PictureScaler(short_side=short_side)
         self._filters = FrameFilters(aperture)
-        self._order = DisplayOrder(step=1 / Fraction(rate) if rate else Fraction(1 / fps))
+        self._order = DisplayOrder(step=(1 / Fraction(rate) if rate else Fraction(1 / fps)) / tick)
         self._aspects = _Aspects(video)
         self._lead: int | None = None  # ticks; None before the first packet
-        self._end: Fraction | None = None  # of the last frame, and of packets that mean no change
+        self._end: Ticks | None = None  # of the last frame, and of packets that mean no change
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -70,8 +71,8 @@ class Pictures:
             self._lead = _guessed_lead(packet) if self._video.container.format.name == "avi" else 0
         if packet.pts is not None:
             packet.pts -= self._lead
-        if packet.pts is not None and not packet.is_discard:
-            self._order.read(packet.pts * packet.time_base)
+        if not packet.is_discard:
+            self._order.read(packet.pts)
 
     def push(self, packet: av.Packet, frames: Sequence[av.VideoFrame], *, is_good: bool) -> Iterator[Frame]:
         """Take the frames that came from a packet, which is good or damaged; yield the pictures that are settled.
@@ -80,12 +81,13 @@ class Pictures:
         """
         self._aspects.update()
         if not frames and is_good and packet.pts is not None and packet.size <= NO_CHANGE and not packet.is_discard:
-            self._last(packet.pts * packet.time_base, (packet.duration or 0) * packet.time_base)
+            self._last(packet.pts, packet.duration or 0)
         for image in frames:
             self.decoded += 1
             self._limits.check_frame(image.width, image.height)  # again: the size may change in the middle
             self._limits.check_length(seconds=self.clock.seconds, frames=self.decoded)
-            for frame in self._filters.push(TimedFrame.of(image, self._aspects.of(image))):
+            timed = TimedFrame(image, image.pts, max(0, image.duration or 0), self._aspects.of(image))
+            for frame in self._filters.push(timed):
                 yield from self._place(self._order.push(frame))
 
     def finish(self) -> Iterator[Frame]:
@@ -95,9 +97,9 @@ class Pictures:
         yield from self._place(self._order.finish())
         yield from self._show(self.clock.finish(end=self._end, step=self.step))
 
-    def _last(self, time: Fraction, duration: Fraction) -> None:
-        if duration > 0:
-            self._end = max(self._end or time, time + duration)
+    def _last(self, time: Ticks, duration: Ticks) -> None:
+        if duration and (self._end is None or time + duration > self._end):
+            self._end = time + duration
 
     def _place(self, frames: Iterator[TimedFrame]) -> Iterator[Frame]:
         for frame in frames:

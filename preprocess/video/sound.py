@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
+from math import exp, isfinite
 
 import av
 import numpy as np
@@ -144,8 +145,8 @@ class _Mixer:
 
     def __init__(self) -> None:
         self.has_cancelled = False
-        self._powers: np.ndarray | float = 0.0  # (C,) recent power of each channel
-        self._power = 0.0  # of their mean
+        self._total = 0.0  # recent power of all channels
+        self._power = 0.0  # and of their mean
         self._channel: int | None = None  # the one that is used while they cancel each other
 
     def mix(self, samples: np.ndarray, *, rate: int) -> np.ndarray:
@@ -154,19 +155,20 @@ class _Mixer:
         The mean, as in librosa: FFmpeg's weights make a mono signal on two channels 3 dB louder than on one. Float
         tracks can hold anything; one NaN would spread into whole rows of log-mel.
         """
-        mono = np.nan_to_num(samples.mean(axis=1)).clip(-1, 1)
+        total = float(np.vdot(samples, samples))
         channels = samples.shape[1]
+        mono = samples.mean(axis=1) if channels > 1 else samples[:, 0]
+        mono = (mono if isfinite(total) else np.nan_to_num(mono)).clip(-1, 1)
         if channels == 1 or not len(samples):
             return mono
-        keep = np.exp(-len(samples) / (MEMORY * rate))
-        powers = np.nan_to_num(np.square(samples, dtype=np.float64).sum(axis=0), posinf=0.0)
-        self._powers = powers = powers + keep * self._powers
-        self._power = float(np.square(mono, dtype=np.float64).sum()) + keep * self._power
-        independent = powers.sum() / channels**2
+        keep = exp(-len(samples) / (MEMORY * rate))
+        self._total = (total if isfinite(total) else 0.0) + keep * self._total
+        self._power = float(mono @ mono) + keep * self._power
+        independent = self._total / channels**2
         if self._power >= CANCELLED * independent or independent < FAINT**2 * MEMORY * rate:
             self._channel = None
             return mono
         if self._channel is None:  # the same one as long as possible: two channels may be equally loud
-            self._channel = int(powers.argmax())
+            self._channel = int(np.nan_to_num(np.abs(samples)).sum(axis=0).argmax())
         self.has_cancelled = True
         return np.nan_to_num(samples[:, self._channel]).clip(-1, 1)

@@ -11,6 +11,7 @@ from preprocess.video.joining import AHEAD, AHEAD_LIVE, JoinedPackets
 @dataclass(frozen=True)
 class Stream:
     index: int
+    time_base: Fraction = Fraction(1, 1000)
 
 
 @dataclass
