@@ -1,10 +1,15 @@
-"""Make the three-bit videos: every class is three independent bits, each of which one stream alone can perceive.
+"""Make videos of which the best accuracy that any model can reach is known, for every subset of the streams.
 
     python -m preprocess.synth videos/                    # 320 videos to train on, 400 to test on
     python -m preprocess.extract videos/ out.h5 --labels videos/labels.csv
+    python -m preprocess.synth pairs/ --task with-or-against
 
-The best accuracy that any model can reach is therefore known for every subset of the streams: 25 % with one, 50 % with
-two, 100 % with three (ceilings.json). Clearly more than that proves a leak; much less, a weak model.
+three-bits: every class is three independent bits, each of which one stream alone can perceive: at best 25 % with one
+stream, 50 % with two, 100 % with three. Evidence only adds up. with-or-against: a patch faces left or right, which RGB
+alone can see, over stripes that drift left or right, which flow alone can; the class is whether the two agree. One
+stream is at chance, 50 %, RGB and flow reach 100 %, but only for a model that joins their features.
+
+Clearly more than these ceilings (ceilings.json) proves a leak; much less, a weak model.
 """
 
 from preprocess.common.stopping import stop_at_once
@@ -14,6 +19,7 @@ if __name__ == "__main__":
 
 import csv
 import json
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations, product
@@ -36,6 +42,8 @@ LUMA = 125.0  # of the patch, for either hue: flow, which is computed on luma, c
 CHROMA = 45.0  # distance of the patch's Cb and Cr from grey
 BITS = {"rgb": ("orange", "blue"), "flow": ("up", "down"), "audio": ("ah", "ee")}  # stream → the bit's two values
 HUES = {"orange": (-1.0, 0.75), "blue": (1.0, -0.5)}  # direction in the (Cb, Cr) plane
+FACING = {"left": ("blue", "orange"), "right": ("orange", "blue")}  # the hues of a patch's halves: blue is its face
+OTHER = {"left": "right", "right": "left"}
 FORMANTS = {"ah": (750.0, 1150.0, 2500.0), "ee": (290.0, 2250.0, 3000.0)}  # Hz: the vowels in father and see
 FORMANT_WIDTH = 120.0  # Hz
 QUARTER = 0.25  # of the grating's period that it drifts a frame: two frames on it looks alike for both directions
@@ -47,8 +55,10 @@ class SynthSettings:
 
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """folder to make; it must not exist, or be empty"""
+    task: str = "three-bits"
+    """three-bits, or with-or-against, in which two streams mean nothing but together"""
     train: int = 320
-    """training videos, in equal numbers for the eight classes"""
+    """training videos, in equal numbers for all classes"""
     test: int = 400
     """test videos, likewise; never used in training"""
     seconds: tuple[float, float] = (1.0, 1.4)
@@ -57,27 +67,72 @@ class SynthSettings:
     """seed of everything random"""
 
 
+@dataclass(frozen=True)
+class Content:
+    """What a video shows and sounds like."""
+
+    hues: tuple[str, str]  # of the left and the right half of the patch
+    direction: str  # of the stripes: up, down, left, right
+    vowel: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """A kind of made videos."""
+
+    classes: tuple[str, ...]
+    content: Callable[[str, np.random.Generator], Content]
+    ceilings: dict[str, float]  # subset of the streams, "rgb+audio" → the best top-1 that any model can reach
+
+
+def _three_bits(label: str, rng: np.random.Generator) -> Content:
+    hue, direction, vowel = label.split("-")
+    return Content((hue, hue), direction, vowel)
+
+
+def _with_or_against(label: str, rng: np.random.Generator) -> Content:
+    facing, vowel = rng.choice(list(FACING)), rng.choice(BITS["audio"])
+    return Content(FACING[facing], facing if label == "with" else OTHER[facing], vowel)
+
+
+SUBSETS = [subset for size in range(1, len(BITS) + 1) for subset in combinations(BITS, size)]
+TASKS = {
+    "three-bits": Task(
+        classes=tuple(map("-".join, product(*BITS.values()))),
+        content=_three_bits,
+        ceilings={"+".join(subset): 2.0 ** len(subset) / 2 ** len(BITS) for subset in SUBSETS},
+    ),
+    "with-or-against": Task(
+        classes=("with", "against"),
+        content=_with_or_against,
+        ceilings={"+".join(subset): 1.0 if {"rgb", "flow"} <= {*subset} else 0.5 for subset in SUBSETS},
+    ),
+}
+
+
 def synthesise(settings: SynthSettings) -> None:
     """Write <class>/<number>.mp4, labels.csv (path, label, split) and ceilings.json below `settings.out`.
 
-    Raises UserError if the folder is not empty, or the numbers are not multiples of eight.
+    Raises UserError for an unknown task, if the folder is not empty, or if classes would have unequal numbers.
     """
+    if settings.task not in TASKS:
+        raise UserError(f"unknown --task '{settings.task}': known are {', '.join(TASKS)}")
+    task = TASKS[settings.task]
     if settings.out.exists() and any(settings.out.iterdir()):
         raise UserError(f"{settings.out} is not empty: name a new folder")
     counts = (settings.train, settings.test)
-    if any(count % 8 or count < 0 for count in counts) or not sum(counts):
-        raise UserError("--train and --test must be multiples of eight, for eight equal classes")
+    if any(count % len(task.classes) or count < 0 for count in counts) or not sum(counts):
+        raise UserError(f"--train and --test must be multiples of {len(task.classes)}, for classes of equal size")
     if not 0.2 <= settings.seconds[0] <= settings.seconds[1]:
         raise UserError("--seconds needs the shortest, at least 0.2, then the longest")
     jobs = []
     rows = []
     for number in range(settings.train + settings.test):
         split = "train" if number < settings.train else "test"
-        bits = tuple(list(product(*BITS.values()))[number % 8])
-        label = "-".join(bits)
+        label = task.classes[number % len(task.classes)]
         path = f"{label}/{number:05d}.mp4"
         (settings.out / label).mkdir(parents=True, exist_ok=True)
-        jobs.append((settings.out / path, bits, settings.seconds, (settings.seed, number)))
+        jobs.append((settings.out / path, settings.task, label, settings.seconds, (settings.seed, number)))
         rows.append({"path": path, "label": label, "split": split})
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         written = pool.map(_write_video, jobs, chunksize=8)
@@ -87,30 +142,24 @@ def synthesise(settings: SynthSettings) -> None:
         table = csv.DictWriter(file, ["path", "label", "split"])
         table.writeheader()
         table.writerows(rows)
-    (settings.out / "ceilings.json").write_text(json.dumps(ceilings(), indent=1) + "\n")
+    (settings.out / "ceilings.json").write_text(json.dumps(task.ceilings, indent=1) + "\n")
 
 
-def ceilings() -> dict[str, float]:
-    """The best top-1 that any model can reach, for every subset of the streams: "rgb+audio" → 0.5."""
-    return {
-        "+".join(subset): 2.0 ** len(subset) / 2 ** len(BITS)
-        for size in range(1, len(BITS) + 1)
-        for subset in combinations(BITS, size)
-    }
-
-
-def picture_sequence(hue: str, direction: str, frames: int, rng: np.random.Generator) -> np.ndarray:
+def picture_sequence(hues: tuple[str, str], direction: str, frames: int, rng: np.random.Generator) -> np.ndarray:
     """Planar YUV 4:2:0 frames, (T, 3 / 2 SIZE, SIZE) uint8: a still coloured patch over a drifting grey grating.
 
-    Random: the grating's period, phase, tilt and contrast, the patch's place and size, the brightness, noise.
+    `hues` are those of the patch's left and right half. Random: the grating's period, phase, tilt and contrast, the
+    patch's place and size, the brightness, noise.
     """
     y, x = np.mgrid[0:SIZE, 0:SIZE].astype(np.float64)
+    if direction in ("left", "right"):
+        y, x = x, y
     period = rng.uniform(8.0, 14.0)
     tilt = np.deg2rad(rng.uniform(-20, 20))
     phase = rng.uniform(0, 2 * np.pi)
     contrast = rng.uniform(35, 60)
     brightness = rng.uniform(105, 145)
-    sign = {"up": 1.0, "down": -1.0}[direction]
+    sign = {"up": 1.0, "down": -1.0, "left": 1.0, "right": -1.0}[direction]
     along = (y * np.cos(tilt) + x * np.sin(tilt)) / period
     time = np.arange(frames)[:, None, None]
     luma = brightness + contrast * np.cos(2 * np.pi * (along + sign * QUARTER * time) + phase)
@@ -119,8 +168,10 @@ def picture_sequence(hue: str, direction: str, frames: int, rng: np.random.Gener
     luma[:, top : top + side, left : left + side] = LUMA
     luma += rng.normal(0, rng.uniform(1, 4), luma.shape)
     chroma = np.full((2, SIZE // 2, SIZE // 2), 128.0)
-    for plane, strength in zip(chroma, HUES[hue], strict=True):
-        plane[top // 2 : (top + side) // 2, left // 2 : (left + side) // 2] += CHROMA * strength * rng.uniform(0.8, 1.2)
+    half = np.arange(side // 2) >= side / 4  # of the patch's columns, those to the right
+    for plane, *strengths in zip(chroma, *(HUES[hue] for hue in hues), strict=True):
+        strength = CHROMA * np.where(half, strengths[1], strengths[0]) * rng.uniform(0.8, 1.2)
+        plane[top // 2 : (top + side) // 2, left // 2 : (left + side) // 2] += strength
     colour = np.broadcast_to(chroma.reshape(1, -1, SIZE), (frames, SIZE // 2, SIZE))
     return np.clip(np.rint(np.concatenate([luma, colour], axis=1)), 16, 235).astype(np.uint8)
 
@@ -146,11 +197,12 @@ def mono(vowel: str, seconds: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def _write_video(job: tuple) -> None:
-    path, (hue, direction, vowel), (shortest, longest), seed = job
+    path, task, label, (shortest, longest), seed = job
     rng = np.random.default_rng(seed)
     frames = round(rng.uniform(shortest, longest) * FPS)
-    pictures = picture_sequence(hue, direction, frames, rng)
-    sound = mono(vowel, frames / FPS, rng)
+    content = TASKS[task].content(label, rng)
+    pictures = picture_sequence(content.hues, content.direction, frames, rng)
+    sound = mono(content.vowel, frames / FPS, rng)
     with av.open(str(path), "w") as container:
         # a low quantiser: coding artefacts in a picture must not show the direction in which its neighbours move
         # no mbtree: with pictures this small it makes x264 write different bytes from run to run

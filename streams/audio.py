@@ -8,6 +8,7 @@ from preprocess.store import Store
 from preprocess.store.format import MEL_RATE, SILENCE
 from preprocess.store.index import Video
 from streams.clip import ClipSettings
+from streams.geometry import Crop
 from streams.spec import Shapes
 
 CENTRE, SPREAD = -6.0, 4.0  # of log-mel over everyday sound: give a tower's input about unit variance
@@ -38,7 +39,7 @@ class Audio:
         video: Video,
         start: int,
         clip: ClipSettings,
-        rng: np.random.Generator | None,
+        crop: Crop,
         into: dict[str, np.ndarray],
     ) -> bool:
         if video.sound is None:

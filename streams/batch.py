@@ -11,6 +11,7 @@ from torch.utils.data import Dataset, get_worker_info
 from preprocess.store import Store
 from preprocess.store.index import Video
 from streams.clip import ClipSettings, hop_starts, random_start, view_starts
+from streams.geometry import Crop, clip_crop
 from streams.registry import STREAMS
 from streams.spec import Stream
 
@@ -101,12 +102,12 @@ class ClipDataset(Dataset):
         present = {name: torch.zeros(len(keys), dtype=torch.bool) for name in self.streams}
         labels, starts = torch.full((2, len(keys)), -1)
         for at, key in enumerate(keys):
-            video, start, rng = self._window(*key)
+            video, start, crop = self._window(*key)
             starts[at] = start
             labels[at] = self.rows.get(video.label, -1)  # -1: no label, or one that the model does not know
             for name, stream in self.streams.items():
                 into = {part: array[at].numpy() for part, array in clips[name].items()}
-                there = stream.read(self.store, video, start, self.clip, rng, into)
+                there = stream.read(self.store, video, start, self.clip, crop, into)
                 present[name][at] = there
                 for array in () if there else into.values():
                     array[:] = 0
@@ -120,13 +121,13 @@ class ClipDataset(Dataset):
             return view_starts(video, self.clip, self.views)
         return hop_starts(video, self.clip, self.hop)
 
-    def _window(self, row: int, number: int) -> tuple[Video, int, np.random.Generator | None]:
-        """The video, the first frame of its clip, and the generator for its augmentation."""
+    def _window(self, row: int, number: int) -> tuple[Video, int, Crop]:
+        """The video, the first frame of its clip, and the part of the frames that the clip shows."""
         video = self.videos[row]
         if self.seed is None:
-            return video, self.starts(video)[number], None
+            return video, self.starts(video)[number], clip_crop(video, self.clip, None)
         rng = np.random.default_rng((self.seed, number, row))
-        return video, random_start(video, self.clip, rng), rng
+        return video, random_start(video, self.clip, rng), clip_crop(video, self.clip, rng)
 
     def _empty(self, stream: Stream, count: int) -> dict[str, torch.Tensor]:
         shapes = stream.shapes(self.store.parameters, self.clip).items()

@@ -7,7 +7,7 @@ from preprocess.store import Store
 from preprocess.store.format import FLOW_BOUND, FLOW_STEPS, FLOW_ZERO
 from preprocess.store.index import Video
 from streams.clip import ClipSettings, steps
-from streams.geometry import clip_crop, turn_vectors, warp_clip
+from streams.geometry import Crop, turn_vectors, warp_clip
 from streams.spec import Shapes
 
 KNEE = 0.25  # pixels a frame, for a crop of 112: faster motion is scaled logarithmically
@@ -35,14 +35,14 @@ class Flow:
         video: Video,
         start: int,
         clip: ClipSettings,
-        rng: np.random.Generator | None,
+        crop: Crop,
         into: dict[str, np.ndarray],
     ) -> bool:
         if not video.streams["flow"]:
             return False
-        into["map"][:], window = clip_crop(video, clip, rng)
+        into["map"][:] = crop.map
         beside = np.minimum(steps(start, clip, video.frames), video.frames - 2)  # at the pictures; the last has no flow
-        store.frames(video, "flow", beside, window=window, out=into["fields"])
+        store.frames(video, "flow", beside, window=crop.window, out=into["fields"])
         return True
 
     def prepare(self, clips: dict[str, torch.Tensor], clip: ClipSettings, *, training: bool) -> torch.Tensor:

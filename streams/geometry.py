@@ -5,6 +5,7 @@ the map is applied to a whole batch at once, on the model's device.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,12 +22,19 @@ TURN = 8.0  # degrees, to either side
 Window = tuple[slice, slice]  # rows and columns
 
 
-def centre_crop(height: int, width: int, size: int) -> tuple[np.ndarray, Window]:
-    """A centre crop: the (2, 3) matrix that maps pixels (x, y, 1) of the window to those of the crop."""
+class Crop(NamedTuple):
+    """What a clip shows of its video's frames: drawn once a clip, the same for all streams."""
+
+    map: np.ndarray  # (2, 3): maps pixels (x, y, 1) of the window to those of the crop
+    window: Window
+
+
+def centre_crop(height: int, width: int, size: int) -> Crop:
+    """The centre crop."""
     return _crop(height, width, size, side=EVAL_SHARE * min(height, width))
 
 
-def clip_crop(video: Video, clip: ClipSettings, rng: np.random.Generator | None) -> tuple[np.ndarray, Window]:
+def clip_crop(video: Video, clip: ClipSettings, rng: np.random.Generator | None) -> Crop:
     """A random crop if there is an `rng`, as in training, else the centre crop."""
     shape = (video.height, video.width, clip.size)
     return centre_crop(*shape) if rng is None else random_crop(*shape, rng, least=clip.least_crop)
@@ -34,7 +42,7 @@ def clip_crop(video: Video, clip: ClipSettings, rng: np.random.Generator | None)
 
 def random_crop(
     height: int, width: int, size: int, rng: np.random.Generator, *, least: float = ClipSettings.least_crop
-) -> tuple[np.ndarray, Window]:
+) -> Crop:
     """A crop with random place, scale, aspect and small rotation, and half of the time a flip left to right.
 
     It shows between `least` and all of the short side.
@@ -96,7 +104,7 @@ def _crop(
     stretch: float = 1.0,
     turn: float = 0.0,
     flip: bool = False,
-) -> tuple[np.ndarray, Window]:
+) -> Crop:
     x, y = (width - 1) / 2 + shift[0], (height - 1) / 2 + shift[1]  # the crop's centre
     short = min(height, width)
     left = min(max(round(x - (short - 1) / 2), 0), width - short)
@@ -106,4 +114,4 @@ def _crop(
     a, b, c, d = across * cos, -across * sin, down * sin, down * cos  # rotated first, then stretched and flipped
     x, y, half = x - left, y - top, (size - 1) / 2
     matrix = np.array([[a, b, half - a * x - b * y], [c, d, half - c * x - d * y]], np.float32)
-    return matrix, (slice(top, top + short), slice(left, left + short))
+    return Crop(matrix, (slice(top, top + short), slice(left, left + short)))

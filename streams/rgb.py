@@ -7,7 +7,7 @@ from einops import rearrange
 from preprocess.store import Store
 from preprocess.store.index import Video
 from streams.clip import ClipSettings, steps
-from streams.geometry import clip_crop, warp_clip
+from streams.geometry import Crop, warp_clip
 from streams.spec import Shapes
 
 LUMA = (0.299, 0.587, 0.114)  # BT.601
@@ -35,13 +35,13 @@ class Rgb:
         video: Video,
         start: int,
         clip: ClipSettings,
-        rng: np.random.Generator | None,
+        crop: Crop,
         into: dict[str, np.ndarray],
     ) -> bool:
         if not video.streams["rgb"]:
             return False
-        into["map"][:], window = clip_crop(video, clip, rng)
-        store.frames(video, "rgb", steps(start, clip, video.frames), window=window, out=into["frames"])
+        into["map"][:] = crop.map
+        store.frames(video, "rgb", steps(start, clip, video.frames), window=crop.window, out=into["frames"])
         return True
 
     def prepare(self, clips: dict[str, torch.Tensor], clip: ClipSettings, *, training: bool) -> torch.Tensor:

@@ -8,6 +8,7 @@ import torch
 from preprocess.store import Store
 from preprocess.store.index import Video
 from streams.clip import ClipSettings
+from streams.geometry import Crop
 
 Shapes = dict[str, tuple[tuple[int, ...], type]]  # name → shape of one clip's array, and its type
 
@@ -35,12 +36,12 @@ class Stream(Protocol):
         video: Video,
         start: int,
         clip: ClipSettings,
-        rng: np.random.Generator | None,
+        crop: Crop,
         into: dict[str, np.ndarray],
     ) -> bool:
         """Read the clip from frame `start` on into the arrays of `shapes`; False where the stream is absent.
 
-        With an `rng` the clip is augmented, or the arrays hold the parameters of its augmentation.
+        The `crop` is the same for all streams: what is seen and what moves belong together.
         """
         ...
 

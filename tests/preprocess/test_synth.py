@@ -12,7 +12,7 @@ import pytest
 
 from preprocess.common.errors import UserError
 from preprocess.flow import tvl1
-from preprocess.synth import BITS, SIZE, SynthSettings, ceilings, mono, picture_sequence, synthesise
+from preprocess.synth import BITS, FACING, OTHER, SIZE, TASKS, SynthSettings, mono, picture_sequence, synthesise
 from tests.support.commands import assert_one_line_error, run
 from tests.support.decoding import decode
 
@@ -38,7 +38,7 @@ def decoded(made):
 
 
 def pictures(hue: str, direction: str, seed: int, frames: int = 12) -> np.ndarray:
-    return picture_sequence(hue, direction, frames, np.random.default_rng(seed))
+    return picture_sequence((hue, hue), direction, frames, np.random.default_rng(seed))
 
 
 def luma(frames: np.ndarray) -> np.ndarray:
@@ -52,12 +52,12 @@ def test_there_are_as_many_videos_of_each_class_in_each_split(made):
     labels = {"-".join(bits) for bits in product(*BITS.values())}
     assert counts == dict.fromkeys(product(labels, ("train", "test")), 1)
     assert all((made / row["path"]).is_file() for row in rows)
-    assert json.loads((made / "ceilings.json").read_text()) == ceilings()
+    assert json.loads((made / "ceilings.json").read_text()) == TASKS["three-bits"].ceilings
 
 
 def test_the_ceilings_double_with_every_stream():
     expected = {"rgb": 0.25, "flow": 0.25, "audio": 0.25, "rgb+flow": 0.5, "rgb+audio": 0.5, "flow+audio": 0.5}
-    assert ceilings() == expected | {"rgb+flow+audio": 1.0}
+    assert TASKS["three-bits"].ceilings == expected | {"rgb+flow+audio": 1.0}
 
 
 def test_every_video_has_pictures_and_sound_of_one_length(decoded):
@@ -177,6 +177,39 @@ def test_a_seed_makes_the_same_videos_again_and_another_makes_others(made, tmp_p
         assert path.read_bytes() != (tmp_path / "other" / name).read_bytes()
 
 
+def test_a_patch_that_faces_the_other_way_and_stripes_that_drift_the_other_way_are_each_known_to_one_stream():
+    for seed in range(4):
+        clips = {
+            key: picture_sequence(FACING[key[0]], key[1], 12, np.random.default_rng(seed))
+            for key in product(FACING, OTHER)
+        }
+        for direction in OTHER:
+            one, other = clips["left", direction], clips["right", direction]
+            np.testing.assert_array_equal(luma(one), luma(other))  # flow cannot know the facing
+            assert (one[:, SIZE:] != other[:, SIZE:]).any()
+        noise = 2 * 4 * np.sqrt(2)
+        for facing in FACING:  # nor do every second frames know the drift
+            left, right = clips[facing, "left"], clips[facing, "right"]
+            assert np.abs(luma(left)[::2] - luma(right)[::2]).mean() < noise
+            np.testing.assert_array_equal(left[:, SIZE:], right[:, SIZE:])
+
+
+def test_with_and_against_are_what_the_classes_say(tmp_path):
+    """By OpenCV's flow and by where the blue half lies."""
+    synthesise(SynthSettings(tmp_path / "made", task="with-or-against", train=8, test=0, seconds=(0.4, 0.5)))
+    facings = set()
+    for path in sorted((tmp_path / "made").rglob("*.mp4")):
+        frames = decode(path, short_side=SIZE).frames
+        mean = frames.mean(axis=0)
+        blue, orange = (np.argwhere(sign * (mean[..., 2] - mean[..., 0]) > 25)[:, 1].mean() for sign in (1, -1))
+        grey = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames[:3]])
+        drift = np.median(tvl1(grey)[:, np.ptp(mean, axis=2) < 50, 0])
+        assert abs(drift) > 0.5
+        assert path.parent.name == ("with" if (blue > orange) == (drift > 0) else "against")
+        facings.add(bool(blue > orange))
+    assert facings == {True, False}
+
+
 def test_no_two_videos_of_a_run_are_alike(made):
     files = [path.read_bytes() for path in made.rglob("*.mp4")]
     assert len(set(files)) == len(files) == 16
@@ -189,6 +222,7 @@ def test_numbers_that_cannot_be_are_refused_before_anything_is_written(tmp_path)
         ("--test", {"train": 16, "test": -8}),
         ("--seconds", {"seconds": (2.0, 1.0)}),
         ("--seconds", {"seconds": (0.0, 1.0)}),
+        ("--task", {"task": "four-bits"}),
     ):
         with pytest.raises(UserError, match=name):
             synthesise(SynthSettings(tmp_path / "new", **changes))

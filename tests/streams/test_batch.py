@@ -204,6 +204,15 @@ def test_another_epoch_or_seed_cuts_another_clip_of_the_same_video(toy, name):
     assert all(map(torch.equal, first, first_clip(toy, name, seed=3)))
 
 
+def test_all_streams_of_a_training_clip_show_the_same_part_of_the_frames(toy):
+    dataset = dataset_of(toy, seed=0)
+    rows = [row for row, video in enumerate(toy.videos) if video.streams["rgb"] and video.streams["flow"]]
+    batch = dataset.__getitems__([(row, epoch) for row in rows for epoch in range(3)])
+    rgb, flow = (batch.clips[name]["map"] for name in ("rgb", "flow"))
+    assert torch.equal(rgb, flow)
+    assert len(torch.unique(rgb, dim=0)) == len(rgb)
+
+
 def test_two_videos_of_one_epoch_are_not_augmented_alike(tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (1, HEIGHT, WIDTH, 3), dtype=np.uint8).repeat(20, axis=0)
     store = make_store(tmp_path / "s.h5", [Spec(f"{k}.mp4", rgb=picture) for k in range(2)])

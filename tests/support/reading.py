@@ -5,6 +5,7 @@ import torch
 
 from preprocess.store import Store
 from streams.clip import ClipSettings
+from streams.geometry import clip_crop
 from streams.registry import STREAMS
 
 Clip = dict[str, np.ndarray]
@@ -16,7 +17,8 @@ def read(
     """The arrays of a clip of one stream of a video; None where the video lacks it."""
     stream = STREAMS[name]
     into = {part: np.zeros(shape, dtype) for part, (shape, dtype) in stream.shapes(store.parameters, clip).items()}
-    return into if stream.read(store, store.videos[row], start, clip, rng, into) else None
+    video = store.videos[row]
+    return into if stream.read(store, video, start, clip, clip_crop(video, clip, rng), into) else None
 
 
 def stack(*clips: Clip) -> dict[str, torch.Tensor]:
