@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from einops import rearrange
-from torch.nn.functional import grid_sample
+from torch.nn.functional import avg_pool2d, grid_sample
 
 from preprocess.store.index import Video
 from streams.clip import ClipSettings
@@ -78,10 +78,16 @@ def warp(frames: torch.Tensor, maps: torch.Tensor, size: int) -> torch.Tensor:
 def warp_clip(frames: torch.Tensor, maps: torch.Tensor, size: int, *, zero: float = 0.0) -> torch.Tensor:
     """frames: (B, T, C, H, W) of any type → (B, C, T, size, size) float32: `warp` with one map a clip.
 
-    `zero` is subtracted first, since the weights of a warp do not add up to one exactly.
+    Where frames shrink, each pixel is the mean of several samples: one alone would alias. `zero` is subtracted first,
+    since the weights of a warp do not add up to one exactly.
     """
     stacked = rearrange(frames, "b t c h w -> b (c t) h w").float().sub_(zero)
-    return rearrange(warp(stacked, maps, size), "b (c t) h w -> b c t h w", t=frames.shape[1])
+    fine = max(1, round(EVAL_SHARE * min(frames.shape[-2:]) / size))  # samples a pixel, along each axis
+    if fine > 1:
+        maps = fine * maps
+        maps[:, :, 2] += (fine - 1) / 2  # the centre of the first pixel
+    warped = avg_pool2d(warp(stacked, maps, fine * size), fine) if fine > 1 else warp(stacked, maps, size)
+    return rearrange(warped, "b (c t) h w -> b c t h w", t=frames.shape[1])
 
 
 def turn_vectors(flow: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:

@@ -279,3 +279,30 @@ def test_flow_of_a_crop_takes_the_crop_of_one_frame_to_the_crop_of_the_next(kind
     assert here.mean() > 0.5
     np.testing.assert_allclose(followed[here], first[here], atol=0.03)
     assert np.abs(second - first)[here].max() > 0.2  # and something did move
+
+
+def shrunk(picture: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    """(H, W) → (size, size), as a stream's clip of one frame."""
+    frames = torch.from_numpy(np.ascontiguousarray(picture))[None, None, None]
+    return warp_clip(frames, torch.from_numpy(np.float32(matrix))[None], size)[0, 0, 0].numpy()
+
+
+@pytest.mark.parametrize("size", [24, 40, 56, 84, 112])
+def test_a_shrunk_crop_is_opencvs_finer_one_averaged_over_areas(size):
+    frame, rng = smooth(128, 128), np.random.default_rng(0)
+    for _ in range(5):
+        matrix, _ = random_crop(128, 128, size, rng)
+        fine = max(1, round(112 / size))
+        shifted = matrix + np.array([[0, 0, 0.5], [0, 0, 0.5]])  # to pixels' edges and back: the larger crop's own
+        larger = by_opencv(frame, fine * shifted - np.array([[0, 0, 0.5], [0, 0, 0.5]]), fine * size)
+        expected = cv2.resize(larger, (size, size), interpolation=cv2.INTER_AREA)
+        np.testing.assert_allclose(shrunk(frame, matrix, size), expected, atol=2 * 0.35 / 32)
+
+
+def test_detail_that_a_shrunk_crop_cannot_hold_does_not_become_false_detail():
+    """Noise, of which most is finer than the crop's pixels, against OpenCV's average over areas."""
+    noise = np.random.default_rng(0).normal(size=(128, 128)).astype(np.float32)
+    matrix, _ = centre_crop(128, 128, 64)
+    expected = cv2.resize(noise[8:-8, 8:-8], (64, 64), interpolation=cv2.INTER_AREA)
+    ours, single = (np.abs(method(noise, matrix, 64) - expected).mean() for method in (shrunk, warp_one))
+    assert ours < 0.6 * single

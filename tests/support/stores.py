@@ -76,6 +76,26 @@ def three_bit(count: int, *, prefix: str = "v", **shared) -> list[Spec]:
     return specs
 
 
+def with_or_against(count: int, *, seed: int = 0, **shared) -> list[Spec]:
+    """Videos whose pictures face left or right and whose motion goes left or right; the class: whether they agree.
+
+    Each stream alone, and any sum of what each says, is at chance.
+    """
+    rng = np.random.default_rng(seed)
+    hues = np.array([(200, 120, 40), (40, 120, 200)])
+    specs = []
+    for number in range(count):
+        facing, motion = number % 2, number // 2 % 2
+        label = "with" if facing == motion else "against"
+        halves = hues[[facing, 1 - facing]].repeat(WIDTH // 2, axis=0) + rng.integers(-30, 30, 3)
+        noise = rng.integers(-10, 10, (20, HEIGHT, WIDTH, 1))
+        flow = rng.normal(0, 0.2, (19, HEIGHT, WIDTH, 2))
+        flow[..., 0] += (-2.0, 2.0)[motion] * rng.uniform(0.8, 1.2)
+        arrays = {"rgb": np.clip(halves + noise, 0, 255).astype(np.uint8), "flow": flow.astype(np.float32)}
+        specs.append(Spec(f"{label}/{number:03d}.mp4", label=label, **arrays, **shared))
+    return specs
+
+
 def content_of(text: str) -> str:
     """What stands for the digest of a file; a digest stands for itself."""
     return text if CONTENT.fullmatch(text) else hashlib.blake2b(os.fsencode(text), digest_size=16).hexdigest()
