@@ -113,6 +113,20 @@ def codec_pixels(max_pixels: int) -> int:
     return min(max_pixels + ALIGNMENT, 2**31 - 1)
 
 
+def is_scrambled(file: str, pid: int) -> bool:
+    """True if most packets of a stream in an MPEG transport stream are scrambled (ISO/IEC 13818-1, 2.4.3.3)."""
+    with open(file, "rb") as stream:
+        data = stream.read(1 << 21)
+    found = []
+    for size in (188, 192, 204):
+        begin = next((k for k in range(size) if data[k::size][:20] == b"\x47" * 20), None)
+        if begin is not None:
+            heads = (data[k : k + 4] for k in range(begin, len(data) - 3, size))
+            found = [head[3] >> 6 > 0 for head in heads if (head[1] & 0x1F) << 8 | head[2] == pid]
+            break
+    return 2 * sum(found) > len(found)
+
+
 def _other_file(head: bytes) -> str | None:
     """The kind of a file that no demuxer takes, if its first bytes show it."""
     head = head.removeprefix(b"\xef\xbb\xbf")

@@ -12,7 +12,7 @@ import av
 from preprocess.common.console import plural
 from preprocess.common.stopwatch import Stopwatch
 from preprocess.video.clock import BrokenTimestamps, SampleClock
-from preprocess.video.container import AV_ERRORS, ENCRYPTED, codec_pixels, open_media
+from preprocess.video.container import AV_ERRORS, ENCRYPTED, codec_pixels, is_scrambled, open_media
 from preprocess.video.decoded import QUIETEST, Frame, Samples
 from preprocess.video.duration import ExpectedDuration
 from preprocess.video.joining import JoinedPackets, longest_hole
@@ -118,7 +118,8 @@ class Decoder:
         self.source |= pictures.source
         self.expected, self.truncated = duration.settle(pictures.clock, step=pictures.step, damaged=self.errors > 0)
         if pictures.clock.start is None:
-            raise Unusable(self._why_no_frame())
+            scrambled = "mpegts" in container.format.name and is_scrambled(self.file, video.id)
+            raise Unusable(ENCRYPTED if scrambled else self._why_no_frame())
         limits.check_whole(seconds=self.seconds, cut_from=self.expected if self.truncated else None)
         yield from self._sound_until(self.seconds, mono)
         if audio is not None and self.audio_absent is None:

@@ -149,6 +149,25 @@ def test_a_protected_sample_entry_is_called_encrypted(tmp_path, box):
         list(open_decoder(path))
 
 
+def test_a_scrambled_broadcast_is_called_encrypted(tmp_path, shared_data):
+    """As a pay channel is recorded: the tables are plain, the payload of the pictures is not."""
+    data = bytearray(shared_data("faults/restart.ts").read_bytes()[: 188 * 400])
+    with av.open(str(shared_data("faults/restart.ts"))) as file:
+        pid = file.streams.video[0].id
+    key = np.random.default_rng(0).integers(0, 256, 184, np.uint8).tobytes()
+    for k in range(0, len(data), 188):
+        if (data[k + 1] & 0x1F) << 8 | data[k + 2] == pid and data[k + 1] & 0x40 == 0:
+            data[k + 3] |= 0x80
+            begin = k + 4 + (data[k + 4] + 1 if data[k + 3] & 0x20 else 0)
+            data[begin : k + 188] = bytes(a ^ b for a, b in zip(data[begin : k + 188], key, strict=False))
+        elif (data[k + 1] & 0x1F) << 8 | data[k + 2] == pid:
+            data[k + 3] |= 0x80
+            data[k + 60 : k + 188] = key[:128]
+    (tmp_path / "a.ts").write_bytes(data)
+    with pytest.raises(Unusable, match=r"^encrypted: "):
+        list(open_decoder(tmp_path / "a.ts"))
+
+
 def test_a_format_that_is_not_opened_is_named(tmp_path):
     """Magic Lantern's videos continue in other files."""
     path = tmp_path / "a.mp4"
