@@ -10,6 +10,7 @@ from preprocess.store.index import Video
 from streams.clip import ClipSettings
 
 Shapes = dict[str, tuple[tuple[int, ...], type]]  # name → shape of one clip's array, and its type
+FEATURES = "features"  # the array's name where a clip is a frozen tower's kept features: (B, T, D)
 
 
 class Stream(Protocol):
