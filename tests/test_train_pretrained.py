@@ -15,6 +15,7 @@ from fusion.training import features
 from fusion.training.settings import Machine, Recipe, TrainSettings
 from preprocess.common.errors import UserError
 from streams.clip import ClipSettings
+from streams.towers.image import SIDES
 from tasks.run import load_run
 from tests.support.commands import assert_one_line_error
 from tests.support.runs import run_here
@@ -27,14 +28,22 @@ CLIP = ClipSettings(frames=4, stride=3, size=32, audio_seconds=0.32)
 NAME = "efficientnet_lite0"
 TOWERS = ModelSettings(width=2, feature=8, towers=(f"rgb={NAME}", f"flow={NAME}"))
 TINY = Recipe(epochs=1, batch=16, clip=CLIP, model=TOWERS, freeze="rgb,flow")
+LACKING = [Spec("x/1.mp4", label="000", streams=("audio",)), Spec("x/2.mp4", label="001", streams=("rgb",))]
+COPIES = [Spec(f"y/{number}.mp4", label="000", content="f" * 32) for number in (1, 2)]
+SPECS = three_bit(16) + LACKING + COPIES
 CPU = Machine(workers=0, device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def small_pictures(monkeypatch):
+    """Not enlarged to the hundreds of pixels that the weights expect: quicker."""
+    monkeypatch.setitem(SIDES, NAME, 32)
+    monkeypatch.setitem(SIDES, "efficientnet_lite1", 32)
 
 
 @pytest.fixture
 def store(tmp_path):
-    lacking = [Spec("x/1.mp4", label="000", streams=("audio",)), Spec("x/2.mp4", label="001", streams=("rgb",))]
-    copies = [Spec("y/1.mp4", label="000", content="f" * 32), Spec("y/2.mp4", label="000", content="f" * 32)]
-    return make_store(tmp_path / "toy.h5", three_bit(16) + lacking + copies)
+    return make_store(tmp_path / "toy.h5", SPECS)
 
 
 def settings_of(store, folder: Path, **changes) -> TrainSettings:
@@ -119,6 +128,9 @@ def test_other_pictures_weights_or_videos_have_features_of_their_own(store, tmp_
     for number, recipe in enumerate([*recipes, replace(rgb, model=tower), replace(rgb, clip=replace(CLIP, frames=2))]):
         train(replace(one, recipe=recipe, run=tmp_path / str(number)))
         assert len(kept_files(store)) == min(number + 1, 4)  # clips of other lengths share them
+    make_store(store.path, [replace(video, split="train" if video.bits[0] else "val") for video in SPECS])
+    train(replace(one, run=tmp_path / "split"))
+    assert len(kept_files(store)) == 4  # the same videos, divided otherwise
     make_store(store.path, three_bit(24))
     train(replace(one, run=tmp_path / "more"))
     assert len(kept_files(store)) == 5

@@ -10,23 +10,28 @@ from pathlib import Path
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.nn import functional
 
 from preprocess.common.errors import UserError
 
 LICENCE = "Apache-2.0"  # of the packages below
+# pixels of the pictures that the weights were trained on
+SIDES = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}
 
 
 class ImageTower(nn.Module):
     """Every picture through an image network, averaged over space; the stream's LSTM reads the sequence.
 
-    Long-term recurrent convolutional networks (Donahue et al. 2015). Time does not shrink, space does 32 times. The
-    weights expect values from -1 to 1, as the RGB stream gives them. Batch norm keeps the statistics of the weights
-    also in training: the pictures of a few clips are too alike to tell better ones (Wang et al. 2016, partial BN).
+    Long-term recurrent convolutional networks (Donahue et al. 2015). Time does not shrink. The weights expect values
+    from -1 to 1, as the RGB stream gives them, and things as large as in the pictures that they were trained on:
+    smaller pictures are enlarged. Batch norm keeps the statistics of the weights also in training: the pictures of a
+    few clips are too alike to tell better ones (Wang et al. 2016, partial BN).
     """
 
     def __init__(self, *, name: str, channels: int) -> None:
         super().__init__()
         self.name = name
+        self.side = SIDES[name]
         self.layers = _timm(name).create_model(f"tf_{name}", in_chans=channels, num_classes=0)
         self.features = self.layers.num_features
         self.to(memory_format=torch.channels_last)  # three times as fast on a CPU
@@ -40,8 +45,16 @@ class ImageTower(nn.Module):
         """(B, C, T, H, W) → (B, T, D); features that were kept, (B, T, D), as they are"""
         if clip.ndim == 3:
             return clip
-        pictures = rearrange(clip, "b c t h w -> (b t) c h w").contiguous(memory_format=torch.channels_last)
-        return rearrange(self.layers(pictures), "(b t) d -> b t d", t=clip.shape[2])
+        return rearrange(self.layers(self.pictures(clip)), "(b t) d -> b t d", t=clip.shape[2])
+
+    def pictures(self, clip: Tensor) -> Tensor:
+        """The network's input, at least as large as its weights expect: (B, C, T, H, W) → (B T, C, H, W)"""
+        pictures = rearrange(clip, "b c t h w -> (b t) c h w")
+        scale = self.side / min(pictures.shape[2:])
+        if scale > 1:
+            size = [round(scale * length) for length in pictures.shape[2:]]
+            pictures = functional.interpolate(pictures, size=size, mode="bilinear")
+        return pictures.contiguous(memory_format=torch.channels_last)
 
 
 def imagenet_weights(tower: nn.Module) -> tuple[Path, dict[str, Tensor]]:

@@ -5,10 +5,10 @@ from functools import partial
 from torch import nn
 
 from streams.towers.convolutional import AudioTower, VisualTower, r2plus1d
-from streams.towers.image import ImageTower
+from streams.towers.image import SIDES, ImageTower
 from streams.towers.torchvision import r2plus1d_18, r3d_18, s3d
 
-IMAGE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")  # of pictures and of flow fields
+IMAGE = tuple(SIDES)  # image networks, for pictures and for flow fields
 
 
 def _image(name: str, *, channels: int, width: int) -> ImageTower:

@@ -83,10 +83,12 @@ def test_the_features_are_those_of_the_network_that_the_file_is_of(name):
     tower = pretrained(name).double()
     path, _ = imagenet_weights(tower)
     weights = {key: value.double() for key, value in torch.load(path, weights_only=True).items()}
-    pictures = torch.rand(2, 3, 64, 75, dtype=torch.float64) * 2 - 1
-    expected = reference(weights, pictures)
-    assert expected.abs().max() > 0.1
-    torch.testing.assert_close(tower(pictures[:, :, None])[:, 0], expected, atol=1e-9, rtol=1e-9)
+    small, large = (torch.rand(1, 3, side, side, dtype=torch.float64) * 2 - 1 for side in (65, tower.side + 9))
+    enlarged = functional.interpolate(small, size=(tower.side, tower.side), mode="bilinear")
+    for given, pictures in ((small, enlarged), (large, large)):
+        expected = reference(weights, pictures)
+        assert expected.abs().max() > 0.1
+        torch.testing.assert_close(tower(given[:, :, None])[:, 0], expected, atol=1e-6, rtol=1e-6)
 
 
 @needs_pretrained
