@@ -49,7 +49,7 @@ def kept_features(
             continue
         if recipe.cutmix:
             raise UserError(
-                f"--cutmix cuts pictures, and {name} has kept features: leave it out, or add --keep-features False"
+                f"--cutmix cuts pictures, and {name} has kept features: leave it out, or add --no-keep-features"
             )
         videos = _Videos(name, encoder.tower, store, recipe.clip)
         path = features_folder(store.path) / f"{name}-{encoder.tower.name}-{videos.digest()}.h5"
@@ -60,7 +60,7 @@ def kept_features(
                     write_aside(path, lambda part, videos=videos: videos.write(part, device=device, workers=workers))
         except OSError as error:
             raise UserError(
-                f"{path} cannot be written ({error}): free some space, or add --keep-features False"
+                f"{path} cannot be written ({error}): free some space, or add --no-keep-features"
             ) from error
         found[name] = KeptFeatures(name, STREAMS[name], path)
         what = f"{plural(found[name].shape[0], 'picture')}, {human_bytes(path.stat().st_size)}"

@@ -56,7 +56,7 @@ class Recipe:
     """streams whose towers keep their weights and batch norm's statistics, separated by commas; all else learns"""
     keep_features: bool = True
     """the features of frozen image towers are computed once, from pictures that nothing is done to, and kept beside the
-    store, so that an epoch takes a second; False computes them anew for every clip, augmented"""
+    store, so that an epoch takes a second; without, they are computed anew for every clip, augmented"""
     lr_of: tuple[str, ...] = ()
     """highest learning rates of towers, as STREAM=RATE, where it is not --lr"""
     accumulate: int = 1

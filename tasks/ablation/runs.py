@@ -96,5 +96,5 @@ def _own_recipe(recipe: Recipe, streams: tuple[str, ...]) -> Recipe:
         tuple(text for text in texts if text.partition("=")[0] not in others)
         for texts in (recipe.model.towers, recipe.lr_of)
     )
-    freeze = ",".join(name for name in recipe.freeze.split(",") if name not in others)
+    freeze = ",".join(name for name in recipe.freeze.split(",") if name.strip() not in others)
     return replace(recipe, model=replace(recipe.model, towers=towers), lr_of=lr_of, freeze=freeze)
