@@ -42,7 +42,9 @@ from fusion.training.bar import EpochBar, Pace
 from fusion.training.checkpoint import Checkpoints
 from fusion.training.compiling import compile_encoders
 from fusion.training.datasets import make_datasets, middle_clips
+from fusion.training.features import kept_features
 from fusion.training.fitting import fit_head
+from fusion.training.frozen import freeze_towers, frozen_streams, tower_rates
 from fusion.training.log import Log
 from fusion.training.meter import Meter, peak_flops, training_flops
 from fusion.training.norms import estimate_norms
@@ -98,6 +100,7 @@ def train(
         torch.manual_seed(settings.seed)
         model = build_model(recipe.model, streams=streams, classes=len(store.classes), parameters=store.parameters)
         loaded = [] if settings.resume else initialise(model, settings.init)
+        freeze_towers(model, frozen_streams(recipe.freeze, streams), None if settings.resume else loaded)
         model = model.to(device)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         workers = min(8, available_cores()) if device.type == "cuda" else 1
@@ -119,6 +122,7 @@ def train(
             device=device,
             ranks=ranks,
             average=recipe.average,
+            tower_lr=tower_rates(recipe.lr_of, streams),
         )
         state = State()
         checkpoints = Checkpoints(run, keep=machine.keep)
@@ -128,6 +132,9 @@ def train(
             write_json(run / "split.json", asdict(split))
             facts = {"classes": store.classes, "parameters": store.parameters, "init": [asdict(one) for one in loaded]}
             write_json(run / "settings.json", {"settings": asdict(settings)} | facts)
+        kept, kept_lines = kept_features(model, store, recipe, device=device, workers=workers)
+        for dataset in (train_set, val_set, norm_set):
+            dataset.streams.update(kept)
         # the same weights say the same, wherever and however often the run went on
         about = About(
             release(),
@@ -139,6 +146,8 @@ def train(
         if ranks.first:
             print(f"{run}: {subset_name(streams)}, {len(store.classes)} classes, {parameters / 1e6:.1f} M parameters")
             for line in (line for one in loaded for line in one.lines()):
+                print(line)
+            for line in kept_lines:
                 print(line)
             print(f"split: {len(train_set)} videos train, {len(val_set)} validate; {split.how}")
             precision = "bfloat16" if device.type == "cuda" else "float32"

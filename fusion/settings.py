@@ -8,10 +8,10 @@ class ModelSettings:
     """The model's shape."""
 
     towers: tuple[str, ...] = ()
-    """towers other than the default, as STREAM=TOWER; rgb and flow: conv3d, r2plus1d, or torchvision's r3d_18,
-    r2plus1d_18 or s3d"""
+    """towers other than the default, as STREAM=TOWER; rgb and flow: conv3d, r2plus1d, torchvision's r3d_18,
+    r2plus1d_18 or s3d, or the image networks efficientnet_lite0 to 2, which start from weights trained on ImageNet"""
     width: int = 32
-    """channels of the first stage of each tower; torchvision's have their own"""
+    """channels of the first stage of each tower; others' have their own"""
     feature: int = 128
     """size D of each stream's feature"""
     head: str = "concat"

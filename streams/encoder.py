@@ -27,6 +27,19 @@ class Encoder(nn.Module):
         self.tower = create_tower(tower, channels=channels, width=width)
         self.dropout = nn.Dropout(dropout)
         self.lstm = nn.LSTM(self.tower.features, feature, batch_first=True)
+        self.frozen = False
+
+    def freeze(self) -> None:
+        """Keep the tower's weights and batch norm's statistics from now on, also in training."""
+        self.tower.requires_grad_(False)
+        self.frozen = True
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "Encoder":
+        super().train(mode)
+        if self.frozen:
+            self.tower.eval()
+        return self
 
     def forward(self, clip: Tensor) -> EncoderOutput:
         """(B, C, T, H, W) or (B, M, T) → EncoderOutput"""

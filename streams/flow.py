@@ -8,7 +8,8 @@ from preprocess.store.format import FLOW_BOUND, FLOW_STEPS, FLOW_ZERO
 from preprocess.store.index import Video
 from streams.clip import ClipSettings, steps
 from streams.geometry import Crop, turn_vectors, warp_clip
-from streams.spec import Shapes
+from streams.spec import FEATURES, Shapes
+from streams.towers.registry import IMAGE
 
 KNEE = 0.25  # pixels a frame, for a crop of 112: faster motion is scaled logarithmically
 NOISE = 0.05  # largest standard deviation, pixels a frame: about the rounding of the store
@@ -17,7 +18,7 @@ NOISE = 0.05  # largest standard deviation, pixels a frame: about the rounding o
 class Flow:
     """Flow fields: (T, 2, S, S) uint8 as stored, S the short side, and a map → (B, 2, T, H, W), no motion is 0."""
 
-    towers = ("conv3d", "r2plus1d", "r3d_18", "r2plus1d_18", "s3d")
+    towers = ("conv3d", "r2plus1d", "r3d_18", "r2plus1d_18", "s3d", *IMAGE)
 
     def channels(self, parameters: dict) -> int:
         return 2
@@ -46,6 +47,8 @@ class Flow:
         return True
 
     def prepare(self, clips: dict[str, torch.Tensor], clip: ClipSettings, *, training: bool) -> torch.Tensor:
+        if FEATURES in clips:
+            return clips[FEATURES].float()
         flow = warp_clip(clips["fields"], clips["map"], clip.size, zero=FLOW_ZERO).mul_(FLOW_BOUND / FLOW_STEPS)
         flow = turn_vectors(flow, clips["map"])
         if training:

@@ -8,7 +8,8 @@ from preprocess.store import Store
 from preprocess.store.index import Video
 from streams.clip import ClipSettings, steps
 from streams.geometry import Crop, warp_clip
-from streams.spec import Shapes
+from streams.spec import FEATURES, Shapes
+from streams.towers.registry import IMAGE
 
 LUMA = (0.299, 0.587, 0.114)  # BT.601
 NOISE = 0.02  # largest standard deviation, of a range of 1
@@ -17,7 +18,7 @@ NOISE = 0.02  # largest standard deviation, of a range of 1
 class Rgb:
     """Pictures: (T, S, S, 3) uint8, S the stored short side, and a map to the crop → (B, 3, T, H, W) in -1…1."""
 
-    towers = ("conv3d", "r2plus1d", "r3d_18", "r2plus1d_18", "s3d")
+    towers = ("conv3d", "r2plus1d", "r3d_18", "r2plus1d_18", "s3d", *IMAGE)
 
     def channels(self, parameters: dict) -> int:
         return 3
@@ -45,6 +46,8 @@ class Rgb:
         return True
 
     def prepare(self, clips: dict[str, torch.Tensor], clip: ClipSettings, *, training: bool) -> torch.Tensor:
+        if FEATURES in clips:
+            return clips[FEATURES].float()
         frames = rearrange(clips["frames"], "b t h w c -> b t c h w")
         rgb = warp_clip(frames, clips["map"], clip.size).div_(255)
         if training:

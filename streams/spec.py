@@ -11,6 +11,7 @@ from streams.clip import ClipSettings
 from streams.geometry import Crop
 
 Shapes = dict[str, tuple[tuple[int, ...], type]]  # name → shape of one clip's array, and its type
+FEATURES = "features"  # the array's name where a clip is a frozen tower's kept features: (B, T, D)
 
 
 class Stream(Protocol):

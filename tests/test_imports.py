@@ -8,7 +8,7 @@ from tests.support.stores import make_store, three_bit
 
 BLOCK = """
 import sys
-BLOCKED = ("av", "librosa", "cv2", "torchvision")
+BLOCKED = ("av", "librosa", "cv2", "torchvision", "timm")
 class Block:
     def find_spec(self, name, path=None, target=None):
         if name in BLOCKED or name.startswith(tuple(f"{blocked}." for blocked in BLOCKED)):
@@ -23,7 +23,7 @@ def run_without(code: str, *arguments: object) -> subprocess.CompletedProcess:
 
 
 def test_the_block_blocks():
-    for name in ("av", "librosa", "cv2", "torchvision"):
+    for name in ("av", "librosa", "cv2", "torchvision", "timm"):
         assert "is not on this machine" in run_without(f"import {name}").stderr
 
 

@@ -18,7 +18,9 @@ def estimate_norms(model: FusionModel, batches: Iterable[Batch], *, device: torc
     varied as in training, since the model knows the plain training clips by heart. The model is left in evaluation
     mode; with several ranks the statistics are the whole batch's, as in training.
     """
-    norms = [module for module in model.encoders.modules() if isinstance(module, _BatchNorm)]
+    model.train()
+    learning = [module for module in model.encoders.modules() if isinstance(module, _BatchNorm)]
+    norms = [norm for norm in learning if norm.training]  # not those that keep their statistics
     before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
     torch.manual_seed(seed)
     model.eval()

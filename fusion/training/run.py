@@ -96,7 +96,9 @@ def settings_from_json(values: dict) -> TrainSettings:
         "data": Path(values["data"]),
         "run": values["run"] and Path(values["run"]),
         "init": tuple(values.get("init", ())),
-        "recipe": Recipe(**recipe | {"clip": ClipSettings(**recipe["clip"]), "model": model}),
+        "recipe": Recipe(
+            **recipe | {"clip": ClipSettings(**recipe["clip"]), "model": model, "lr_of": tuple(recipe.get("lr_of", ()))}
+        ),
         "machine": Machine(**values["machine"]),
     }
     return TrainSettings(**values | nested)

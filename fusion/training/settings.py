@@ -52,6 +52,13 @@ class Recipe:
     norm_clips: int = 0
     """training clips that batch norm's statistics are taken from before each validation, for instance 256, cut as
     judged ones are; 0 leaves those that were gathered while learning, from mixed clips and random crops"""
+    freeze: str = ""
+    """streams whose towers keep their weights and batch norm's statistics, separated by commas; all else learns"""
+    keep_features: bool = True
+    """the features of frozen image towers are computed once, from pictures that nothing is done to, and kept beside the
+    store, so that an epoch takes a second; without, they are computed anew for every clip, augmented"""
+    lr_of: tuple[str, ...] = ()
+    """highest learning rates of towers, as STREAM=RATE, where it is not --lr"""
     accumulate: int = 1
     """parts that a step's clips go through the model in, one after the other, where memory is short; the gradients are
     those of the whole, but for batch norm, which sees each part by itself"""
@@ -91,7 +98,8 @@ class TrainSettings:
     """seed of the weights, the clips and their augmentation"""
     init: tuple[str, ...] = ()
     """encoders to start from: runs or files of weights (.safetensors, .pt, .pth). PATH is for every stream that it has,
-    STREAM=PATH for one; STREAM=kinetics downloads torchvision's, for its towers"""
+    STREAM=PATH for one; STREAM=kinetics downloads torchvision's, for its towers; image networks start from ImageNet's
+    without being told (STREAM=imagenet)"""
     resume: bool = False
     """go on with the run, with the settings that it was started with; more --epochs than these train it longer"""
     recipe: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
@@ -100,7 +108,9 @@ class TrainSettings:
 
 def validate(settings: TrainSettings) -> None:
     """Raises UserError for invalid numbers."""
-    from fusion.training.balance import BALANCES  # loads PyTorch, for which --help must not wait
+    from fusion.training.balance import BALANCES  # these load PyTorch, for which --help must not wait
+    from fusion.training.frozen import frozen_streams, tower_rates
+    from streams.registry import parse_streams
 
     recipe, machine, clip, model = settings.recipe, settings.machine, settings.recipe.clip, settings.recipe.model
     at_least(1, epochs=recipe.epochs, batch=recipe.batch, width=model.width, feature=model.feature)
@@ -119,6 +129,8 @@ def validate(settings: TrainSettings) -> None:
         raise UserError(f"--seed must be below {SEEDS}, not {settings.seed}")
     if not 0 < recipe.lr < math.inf:
         raise UserError(f"--lr must be positive, not {recipe.lr}")
+    streams = parse_streams(settings.streams)
+    tower_rates(recipe.lr_of, streams, frozen=frozen_streams(recipe.freeze, streams))
     if not 0 < clip.least_crop <= 1:
         raise UserError(f"--least-crop must be above 0 and at most 1, not {clip.least_crop}")
     shares = {

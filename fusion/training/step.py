@@ -56,8 +56,10 @@ class Step:
         device: torch.device,
         ranks: Ranks,
         average: float = 0.0,
+        tower_lr: dict[str, float] | None = None,
     ) -> None:
-        """steps: in the whole run; average: the decay of the weights' moving average, 0 for none."""
+        """steps: in the whole run; average: the decay of the weights' moving average, 0 for none; tower_lr: the highest
+        rates of those streams' towers, where it is not `lr`."""
         self.model = model
         self.average = Average(model, decay=average).to(device) if average else None
         self.balance = balance.to(device)
@@ -65,10 +67,8 @@ class Step:
         self.ranks = ranks
         self.lr = lr
         self.steps = steps
-        encoders = [{"params": list(encoder.parameters()), "stream": name} for name, encoder in model.encoders.items()]
-        taken = set(model.encoders.parameters())
-        others = {"params": [parameter for parameter in model.parameters() if parameter not in taken], "stream": None}
-        self.optimizer = torch.optim.AdamW([*encoders, others], lr=lr, weight_decay=weight_decay, fused=True)
+        groups, self._shares = _groups(model, {name: rate / lr for name, rate in (tower_lr or {}).items()})
+        self.optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, fused=True)
         self._seen: list[tuple[int, Tensor, Tensor]] = []  # step, True if its loss was finite, rows of its videos
         self._bad = 0  # steps in a row without a finite loss
         self.stop_asked = False
@@ -183,8 +183,8 @@ class Step:
 
     def _update(self, finite: Tensor, before: list[Tensor], number: int) -> None:
         """Change the weights; if the loss is not finite, change nothing and restore the buffers."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate(number)
+        for group, share in zip(self.optimizer.param_groups, self._shares, strict=True):
+            group["lr"] = self.rate(number) * share
             if group["stream"]:
                 group["lr"] *= self.balance.pace(group["stream"])
         self.optimizer.found_inf = (~finite).float()  # read by the fused kernel, as with a gradient scaler
@@ -193,3 +193,22 @@ class Step:
             buffer.copy_(torch.where(finite, buffer, old))
         if self.average:
             self.average.update(self.model, finite=finite)
+
+
+def _groups(model: FusionModel, shares: dict[str, float]) -> tuple[list[dict], list[float]]:
+    """The learning parameters in groups for the optimizer, and each group's share of the learning rate.
+
+    shares: of towers by stream; they get a group of their own.
+    """
+    parts = [(name, [encoder], 1.0) for name, encoder in model.encoders.items() if name not in shares]
+    for name, share in shares.items():
+        encoder = model.encoders[name]
+        rest = [part for part in encoder.children() if part is not encoder.tower]
+        parts += [(name, [encoder.tower], share), (name, rest, 1.0)]
+    others = [part for part in model.children() if part is not model.encoders]
+    parts.append((None, others, 1.0))
+    groups = [
+        {"params": [p for module in modules for p in module.parameters() if p.requires_grad], "stream": name}
+        for name, modules, _ in parts
+    ]
+    return groups, [share for *_, share in parts]

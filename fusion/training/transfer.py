@@ -1,19 +1,32 @@
 """--init: encoders that start from earlier weights, and a report of what was taken."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
+from pathlib import Path
 
 from torch import Tensor, nn
 
 from fusion.model import FusionModel
-from fusion.training.weights import KINETICS, Source, Weights, encoders_in, parse_init, read_weights
+from fusion.training.weights import (
+    IMAGENET,
+    KINETICS,
+    PUBLISHED,
+    Source,
+    Weights,
+    encoders_in,
+    parse_init,
+    read_weights,
+)
 from preprocess.common.errors import UserError
 from streams.encoder import Encoder
+from streams.towers.image import LICENCE, ImageTower, imagenet_weights
 from streams.towers.inflate import inflate_channels, resize_bands, stretch_bands
 from streams.towers.torchvision import kinetics_weights
 
+UNSTATED = "not stated with the file"
 COUNTER = "num_batches_tracked"  # batch norm's counter, which is not used
 
 
@@ -32,6 +45,8 @@ class Report:
     left_out: dict[str, int]  # part of the encoder, and the reason → tensors that start at random
     unused: dict[str, int]  # part of the file → tensors
     head: int = 0  # tensors of the stream's own head, which is not part of the encoder
+    sha256: str = ""  # digest of the file
+    licence: str = UNSTATED
 
     @property
     def taken(self) -> int:
@@ -46,6 +61,7 @@ class Report:
         total = self.taken + sum(self.left_out.values())
         return [
             f"init {self.stream} from {self.source}: {self.taken} of {total} tensors ({how})",
+            *([f"  sha256 {self.sha256}; licence: {self.licence}"] if self.sha256 else []),
             *(f"  left out, starts at random: {count} tensors of {why}" for why, count in self.left_out.items()),
             *(f"  not used from the file: {count} tensors of {part}" for part, count in self.unused.items()),
         ]
@@ -54,22 +70,40 @@ class Report:
 def initialise(model: FusionModel, texts: tuple[str, ...]) -> list[Report]:
     """Load the weights that --init names into the model's encoders; from a run of as many classes, own heads too.
 
-    The fusion head is learned anew. A text is STREAM=PATH, STREAM=kinetics, or PATH for every stream that is not named
-    by another.
+    The fusion head is learned anew. A text is STREAM=PATH, STREAM=kinetics, STREAM=imagenet, or PATH for every stream
+    that is not named by another. An image tower that none of them has weights for starts from those of ImageNet.
 
     Raises UserError for a file that cannot be read, or of which nothing fits.
     """
     sources = parse_init(texts, tuple(model.encoders))
     named = {source.stream for source in sources}
     reports: dict[str, Report] = {}
-    for source in sources:
-        label, weights = _read(source, model)
+    for source in _with_imagenet(sources, model, reports):
+        label, path, weights = _read(source, model)
+        file = {"sha256": sha256_of(path), "licence": LICENCE if source.text == IMAGENET else UNSTATED}
         for stream in [source.stream] if source.stream else _streams_in(weights, source, model, named):
             if stream in reports:
                 raise UserError(f"--init {source} holds {stream}, as an earlier one does: say which with {stream}=PATH")
             report = load_encoder(model.encoders[stream], weights, stream=stream, source=label)
-            reports[stream] = _load_own_head(model, weights, report)
+            reports[stream] = replace(_load_own_head(model, weights, report), **file)
     return list(reports.values())
+
+
+def _with_imagenet(sources: list[Source], model: FusionModel, reports: dict[str, Report]) -> Iterator[Source]:
+    """The sources, then one for each image tower that has no report after them."""
+    yield from sources
+    for stream, encoder in model.encoders.items():
+        if stream not in reports and isinstance(encoder.tower, ImageTower):
+            yield Source(stream, IMAGENET)
+
+
+def sha256_of(path: Path) -> str:
+    """The digest of a file's bytes, as sha256sum prints it."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def load_encoder(encoder: Encoder, weights: Weights, *, stream: str, source: str) -> Report:
@@ -187,20 +221,24 @@ def _input_layers(tower: nn.Module) -> list[str]:
     for name, module in tower.named_modules():
         if any(True for _ in module.parameters(recurse=False)):
             names.append(name)
-        if isinstance(module, (nn.Conv1d, nn.Conv3d)):
+        if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
             break
     return names
 
 
-def _read(source: Source, model: FusionModel) -> tuple[str, Weights]:
-    """The source's name for people, and its weights."""
-    if source.text != KINETICS:
+def _read(source: Source, model: FusionModel) -> tuple[str, Path, Weights]:
+    """The source's name for people, its file and its weights."""
+    if source.text not in PUBLISHED:
         path, weights = read_weights(source.text)
-        return str(path), weights
+        return str(path), path, weights
     if source.stream is None:
-        raise UserError("--init kinetics: say for which stream, as in --init rgb=kinetics")
+        stream = next(iter(model.encoders))
+        raise UserError(f"--init {source}: say for which stream, as in --init {stream}={source}")
     tower = model.encoders[source.stream].tower
-    return "torchvision's Kinetics-400 weights", kinetics_weights(tower)
+    if source.text == KINETICS:
+        return "torchvision's Kinetics-400 weights", *kinetics_weights(tower)
+    path, weights = imagenet_weights(tower)
+    return f"ImageNet weights {path.name}", path, weights
 
 
 def _streams_in(weights: Weights, source: Source, model: FusionModel, named: set[str | None]) -> list[str]:

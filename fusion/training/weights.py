@@ -1,4 +1,4 @@
-"""Reading weights for --init: a run, a weights file, or torchvision's; each is a dictionary of tensors."""
+"""Reading weights for --init: a run, a weights file, or published ones; each is a dictionary of tensors."""
 
 import pickle
 import warnings
@@ -14,7 +14,8 @@ from preprocess.common.errors import UserError, one_line
 from streams.registry import STREAMS
 
 Weights = dict[str, Tensor]
-KINETICS = "kinetics"
+KINETICS, IMAGENET = "kinetics", "imagenet"
+PUBLISHED = (KINETICS, IMAGENET)  # what a stream may start from instead of a path
 NESTED = ("model", "state_dict", "model_state_dict")  # keys under which training programs save the weights
 WRAPPERS = ("module.", "model.", "_orig_mod.")  # prefixes of names by DataParallel, Lightning and torch.compile
 
@@ -23,7 +24,7 @@ class Source(NamedTuple):
     """One argument of --init."""
 
     stream: str | None  # None: every stream of this run that the file has
-    text: str  # a path, or kinetics
+    text: str  # a path, or one of PUBLISHED
 
     def __str__(self) -> str:
         return f"{self.stream}={self.text}" if self.stream else self.text

@@ -1,9 +1,11 @@
 """torchvision's video networks as towers; torchvision is an optional extra."""
 
+import os
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr
 from functools import partial
+from pathlib import Path
 
 import torch
 from einops import reduce
@@ -61,8 +63,9 @@ def s3d(*, channels: int, width: int) -> TorchvisionTower:
     return TorchvisionTower(name="s3d", layers={"features": nn.Sequential(first, *others)}, features=1024)
 
 
-def kinetics_weights(tower: nn.Module) -> dict[str, Tensor]:
-    """torchvision's weights trained on Kinetics-400, downloaded unless they are in PyTorch's cache.
+def kinetics_weights(tower: nn.Module) -> tuple[Path, dict[str, Tensor]]:
+    """torchvision's weights trained on Kinetics-400, downloaded unless they are in PyTorch's cache: the file there, and
+    its tensors.
 
     Raises UserError for our own towers, and if they cannot be downloaded.
     """
@@ -73,12 +76,13 @@ def kinetics_weights(tower: nn.Module) -> dict[str, Tensor]:
     weights = get_model_weights(tower.name).KINETICS400_V1
     try:
         with redirect_stderr(sys.stdout):  # torch.hub reports the download on stderr, though it is not an error
-            return weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+            tensors = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except Exception as error:  # no network, a proxy, a full disk, a wrong checksum, a damaged file in the cache
         why = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(
             f"{weights.url} could not be downloaded or read ({why}): fetch it elsewhere, and give its path for kinetics"
         ) from error
+    return Path(torch.hub.get_dir(), "checkpoints", os.path.basename(weights.url)), tensors
 
 
 class _Halve(nn.Module):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fusion.training.checkpoint import Checkpoints
 from fusion.training.settings import Machine, Recipe, TrainSettings
-from fusion.training.weights import KINETICS, Source, encoders_in, parse_init, read_weights
+from fusion.training.weights import PUBLISHED, Source, encoders_in, parse_init, read_weights
 from preprocess.store import Store
 from streams.registry import STREAMS, subset_name
 from streams.split import Split
@@ -83,14 +83,18 @@ def _started(source: Source, sources: list[Source], streams: Sequence[str]) -> l
 
 
 def _digest(source: Source) -> str:
-    if source.text == KINETICS:
-        return KINETICS
+    if source.text in PUBLISHED:
+        return source.text
     path, _ = read_weights(source.text)
     return blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
 
 def _own_recipe(recipe: Recipe, streams: tuple[str, ...]) -> Recipe:
-    """The recipe without the towers of other known streams, which have no effect."""
+    """The recipe without what it says of other known streams, which has no effect."""
     others = STREAMS.keys() - {*streams}
-    towers = tuple(text for text in recipe.model.towers if text.partition("=")[0] not in others)
-    return replace(recipe, model=replace(recipe.model, towers=towers))
+    towers, lr_of = (
+        tuple(text for text in texts if text.partition("=")[0] not in others)
+        for texts in (recipe.model.towers, recipe.lr_of)
+    )
+    freeze = ",".join(name for name in recipe.freeze.split(",") if name.strip() not in others)
+    return replace(recipe, model=replace(recipe.model, towers=towers), lr_of=lr_of, freeze=freeze)

@@ -14,6 +14,7 @@ from streams.batch import ClipDataset
 from streams.clip import ClipSettings
 from streams.registry import STREAMS
 from streams.towers import TOWERS, create_tower
+from streams.towers.registry import IMAGE
 from tests.support.reading import read, stack
 from tests.support.stores import Spec, make_store
 from tests.support.torchvision_networks import BORROWED, maybe
@@ -27,7 +28,7 @@ def parameters(module: nn.Module) -> int:
 
 
 def test_every_tower_is_tried_here():
-    assert set(TOWERS) == {*VISUAL, "conv1d", *BORROWED}
+    assert set(TOWERS) == {*VISUAL, "conv1d", *BORROWED, *IMAGE}
 
 
 @pytest.mark.parametrize("name", VISUAL)

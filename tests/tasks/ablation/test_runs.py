@@ -45,15 +45,16 @@ def test_all_that_decides_what_a_run_learns_changes_its_folder_and_nothing_else_
     assert folder(machine=CPU, data=tmp_path / "elsewhere.h5", run=tmp_path, resume=True) == plain
 
 
-def test_a_run_is_made_without_the_towers_of_other_streams(store, tmp_path, monkeypatch):
+def test_a_run_is_made_without_what_is_said_of_other_streams(store, tmp_path, monkeypatch):
     given = []
     monkeypatch.setattr(runs, "train", lambda settings: given.append(settings) or settings.run)
     split = split_videos(store.videos, seed=0)
     towers = ("rgb=r2plus1d", "flow=conv3d", "odd")
     for model in (replace(TINY.model, towers=towers), replace(TINY.model, towers=("rgb=r2plus1d", "odd"))):
-        recipe = replace(TINY, model=model)
+        recipe = replace(TINY, model=model, freeze="flow,audio", lr_of=("flow=1e-4", "rgb=1e-5"))
         trained_run(tmp_path, store, split, streams=("rgb", "audio"), seed=0, init=(), recipe=recipe, machine=CPU)
     assert given[0].recipe.model.towers == ("rgb=r2plus1d", "odd")
+    assert (given[0].recipe.freeze, given[0].recipe.lr_of) == ("audio", ("rgb=1e-5",))
     assert given[0].run == given[1].run and not given[0].resume
 
 

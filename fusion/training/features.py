@@ -1,0 +1,122 @@
+"""Features of frozen image towers: computed once, and kept beside the store."""
+
+import json
+import warnings
+from dataclasses import replace
+from hashlib import blake2b
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fusion.device import mixed_precision
+from fusion.model import FusionModel
+from fusion.training.settings import Recipe
+from preprocess.common.console import human_bytes, plural, with_progress
+from preprocess.common.errors import UserError
+from preprocess.common.files import only_one, write_aside
+from preprocess.store import Store
+from streams.clip import ClipSettings
+from streams.kept import KeptFeatures, WholeVideos, picture_count
+from streams.loader import ViewBatches, make_loader
+from streams.registry import STREAMS
+from streams.spec import FEATURES
+from streams.towers.image import ImageTower
+
+VERSION = 1  # rises if the same weights would be given other pictures
+CLIP, BATCH = 16, 4  # pictures of a clip, and clips of a batch, while features are computed
+
+
+def features_folder(store: Path) -> Path:
+    """The folder of a store's kept features; it can be deleted at any time."""
+    return store.with_name(store.name + ".features")
+
+
+def kept_features(
+    model: FusionModel, store: Store, recipe: Recipe, *, device: torch.device, workers: int
+) -> tuple[dict[str, KeptFeatures], list[str]]:
+    """For each stream with a frozen image tower, its kept features, computed unless they are there; and a line on each.
+
+    A file is named by all that decides its content: tower, weights, and the pictures, their size and stride.
+
+    Raises UserError if they cannot be written.
+    """
+    found, lines = {}, []
+    for name, encoder in model.encoders.items():
+        if not (recipe.keep_features and encoder.frozen and isinstance(encoder.tower, ImageTower)):
+            continue
+        if recipe.cutmix:
+            raise UserError(
+                f"--cutmix cuts pictures, and {name} has kept features: leave it out, or add --no-keep-features"
+            )
+        videos = _Videos(name, encoder.tower, store, recipe.clip)
+        path = features_folder(store.path) / f"{name}-{encoder.tower.name}-{videos.digest()}.h5"
+        try:
+            path.parent.mkdir(exist_ok=True)
+            with only_one(path.with_suffix(".lock")):  # other processes wait, and then find them
+                if new := not path.exists():
+                    write_aside(path, lambda part, videos=videos: videos.write(part, device=device, workers=workers))
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be written ({error}): free some space, or add --no-keep-features"
+            ) from error
+        found[name] = KeptFeatures(name, STREAMS[name], path)
+        what = f"{plural(found[name].shape[0], 'picture')}, {human_bytes(path.stat().st_size)}"
+        lines.append(f"features of {name}: {'computed, and kept in' if new else 'from'} {path} ({what})")
+    return found, lines
+
+
+class _Videos:
+    """The videos of a store that have a stream, each file once, and the tower that encodes them."""
+
+    def __init__(self, name: str, tower: ImageTower, store: Store, clip: ClipSettings) -> None:
+        self.name = name
+        self.tower = tower
+        chosen = {video.content: video for video in store.videos if video.streams[name]}
+        clip = replace(clip, frames=CLIP)
+        self.dataset = WholeVideos(store, list(chosen.values()), streams=(name,), classes=store.classes, clip=clip)
+
+    def digest(self) -> str:
+        """A digest of all that decides the features: weights, pictures; not of labels and splits, which may change."""
+        store, clip, tower = self.dataset.store, self.dataset.clip, self.tower
+        text = f"{VERSION} {tower.side} {clip.size} {clip.stride} {json.dumps(store.parameters, sort_keys=True)}"
+        digest = blake2b(text.encode(), digest_size=8)
+        for video in self.dataset.videos:
+            digest.update(f"{video.content} {video.frames} {video.bytes[self.name]}".encode())
+        for name, tensor in tower.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    @torch.inference_mode()
+    def write(self, path: Path, *, device: torch.device, workers: int) -> None:
+        """Encode all pictures into a new file; memory does not grow with their number."""
+        videos = self.dataset.videos
+        ends = np.cumsum([picture_count(video.frames, self.dataset.clip) for video in videos])
+        batches = ViewBatches(self.dataset, batch=BATCH)
+        loader = make_loader(self.dataset, batches, workers=workers, pin=device.type == "cuda")
+        layers = None
+        with h5py.File(path, "w") as file:
+            file["ends"] = ends
+            file["content"] = np.array([video.content.encode() for video in videos])
+            kept = file.create_dataset(FEATURES, (ends[-1], self.tower.features), np.float16)
+            done = 0
+            for batch in with_progress(loader, unit="batch", name=f"features of {self.name}"):
+                clips = batch.to(device).inputs(training=False)[self.name]
+                once = [clip * CLIP + k for clip, count in enumerate(self.dataset.counts(batch)) for k in range(count)]
+                pictures = self.tower.pictures(clips)[once]
+                layers = layers or _fast(self.tower.layers, pictures)
+                with mixed_precision(device):
+                    kept[done : done + len(once)] = layers(pictures).half().cpu().numpy()
+                done += len(once)
+
+
+def _fast(layers: nn.Module, pictures: Tensor) -> nn.Module:
+    """On a CPU the layers with batch norm folded into the convolutions, which takes half the time."""
+    if pictures.device.type != "cpu":
+        return layers
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of tracing: padding depends on the pictures' size, and they have one size
+        return torch.jit.freeze(torch.jit.trace(layers, pictures, check_trace=False))

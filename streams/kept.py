@@ -1,0 +1,93 @@
+"""Features of a frozen tower that are kept in a file: a stream whose clips are sequences of them.
+
+features    (N, D) float16: the pictures of all videos, one video after the other
+ends        (V,) int64: video k is features[ends[k - 1]:ends[k]]
+content     (V,) the digests of the videos' files
+"""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+
+from preprocess.common.errors import UserError
+from preprocess.store import Store
+from preprocess.store.index import Video
+from streams.batch import Batch, ClipDataset
+from streams.clip import ClipSettings
+from streams.geometry import Crop
+from streams.spec import FEATURES, Shapes, Stream
+
+
+class KeptFeatures:
+    """A stream's clips as (T, D) float16 from a file, in place of its pictures. They are not augmented.
+
+    A clip begins at the last kept picture that is not after its start. Cheap to fork: each read opens the file.
+    """
+
+    def __init__(self, name: str, stream: Stream, path: Path) -> None:
+        """name: the stream's. Raises UserError if the file is damaged."""
+        self.name = name
+        self.stream = stream
+        self.towers = stream.towers
+        self.path = path
+        try:
+            with h5py.File(path) as file:
+                features, ends = file[FEATURES], file["ends"][:]
+                self.shape = features.shape
+                self.offset = features.id.get_offset()  # bytes: the array lies in the file in one piece
+                contents = file["content"][:].tolist()
+            self.begins = dict(zip(contents, zip([0, *ends.tolist()], ends.tolist(), strict=False), strict=True))
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path} is damaged ({error}): delete it, and it is made again") from error
+
+    def channels(self, parameters: dict) -> int:
+        return self.stream.channels(parameters)
+
+    def shapes(self, parameters: dict, clip: ClipSettings) -> Shapes:
+        return {FEATURES: ((clip.frames, self.shape[1]), np.float16)}
+
+    def reach(self, start: int, clip: ClipSettings, fps: float) -> tuple[float, float]:
+        return self.stream.reach(start, clip, fps)
+
+    def read(
+        self,
+        store: Store,
+        video: Video,
+        start: int,
+        clip: ClipSettings,
+        crop: Crop,
+        into: dict[str, np.ndarray],
+    ) -> bool:
+        if not video.streams[self.name]:
+            return False
+        begin, end = self.begins[video.content.encode()]
+        kept = np.memmap(self.path, np.float16, "r", self.offset, self.shape)
+        steps = begin + (start // clip.stride + np.arange(clip.frames)) % (end - begin)  # repeats, as pictures do
+        np.take(kept, steps, axis=0, out=into[FEATURES], mode="clip")
+        return True
+
+    def prepare(self, clips: dict[str, torch.Tensor], clip: ClipSettings, *, training: bool) -> torch.Tensor:
+        return self.stream.prepare(clips, clip, training=training)
+
+
+class WholeVideos(ClipDataset):
+    """All pictures of videos at the clip's stride: clips that follow each other, from the first picture on."""
+
+    def starts(self, video: Video) -> list[int]:
+        return list(range(0, video.frames, self.clip.span))
+
+    def counts(self, batch: Batch) -> list[int]:
+        """The pictures of each clip of a batch that are in the video; those after them repeat its first ones."""
+        lengths = [self.videos[row].frames for row in batch.videos.tolist()]
+        starts = batch.starts.tolist()
+        return [
+            min(self.clip.frames, picture_count(length - start, self.clip))
+            for length, start in zip(lengths, starts, strict=True)
+        ]
+
+
+def picture_count(frames: int, clip: ClipSettings) -> int:
+    """The pictures at the clip's stride among so many frames."""
+    return -(-frames // clip.stride)
