@@ -11,6 +11,7 @@ import av
 
 from preprocess.common.console import plural
 from preprocess.common.stopwatch import Stopwatch
+from preprocess.video.avi import stays_until
 from preprocess.video.clock import BrokenTimestamps, SampleClock
 from preprocess.video.container import AV_ERRORS, ENCRYPTED, codec_pixels, is_scrambled, open_media
 from preprocess.video.decoded import QUIETEST, Frame, Samples
@@ -114,6 +115,8 @@ class Decoder:
             self._beat()
         for samples in mono.finish():
             self.sound.push(samples)
+        if container.format.name == "avi" and (chunks := stays_until(self.file, video.index)):
+            pictures.stay(chunks)
         yield from pictures.finish()
         self.source |= pictures.source
         self.expected, self.truncated = duration.settle(pictures.clock, step=pictures.step, damaged=self.errors > 0)

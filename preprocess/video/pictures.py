@@ -90,6 +90,10 @@ class Pictures:
             for frame in self._filters.push(timed):
                 yield from self._place(self._order.push(frame))
 
+    def stay(self, packets: int) -> None:
+        """Let the last picture stay until the end of so many packets of a constant rate, of which each is a tick."""
+        self._last(packets - 1, 1)
+
     def finish(self) -> Iterator[Frame]:
         """Yield the rest."""
         for frame in self._filters.finish():

@@ -127,6 +127,30 @@ def test_only_the_clean_aperture_is_kept_in_its_place(tmp_path):
     assert np.abs(found.astype(int) - whole[:, 22:86, 12:108]).max() <= 3
 
 
+def test_empty_chunks_at_the_end_of_an_avi_mean_that_the_picture_stays(tmp_path):
+    """As screen recorders write them: in the index and counted, but without a byte."""
+    path = write_video(tmp_path / "a.avi", drift(25, size=(48, 64)), codec="mpeg4")
+    data, count = bytearray(path.read_bytes()), 25
+    movi, index = data.index(b"movi"), data.index(b"idx1")
+    end = movi + struct.unpack_from("<I", data, movi - 4)[0]
+    length = struct.unpack_from("<I", data, index + 4)[0]
+    for place, more in (
+        (movi - 4, 8 * count),
+        (index + 4, 16 * count),
+        (data.index(b"avih") + 24, count),
+        (data.index(b"strh") + 40, count),
+    ):
+        struct.pack_into("<I", data, place, struct.unpack_from("<I", data, place)[0] + more)
+    entries = b"".join(struct.pack("<4sIII", b"00dc", 0, end - movi + 8 * k, 0) for k in range(count))
+    behind = index + 8 + length
+    data = data[:end] + count * struct.pack("<4sI", b"00dc", 0) + data[end:behind] + entries + data[behind:]
+    struct.pack_into("<I", data, 4, len(data) - 8)
+    path.write_bytes(data)
+    decoder = decode(path).decoder
+    assert decoder.seconds == 2.0
+    assert not decoder.truncated and not decoder.errors
+
+
 def test_a_sound_track_of_another_programme_is_no_ones(tmp_path, shared_data):
     """The second programme of a broadcast, with its sound alone, beside a first one without."""
     path = shared_data("faults/two_programs.ts")
