@@ -121,7 +121,8 @@ class PictureScaler:
         elif frame.colorspace == UNSPECIFIED and (frame.width >= 1280 or frame.height > 576):
             colours["src_colorspace"] = Colorspace.ITU709  # as players guess; SD is BT.601
         form = {"width": width, "height": height, "format": "rgb24", "interpolation": kernel}
-        return self._scaler.reformat(frame, **form, **colours).to_ndarray()
+        # one thread: worker processes run in parallel, and where memory is short others cannot be started
+        return self._scaler.reformat(frame, **form, **colours, threads=1).to_ndarray()
 
 
 def _upright(frame: av.VideoFrame, aspect: Fraction, orientation: Orientation) -> tuple[Fraction, Fraction]:

@@ -47,7 +47,9 @@ class Pictures:
         self._order = DisplayOrder(step=(1 / Fraction(rate) if rate else Fraction(1 / fps)) / tick)
         self._aspects = _Aspects(video)
         self._lead: int | None = None  # ticks; None before the first packet
-        self._end: Ticks | None = None  # of the last frame, and of packets that mean no change
+        self._followed = 0  # frames that begin where the previous one ends, less those that do not
+        self._end: Ticks | None = None  # of the newest frame, by its duration
+        self._still_until: Ticks | None = None  # the end of packets that mean no change
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -81,7 +83,7 @@ class Pictures:
         """
         self._aspects.update()
         if not frames and is_good and packet.pts is not None and packet.size <= NO_CHANGE and not packet.is_discard:
-            self._last(packet.pts, packet.duration or 0)
+            self._stay_until(packet.pts + (packet.duration or 0))
         for image in frames:
             self.decoded += 1
             self._limits.check_frame(image.width, image.height)  # again: the size may change in the middle
@@ -92,18 +94,29 @@ class Pictures:
 
     def stay(self, packets: int) -> None:
         """Let the last picture stay until the end of so many packets of a constant rate, of which each is a tick."""
-        self._last(packets - 1, 1)
+        self._stay_until(packets)
 
     def finish(self) -> Iterator[Frame]:
         """Yield the rest."""
         for frame in self._filters.finish():
             yield from self._place(self._order.push(frame))
         yield from self._place(self._order.finish())
-        yield from self._show(self.clock.finish(end=self._end, step=self.step))
+        # durations in which frames do not follow each other are FFmpeg's guess
+        ends = [self._still_until, self._end if self._followed >= 0 else None]
+        end = max((end for end in ends if end is not None), default=None)
+        yield from self._show(self.clock.finish(end=end, step=self.step))
 
-    def _last(self, time: Ticks, duration: Ticks) -> None:
-        if duration and (self._end is None or time + duration > self._end):
-            self._end = time + duration
+    def _stay_until(self, end: Ticks) -> None:
+        self._still_until = end if self._still_until is None else max(self._still_until, end)
+
+    def _follow(self, frame: TimedFrame) -> None:
+        """Take note of the next frame's end, and of whether it begins where the previous one ends."""
+        assert frame.time is not None
+        ends = [end for end in (self._end, self._still_until) if end is not None and end <= frame.time + frame.duration]
+        if ends:
+            self._followed += 1 if abs(frame.time - max(ends)) <= max(1, frame.duration // 4) else -1
+        if frame.duration and (self._end is None or frame.time + frame.duration > self._end):
+            self._end = frame.time + frame.duration
 
     def _place(self, frames: Iterator[TimedFrame]) -> Iterator[Frame]:
         for frame in frames:
@@ -113,7 +126,7 @@ class Pictures:
                 self.source |= self._scaler.source
                 if self._video.average_rate:
                     self.source["fps"] = round(float(self._video.average_rate), 3)
-            self._last(frame.time, frame.duration)
+            self._follow(frame)
             yield from self._show(self.clock.push(frame.time, frame))
 
     def _show(self, settled: Iterator[tuple[TimedFrame, int]]) -> Iterator[Frame]:

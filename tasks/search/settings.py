@@ -94,7 +94,9 @@ def command_line(settings: TrainSettings) -> list[str]:
     )
     words = ["python", "train.py"]
     for name, value in given.items():
-        if value != usual[name] or name in ("streams", "data"):
+        if isinstance(usual[name], bool):
+            words += [f"--{'' if value else 'no-'}{name.replace('_', '-')}"] * (value != usual[name])
+        elif value != usual[name] or name in ("streams", "data"):
             values = value if isinstance(value, tuple) else (value,)
             words += [f"--{name.replace('_', '-')}", *map(str, values)]
     return words

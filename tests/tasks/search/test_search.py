@@ -54,14 +54,15 @@ def test_every_number_of_a_recipe_can_be_typed_as_the_command_of_a_run_says():
 
     def changed(part):
         numbers = {name: value for name, value in vars(part).items() if isinstance(value, (int, float))}
-        return replace(part, **{name: value * 2 + type(value)(1) for name, value in numbers.items()})
+        others = {n: not v if isinstance(v, bool) else v * 2 + type(v)(1) for n, v in numbers.items()}
+        return replace(part, **others)
 
     recipe = replace(changed(TINY), clip=changed(TINY.clip), model=changed(TINY.model))
     settings, usual = TrainSettings(recipe=recipe), recipe_options(TrainSettings().recipe)
     _, _, *words = command_line(settings)
     typed = {word for word in words if word.startswith("--")} - {"--streams", "--data"}
     numbers = {name for name, value in usual.items() if isinstance(value, (int, float))}
-    assert typed == {f"--{name.replace('_', '-')}" for name in numbers}
+    assert typed == {f"--{'no-' * (usual[name] is True)}{name.replace('_', '-')}" for name in numbers}
     assert tyro.cli(TrainSettings, args=words, config=(tyro.conf.FlagCreatePairsOff,)) == settings
 
 
