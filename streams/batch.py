@@ -13,7 +13,7 @@ from preprocess.store.index import Video
 from streams.clip import ClipSettings, hop_starts, random_start, view_starts
 from streams.geometry import Crop, clip_crop
 from streams.registry import STREAMS
-from streams.spec import Stream
+from streams.spec import FEATURES, Stream
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,12 @@ class Batch:
 
         Call it outside of mixed precision: eight bits cannot address every pixel of a picture.
         """
-        return {name: STREAMS[name].prepare(clips, self.clip, training=training) for name, clips in self.clips.items()}
+        return {
+            name: clips[FEATURES].float()  # of a frozen tower, which nothing is done to
+            if FEATURES in clips
+            else STREAMS[name].prepare(clips, self.clip, training=training)
+            for name, clips in self.clips.items()
+        }
 
     def pin_memory(self) -> "Batch":
         """For the DataLoader: memory from which a GPU can copy while the program goes on."""

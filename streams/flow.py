@@ -8,7 +8,7 @@ from preprocess.store.format import FLOW_BOUND, FLOW_STEPS, FLOW_ZERO
 from preprocess.store.index import Video
 from streams.clip import ClipSettings, steps
 from streams.geometry import Crop, turn_vectors, warp_clip
-from streams.spec import FEATURES, Shapes
+from streams.spec import Shapes
 from streams.towers.registry import IMAGE
 
 KNEE = 0.25  # pixels a frame, for a crop of 112: faster motion is scaled logarithmically
@@ -47,8 +47,6 @@ class Flow:
         return True
 
     def prepare(self, clips: dict[str, torch.Tensor], clip: ClipSettings, *, training: bool) -> torch.Tensor:
-        if FEATURES in clips:
-            return clips[FEATURES].float()
         flow = warp_clip(clips["fields"], clips["map"], clip.size, zero=FLOW_ZERO).mul_(FLOW_BOUND / FLOW_STEPS)
         flow = turn_vectors(flow, clips["map"])
         if training:

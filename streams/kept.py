@@ -9,7 +9,6 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import torch
 
 from preprocess.common.errors import UserError
 from preprocess.store import Store
@@ -17,20 +16,18 @@ from preprocess.store.index import Video
 from streams.batch import Batch, ClipDataset
 from streams.clip import ClipSettings
 from streams.geometry import Crop
-from streams.spec import FEATURES, Shapes, Stream
+from streams.spec import FEATURES, Shapes
 
 
 class KeptFeatures:
-    """A stream's clips as (T, D) float16 from a file, in place of its pictures. They are not augmented.
+    """Reads a stream's clips as (T, D) float16 from a file, in place of its pictures. Nothing is done to them.
 
     A clip begins at the last kept picture that is not after its start. Cheap to fork: each read opens the file.
     """
 
-    def __init__(self, name: str, stream: Stream, path: Path) -> None:
+    def __init__(self, name: str, path: Path) -> None:
         """name: the stream's. Raises UserError if the file is damaged."""
         self.name = name
-        self.stream = stream
-        self.towers = stream.towers
         self.path = path
         try:
             with h5py.File(path) as file:
@@ -42,14 +39,8 @@ class KeptFeatures:
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path} is damaged ({error}): delete it, and it is made again") from error
 
-    def channels(self, parameters: dict) -> int:
-        return self.stream.channels(parameters)
-
     def shapes(self, parameters: dict, clip: ClipSettings) -> Shapes:
         return {FEATURES: ((clip.frames, self.shape[1]), np.float16)}
-
-    def reach(self, start: int, clip: ClipSettings, fps: float) -> tuple[float, float]:
-        return self.stream.reach(start, clip, fps)
 
     def read(
         self,
@@ -67,9 +58,6 @@ class KeptFeatures:
         steps = begin + (start // clip.stride + np.arange(clip.frames)) % (end - begin)  # repeats, as pictures do
         np.take(kept, steps, axis=0, out=into[FEATURES], mode="clip")
         return True
-
-    def prepare(self, clips: dict[str, torch.Tensor], clip: ClipSettings, *, training: bool) -> torch.Tensor:
-        return self.stream.prepare(clips, clip, training=training)
 
 
 class WholeVideos(ClipDataset):

@@ -8,7 +8,7 @@ from preprocess.store import Store
 from preprocess.store.index import Video
 from streams.clip import ClipSettings, steps
 from streams.geometry import Crop, warp_clip
-from streams.spec import FEATURES, Shapes
+from streams.spec import Shapes
 from streams.towers.registry import IMAGE
 
 LUMA = (0.299, 0.587, 0.114)  # BT.601
@@ -46,8 +46,6 @@ class Rgb:
         return True
 
     def prepare(self, clips: dict[str, torch.Tensor], clip: ClipSettings, *, training: bool) -> torch.Tensor:
-        if FEATURES in clips:
-            return clips[FEATURES].float()
         frames = rearrange(clips["frames"], "b t h w c -> b t c h w")
         rgb = warp_clip(frames, clips["map"], clip.size).div_(255)
         if training:

@@ -21,7 +21,6 @@ from preprocess.store import Store
 from streams.clip import ClipSettings
 from streams.kept import KeptFeatures, WholeVideos, picture_count
 from streams.loader import ViewBatches, make_loader
-from streams.registry import STREAMS
 from streams.spec import FEATURES
 from streams.towers.image import ImageTower
 
@@ -62,7 +61,7 @@ def kept_features(
             raise UserError(
                 f"{path} cannot be written ({error}): free some space, or add --no-keep-features"
             ) from error
-        found[name] = KeptFeatures(name, STREAMS[name], path)
+        found[name] = KeptFeatures(name, path)
         what = f"{plural(found[name].shape[0], 'picture')}, {human_bytes(path.stat().st_size)}"
         lines.append(f"features of {name}: {'computed, and kept in' if new else 'from'} {path} ({what})")
     return found, lines

@@ -1,7 +1,7 @@
 """Decoding: one pass over a file of any container and codec, pictures and sound on one clock.
 
-The clock's zero is the first frame. Times are the decoded frames' timestamps; duration, rate and length in headers
-are not trusted.
+The clock's zero is the first frame. Times are the decoded frames' timestamps; the length in a header is only asked
+whether a still of many minutes may be believed, and whether the file was cut.
 """
 
 from collections.abc import Callable, Iterator
@@ -116,7 +116,7 @@ class Decoder:
         for samples in mono.finish():
             self.sound.push(samples)
         if container.format.name == "avi" and (chunks := stays_until(self.file, video.index)):
-            pictures.stay(chunks)
+            pictures.stay_until(chunks)  # a chunk is a tick
         yield from pictures.finish()
         self.source |= pictures.source
         self.expected, self.truncated = duration.settle(pictures.clock, step=pictures.step, damaged=self.errors > 0)

@@ -83,7 +83,7 @@ class Pictures:
         """
         self._aspects.update()
         if not frames and is_good and packet.pts is not None and packet.size <= NO_CHANGE and not packet.is_discard:
-            self._stay_until(packet.pts + (packet.duration or 0))
+            self.stay_until(packet.pts + (packet.duration or 0))
         for image in frames:
             self.decoded += 1
             self._limits.check_frame(image.width, image.height)  # again: the size may change in the middle
@@ -91,10 +91,6 @@ class Pictures:
             timed = TimedFrame(image, image.pts, max(0, image.duration or 0), self._aspects.of(image))
             for frame in self._filters.push(timed):
                 yield from self._place(self._order.push(frame))
-
-    def stay(self, packets: int) -> None:
-        """Let the last picture stay until the end of so many packets of a constant rate, of which each is a tick."""
-        self._stay_until(packets)
 
     def finish(self) -> Iterator[Frame]:
         """Yield the rest."""
@@ -106,7 +102,8 @@ class Pictures:
         end = max((end for end in ends if end is not None), default=None)
         yield from self._show(self.clock.finish(end=end, step=self.step))
 
-    def _stay_until(self, end: Ticks) -> None:
+    def stay_until(self, end: Ticks) -> None:
+        """Let the last picture stay at least until a time, in ticks of the stream's time base."""
         self._still_until = end if self._still_until is None else max(self._still_until, end)
 
     def _follow(self, frame: TimedFrame) -> None:

@@ -119,8 +119,7 @@ def test_only_the_clean_aperture_is_kept_in_its_place(tmp_path):
     for kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"avc1"):
         at = data.index(kind, data.index(b"moov")) - 4
         grown[at : at + 4] = struct.pack(">I", struct.unpack(">I", data[at : at + 4])[0] + len(clap))
-    if data.index(b"moov") < data.index(b"mdat"):
-        pytest.skip("the samples' places would move")
+    assert data.index(b"mdat") < data.index(b"moov")  # else the samples' places would move
     path.write_bytes(grown)
     found = decode(path, short_side=64).frames
     assert found.shape[1:3] == (64, 96)
