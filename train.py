@@ -171,15 +171,19 @@ def train(
         for epoch in range(state.epoch, recipe.epochs):
             batches.epoch, batches.done = epoch, state.done
             row = train_one_epoch(loader, step, state, settings, save=save, stopping=stopping, peak=peak, pace=pace)
-            if recipe.norm_clips:
-                shown = with_progress(norm_loader, unit="batch", name="batch norm", leave=False, hidden=not ranks.first)
-                estimate_norms(step.judged, shown, device=device, seed=settings.seed)
-            row |= validate(step, val_loader, val_set)
-            score = (row["val_top1"], -row["val_loss"])
+            if judged := (epoch + 1) % recipe.val_every == 0 or epoch + 1 == recipe.epochs:
+                if recipe.norm_clips:
+                    shown = with_progress(
+                        norm_loader, unit="batch", name="batch norm", leave=False, hidden=not ranks.first
+                    )
+                    estimate_norms(step.judged, shown, device=device, seed=settings.seed)
+                row |= validate(step, val_loader, val_set)
+            score = (row["val_top1"], -row["val_loss"]) if judged else (-1.0, 0.0)
             if ranks.first:
                 if score > state.best:
                     save_weights(run / "best.safetensors", step.judged, about)
-                save_weights(run / "last.safetensors", step.judged, about)
+                if judged:
+                    save_weights(run / "last.safetensors", step.judged, about)
                 log.add(row)
             if on_epoch(row):
                 break

@@ -310,3 +310,10 @@ def test_a_damaged_run_is_named_when_it_is_resumed(undisturbed, store, tmp_path,
     with pytest.raises((UserError, FileNotFoundError)) as caught:  # the command line makes one line of either
         resume(folder, store.path)
     assert str(tmp_path / "run") in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_validating_now_and_then_changes_nothing_but_when_weights_are_saved(store, tmp_path, undisturbed):
+    rare = train(settings_of(store, tmp_path / "rare", recipe=replace(TINY, val_every=3)))
+    assert [row["epoch"] for row in rows_of(rare) if "val_top1" in row] == [3, 4]
+    ours, theirs = (load_file(folder / "last.safetensors") for folder in (rare, undisturbed))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

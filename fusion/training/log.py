@@ -54,17 +54,24 @@ class Log:
         self._stale = True
         if time.monotonic() - self._plotted >= PLOT_EVERY:
             self._plot()
-        alone = ", ".join(f"{key[9:]} {value:.1%}" for key, value in row.items() if key.startswith("val_top1_"))
         print(
             f"epoch {row['epoch']:3d}  training: loss {row['loss']:.3f}, top-1 {row['train_top1']:.1%}  "
-            f"validation: loss {row['val_loss']:.3f}, top-1 {row['val_top1']:.1%}{f' ({alone})' if alone else ''}  "
-            f"{_speed(row)}",
+            f"{_validation(row)}{_speed(row)}",
             flush=True,
         )
 
     def _plot(self) -> None:
         plot_curves(self.rows, self.run / "curves.png")
         self._plotted, self._stale = time.monotonic(), False
+
+
+def _validation(row: dict) -> str:
+    """The epoch's validation as text, if it had one."""
+    if "val_loss" not in row:
+        return ""
+    alone = ", ".join(f"{key[9:]} {value:.1%}" for key, value in row.items() if key.startswith("val_top1_"))
+    alone = f" ({alone})" if alone else ""
+    return f"validation: loss {row['val_loss']:.3f}, top-1 {row['val_top1']:.1%}{alone}  "
 
 
 def _speed(row: dict) -> str:
@@ -82,15 +89,16 @@ def plot_curves(rows: list[dict], path: Path) -> None:
 
 
 def _draw_curves(left, right, rows: list[dict]) -> None:
-    epochs = [row["epoch"] for row in rows]
+    epochs, judged = [row["epoch"] for row in rows], [row for row in rows if "val_loss" in row]
+    at = [row["epoch"] for row in judged]
     left.plot(epochs, [row["loss"] for row in rows], label="training", **TRAINING)
-    left.plot(epochs, [row["val_loss"] for row in rows], label="validation", lw=2.5)
+    left.plot(at, [row["val_loss"] for row in judged], label="validation", lw=2.5)
     left.set(xlabel="epoch", ylabel="loss of the fused answer, nats")
     right.plot(epochs, [100 * row["train_top1"] for row in rows], label="training", **TRAINING)
-    for key in [key for key in rows[-1] if key.startswith("val_top1")]:
+    for key in [key for key in (judged or rows)[-1] if key.startswith("val_top1")]:
         name = key.removeprefix("val_top1_") if "top1_" in key else ""
         label = f"validation, {name} alone" if name else "validation"
-        right.plot(epochs, [100 * row[key] for row in rows], label=label, lw=1 if name else 2.5)
+        right.plot(at, [100 * row[key] for row in judged], label=label, lw=1 if name else 2.5)
     right.set(xlabel="epoch", ylabel="top-1, %", ylim=(0, 100))
     for axes in (left, right):
         axes.xaxis.get_major_locator().set_params(integer=True)

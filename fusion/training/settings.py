@@ -52,6 +52,8 @@ class Recipe:
     norm_clips: int = 0
     """training clips that batch norm's statistics are taken from before each validation, for instance 256, cut as
     judged ones are; 0 leaves those that were gathered while learning, from mixed clips and random crops"""
+    val_every: int = 1
+    """epochs from one validation to the next, which is also when weights are saved; the last epoch always has one"""
     freeze: str = ""
     """streams whose towers keep their weights and batch norm's statistics, separated by commas; all else learns"""
     keep_features: bool = True
@@ -117,7 +119,7 @@ def validate(settings: TrainSettings) -> None:
     at_least(1, frames=clip.frames, stride=clip.stride)
     at_least(32, size=clip.size)
     at_least(0.1, audio_seconds=clip.audio_seconds)
-    at_least(1, accumulate=recipe.accumulate, keep=machine.keep)
+    at_least(1, accumulate=recipe.accumulate, val_every=recipe.val_every, keep=machine.keep)
     at_least(0, seed=settings.seed, split_seed=recipe.split_seed, workers=machine.workers or 0)
     at_least(0, norm_clips=recipe.norm_clips)
     at_least(0, spec_tilt=clip.spec_tilt, spec_noise=clip.spec_noise)

@@ -157,6 +157,8 @@ def do_trial(settings: TuneSettings, study: "Study", trial: "Trial") -> None:
 
     def on_epoch(row: dict) -> bool:
         nonlocal why
+        if "val_top1" not in row:
+            return False
         trial.report(row["val_top1"], row["epoch"])
         if not settings.full and row["epoch"] < epochs and trial.should_prune():
             why = f"behind after epoch {row['epoch']}"
@@ -178,6 +180,7 @@ def do_trial(settings: TuneSettings, study: "Study", trial: "Trial") -> None:
             why = NOT_FINITE
     metrics = path / "metrics.jsonl"
     rows = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
+    rows = [row for row in rows if "val_top1" in row]
     if rows:
         best = max(rows, key=lambda row: (row["val_top1"], -row["val_loss"]))
         for name in ("val_top1", "val_loss", "epoch"):
