@@ -98,7 +98,8 @@ def train(
         train_set, val_set = make_datasets(store, split, streams, settings)
         device = choose_device(machine.device, ranks.local)
         torch.manual_seed(settings.seed)
-        model = build_model(recipe.model, streams=streams, classes=len(store.classes), parameters=store.parameters)
+        shape = {"classes": len(store.classes), "parameters": store.parameters, "segments": recipe.clip.segments}
+        model = build_model(recipe.model, streams=streams, **shape)
         loaded = [] if settings.resume else initialise(model, settings.init)
         freeze_towers(model, frozen_streams(recipe.freeze, streams), None if settings.resume else loaded)
         model = model.to(device)
@@ -288,7 +289,7 @@ def train_one_epoch(
     objective, loss, top1 = (total / max(1, clips) for total in sums)
     row = {"epoch": state.epoch + 1, "loss": loss, "train_top1": top1, "objective": objective}
     row["lr"] = step.rate((state.epoch + 1) * batches.total - 1)
-    return row | meter.row(frames=recipe.clip.frames, flops=flops, peak=peak)
+    return row | meter.row(frames=recipe.clip.pictures, flops=flops, peak=peak)
 
 
 def validate(step: Step, loader: DataLoader, dataset: ClipDataset) -> dict:

@@ -58,8 +58,10 @@ class FusionModel(nn.Module):
         return self.head(streams, use)
 
 
-def build_model(settings: ModelSettings, *, streams: tuple[str, ...], classes: int, parameters: dict) -> FusionModel:
-    """The model for `streams` of a store with these `parameters`.
+def build_model(
+    settings: ModelSettings, *, streams: tuple[str, ...], classes: int, parameters: dict, segments: int = 1
+) -> FusionModel:
+    """The model for `streams` of a store with these `parameters`, and clips of so many segments.
 
     Raises UserError for a head or tower that does not exist.
     """
@@ -73,6 +75,7 @@ def build_model(settings: ModelSettings, *, streams: tuple[str, ...], classes: i
             width=settings.width,
             feature=settings.feature,
             dropout=settings.dropout,
+            segments=segments,
         )
         for name in streams
     }

@@ -3,11 +3,14 @@
     python -m preprocess.synth videos/                    # 320 videos to train on, 400 to test on
     python -m preprocess.extract videos/ out.h5 --labels videos/labels.csv
     python -m preprocess.synth pairs/ --task with-or-against
+    python -m preprocess.synth order/ --task order
 
 three-bits: every class is three independent bits, each of which one stream alone can perceive: at best 25 % with one
 stream, 50 % with two, 100 % with three. Evidence only adds up. with-or-against: a patch faces left or right, which RGB
 alone can see, over stripes that drift left or right, which flow alone can; the class is whether the two agree. One
-stream is at chance, 50 %, RGB and flow reach 100 %, but only for a model that joins their features.
+stream is at chance, 50 %, RGB and flow reach 100 %, but only for a model that joins their features. order: all videos
+show the same two moments, in either order, a bit for each stream as in three-bits; the ceilings are those of three-bits
+for a model that sees both moments, and 12.5 %, chance, for the mean of any number of clips of up to 0.4 s.
 
 Clearly more than these ceilings (ceilings.json) proves a leak; much less, a weak model.
 """
@@ -41,12 +44,19 @@ SAMPLE_RATE = 16_000
 LUMA = 125.0  # of the patch, for either hue: flow, which is computed on luma, cannot tell them apart
 CHROMA = 45.0  # distance of the patch's Cb and Cr from grey
 BITS = {"rgb": ("orange", "blue"), "flow": ("up", "down"), "audio": ("ah", "ee")}  # stream → the bit's two values
-HUES = {"orange": (-1.0, 0.75), "blue": (1.0, -0.5)}  # direction in the (Cb, Cr) plane
+HUES = {"orange": (-1.0, 0.75), "blue": (1.0, -0.5), "grey": (0.0, 0.0)}  # direction in the (Cb, Cr) plane
 FACING = {"left": ("blue", "orange"), "right": ("orange", "blue")}  # the hues of a patch's halves: blue is its face
 OTHER = {"left": "right", "right": "left"}
-FORMANTS = {"ah": (750.0, 1150.0, 2500.0), "ee": (290.0, 2250.0, 3000.0)}  # Hz: the vowels in father and see
+DRIFT = {"up": 1.0, "down": -1.0, "left": 1.0, "right": -1.0, "still": 0.0}  # direction → sign of the phase's change
+FORMANTS = {  # Hz: the vowels in father, see and about
+    "ah": (750.0, 1150.0, 2500.0),
+    "ee": (290.0, 2250.0, 3000.0),
+    "uh": (500.0, 1500.0, 2500.0),
+}
 FORMANT_WIDTH = 120.0  # Hz
 QUARTER = 0.25  # of the grating's period that it drifts a frame: two frames on it looks alike for both directions
+MARGIN = 10  # frames at least before and after a moment in which nothing is told: no clip up to 0.4 s tells an order
+MOMENT = 25  # frames at least of a moment
 
 
 @dataclass(frozen=True)
@@ -56,23 +66,24 @@ class SynthSettings:
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """folder to make; it must not exist, or be empty"""
     task: str = "three-bits"
-    """three-bits, or with-or-against, in which two streams mean nothing but together"""
+    """three-bits; with-or-against, in which two streams mean nothing but together; or order, of two moments"""
     train: int = 320
     """training videos, in equal numbers for all classes"""
     test: int = 400
     """test videos, likewise; never used in training"""
-    seconds: tuple[float, float] = (1.0, 1.4)
-    """shortest and longest video"""
+    seconds: tuple[float, float] | None = None
+    """shortest and longest video; the default is 1.0 1.4, of order 4.4 5.6"""
     seed: int = 0
     """seed of everything random"""
 
 
 @dataclass(frozen=True)
-class Content:
-    """What a video shows and sounds like."""
+class Shot:
+    """What a video, or a part of it, shows and sounds like."""
 
+    frames: int
     hues: tuple[str, str]  # of the left and the right half of the patch
-    direction: str  # of the stripes: up, down, left, right
+    direction: str  # of the stripes: up, down, left, right, still
     vowel: str
 
 
@@ -81,30 +92,58 @@ class Task:
     """A kind of made videos."""
 
     classes: tuple[str, ...]
-    content: Callable[[str, np.random.Generator], Content]
+    shots: Callable[[str, int, np.random.Generator], list[Shot]]  # label, frames → what follows each other
     ceilings: dict[str, float]  # subset of the streams, "rgb+audio" → the best top-1 that any model can reach
+    seconds: tuple[float, float] = (1.0, 1.4)  # shortest and longest video, by default
+    least: float = 0.2  # seconds of the shortest possible video
 
 
-def _three_bits(label: str, rng: np.random.Generator) -> Content:
+def _three_bits(label: str, frames: int, rng: np.random.Generator) -> list[Shot]:
     hue, direction, vowel = label.split("-")
-    return Content((hue, hue), direction, vowel)
+    return [Shot(frames, (hue, hue), direction, vowel)]
 
 
-def _with_or_against(label: str, rng: np.random.Generator) -> Content:
+def _with_or_against(label: str, frames: int, rng: np.random.Generator) -> list[Shot]:
     facing, vowel = rng.choice(list(FACING)), rng.choice(BITS["audio"])
-    return Content(FACING[facing], facing if label == "with" else OTHER[facing], vowel)
+    return [Shot(frames, FACING[facing], facing if label == "with" else OTHER[facing], vowel)]
+
+
+def _order(label: str, frames: int, rng: np.random.Generator) -> list[Shot]:
+    """Two halves alike but for their moments: nothing, a moment of random place and length, nothing.
+
+    The label is the first moment; the second has the other value of every bit. A clip that is not longer than MARGIN
+    sees at most one moment, and at a random time it sees the same with the same probability in every class.
+    """
+    first = label.split("-")
+    second = [pair[1 - pair.index(bit)] for pair, bit in zip(BITS.values(), first, strict=True)]
+    shots = []
+    for hue, direction, vowel in (first, second):
+        moment = MOMENT + int(rng.integers(frames // 2 - MOMENT - 2 * MARGIN + 1))
+        before = MARGIN + int(rng.integers(frames // 2 - moment - 2 * MARGIN + 1))
+        nothing = (("grey", "grey"), "still", "uh")
+        shots += [
+            Shot(before, *nothing),
+            Shot(moment, (hue, hue), direction, vowel),
+            Shot(frames // 2 - before - moment, *nothing),
+        ]
+    return shots
 
 
 SUBSETS = [subset for size in range(1, len(BITS) + 1) for subset in combinations(BITS, size)]
+BIT_CLASSES = tuple(map("-".join, product(*BITS.values())))
+BIT_CEILINGS = {"+".join(subset): 2.0 ** len(subset) / 2 ** len(BITS) for subset in SUBSETS}
 TASKS = {
-    "three-bits": Task(
-        classes=tuple(map("-".join, product(*BITS.values()))),
-        content=_three_bits,
-        ceilings={"+".join(subset): 2.0 ** len(subset) / 2 ** len(BITS) for subset in SUBSETS},
+    "three-bits": Task(classes=BIT_CLASSES, shots=_three_bits, ceilings=BIT_CEILINGS),
+    "order": Task(
+        classes=BIT_CLASSES,
+        shots=_order,
+        ceilings=BIT_CEILINGS,
+        seconds=(4.4, 5.6),
+        least=2 * (MOMENT + 2 * MARGIN + 1) / FPS,
     ),
     "with-or-against": Task(
         classes=("with", "against"),
-        content=_with_or_against,
+        shots=_with_or_against,
         ceilings={"+".join(subset): 1.0 if {"rgb", "flow"} <= {*subset} else 0.5 for subset in SUBSETS},
     ),
 }
@@ -123,8 +162,9 @@ def synthesise(settings: SynthSettings) -> None:
     counts = (settings.train, settings.test)
     if any(count % len(task.classes) or count < 0 for count in counts) or not sum(counts):
         raise UserError(f"--train and --test must be multiples of {len(task.classes)}, for classes of equal size")
-    if not 0.2 <= settings.seconds[0] <= settings.seconds[1]:
-        raise UserError("--seconds needs the shortest, at least 0.2, then the longest")
+    seconds = settings.seconds or task.seconds
+    if not task.least <= seconds[0] <= seconds[1]:
+        raise UserError(f"--seconds needs the shortest, at least {task.least}, then the longest")
     jobs = []
     rows = []
     for number in range(settings.train + settings.test):
@@ -132,7 +172,7 @@ def synthesise(settings: SynthSettings) -> None:
         label = task.classes[number % len(task.classes)]
         path = f"{label}/{number:05d}.mp4"
         (settings.out / label).mkdir(parents=True, exist_ok=True)
-        jobs.append((settings.out / path, settings.task, label, settings.seconds, (settings.seed, number)))
+        jobs.append((settings.out / path, settings.task, label, seconds, (settings.seed, number)))
         rows.append({"path": path, "label": label, "split": split})
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         written = pool.map(_write_video, jobs, chunksize=8)
@@ -159,10 +199,9 @@ def picture_sequence(hues: tuple[str, str], direction: str, frames: int, rng: np
     phase = rng.uniform(0, 2 * np.pi)
     contrast = rng.uniform(35, 60)
     brightness = rng.uniform(105, 145)
-    sign = {"up": 1.0, "down": -1.0, "left": 1.0, "right": -1.0}[direction]
     along = (y * np.cos(tilt) + x * np.sin(tilt)) / period
     time = np.arange(frames)[:, None, None]
-    luma = brightness + contrast * np.cos(2 * np.pi * (along + sign * QUARTER * time) + phase)
+    luma = brightness + contrast * np.cos(2 * np.pi * (along + DRIFT[direction] * QUARTER * time) + phase)
     side = 2 * int(rng.integers(9, 15))  # even, as the colour planes have half the pixels
     top, left = 2 * rng.integers(0, (SIZE - side) // 2 + 1, size=2)
     luma[:, top : top + side, left : left + side] = LUMA
@@ -179,7 +218,7 @@ def picture_sequence(hues: tuple[str, str], direction: str, frames: int, rng: np
 def mono(vowel: str, seconds: float, rng: np.random.Generator) -> np.ndarray:
     """A sung vowel, (N,) float32: harmonics of a random pitch under the vowel's formants, at a random loudness.
 
-    Both vowels have the same power; pitch, phases and the slow swell of loudness are random.
+    All vowels have the same power; pitch, phases and the slow swell of loudness are random.
     """
     time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     pitch = rng.uniform(110, 260)
@@ -199,10 +238,10 @@ def mono(vowel: str, seconds: float, rng: np.random.Generator) -> np.ndarray:
 def _write_video(job: tuple) -> None:
     path, task, label, (shortest, longest), seed = job
     rng = np.random.default_rng(seed)
-    frames = round(rng.uniform(shortest, longest) * FPS)
-    content = TASKS[task].content(label, rng)
-    pictures = picture_sequence(content.hues, content.direction, frames, rng)
-    sound = mono(content.vowel, frames / FPS, rng)
+    shots = TASKS[task].shots(label, round(rng.uniform(shortest, longest) * FPS), rng)
+    # nothing is common to two shots, least of all the stripes' phase: from one to the next it would tell the direction
+    pictures = np.concatenate([picture_sequence(shot.hues, shot.direction, shot.frames, rng) for shot in shots])
+    sound = np.concatenate([mono(shot.vowel, shot.frames / FPS, rng) for shot in shots])
     with av.open(str(path), "w") as container:
         # a low quantiser: coding artefacts in a picture must not show the direction in which its neighbours move
         # no mbtree: with pictures this small it makes x264 write different bytes from run to run

@@ -1,5 +1,7 @@
 """The audio stream: reading, augmentation, towers."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch.nn.functional import interpolate
@@ -26,7 +28,7 @@ class Audio:
         return parameters["mel_bands"]
 
     def shapes(self, parameters: dict, clip: ClipSettings) -> Shapes:
-        return {"mel": ((parameters["mel_bands"], round(clip.audio_seconds * MEL_RATE)), np.float32)}
+        return {"mel": ((parameters["mel_bands"], clip.segments * round(clip.audio_seconds * MEL_RATE)), np.float32)}
 
     def reach(self, start: int, clip: ClipSettings, fps: float) -> tuple[float, float]:
         count = round(clip.audio_seconds * MEL_RATE)
@@ -37,26 +39,16 @@ class Audio:
         self,
         store: Store,
         video: Video,
-        start: int,
+        starts: Sequence[int],
         clip: ClipSettings,
         crop: Crop,
         into: dict[str, np.ndarray],
     ) -> bool:
         if video.sound is None:
             return False
-        mel = into["mel"]
-        count = mel.shape[1]
-        total = round(video.seconds * MEL_RATE)
-        # if the video is long enough, the window lies inside it; a shorter video is centred in silence
-        first = _first_row(start, clip, store.fps, count)
-        first = min(max(first, 0), total - count) if total >= count else -((count - total) // 2)
-        begin, end = max(first, 0), min(first + count, total)
-        if end <= video.sound[0] * MEL_RATE or begin >= video.sound[1] * MEL_RATE:
-            return False  # the track starts later or ended before
-        if end - begin < count:
-            mel[:] = SILENCE
-        mel[:, begin - first : end - first] = store.mel(video, begin, end).T
-        return True
+        segments = zip(starts, np.split(into["mel"], clip.segments, axis=1), strict=True)
+        # silence where the track has ended or not begun, as in a window that it covers in part
+        return any([_read_segment(store, video, start, clip, mel) for start, mel in segments])
 
     def prepare(self, clips: dict[str, torch.Tensor], clip: ClipSettings, *, training: bool) -> torch.Tensor:
         mel = (clips["mel"] - CENTRE) / SPREAD
@@ -73,8 +65,24 @@ class Audio:
         return mel
 
 
+def _read_segment(store: Store, video: Video, start: int, clip: ClipSettings, mel: np.ndarray) -> bool:
+    """Fill `mel`, (M, T), with the sound around a segment; False, and silence, where the track has none of it."""
+    count = mel.shape[1]
+    total = round(video.seconds * MEL_RATE)
+    # if the video is long enough, the window lies inside it; a shorter video is centred in silence
+    first = _first_row(start, clip, store.fps, count)
+    first = min(max(first, 0), total - count) if total >= count else -((count - total) // 2)
+    begin, end = max(first, 0), min(first + count, total)
+    there = end > video.sound[0] * MEL_RATE and begin < video.sound[1] * MEL_RATE
+    if end - begin < count or not there:
+        mel[:] = SILENCE
+    if there:
+        mel[:, begin - first : end - first] = store.mel(video, begin, end).T
+    return there
+
+
 def _first_row(start: int, clip: ClipSettings, fps: float, count: int) -> int:
-    """The first of `count` rows whose centre is that of the clip's pictures."""
+    """The first of `count` rows whose centre is that of the segment's pictures."""
     return round((start + clip.span / 2) / fps * MEL_RATE - count / 2)
 
 

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from preprocess.store import Store
 from preprocess.store.index import Video
-from streams.clip import ClipSettings, hop_starts, random_start, view_starts
+from streams.clip import ClipSettings, Starts, hop_starts, random_starts, view_starts
 from streams.geometry import Crop, clip_crop
 from streams.registry import STREAMS
 from streams.spec import FEATURES, Stream
@@ -25,7 +25,7 @@ class Batch:
     rows: dict[str, torch.Tensor]  # stream → (N,) int64: indices of the present rows
     labels: torch.Tensor  # (B,) int64
     videos: torch.Tensor  # (B,) int64: index among the dataset's videos
-    starts: torch.Tensor  # (B,) int64: first frame of each clip
+    starts: torch.Tensor  # (B, S) int64: first frame of each segment
     clip: ClipSettings  # the shape of the clips
 
     def to(self, device: torch.device) -> "Batch":
@@ -45,12 +45,12 @@ class Batch:
         )
 
     def inputs(self, *, training: bool) -> dict[str, torch.Tensor]:
-        """The towers' inputs, for a batch on the device: stream → (B, C, T, H, W) or (B, M, T).
+        """The encoders' inputs, for a batch on the device: stream → (B, C, S T, H, W), (B, M, S T) or kept (B, D, S T).
 
         Call it outside of mixed precision: eight bits cannot address every pixel of a picture.
         """
         return {
-            name: clips[FEATURES].float()  # of a frozen tower, which nothing is done to
+            name: clips[FEATURES].float().transpose(1, 2)  # of a frozen tower, which nothing is done to
             if FEATURES in clips
             else STREAMS[name].prepare(clips, self.clip, training=training)
             for name, clips in self.clips.items()
@@ -70,7 +70,7 @@ class Batch:
 
 
 class ClipDataset(Dataset):
-    """Clips of a store's videos, each read for all streams from one window of the clock.
+    """Clips of a store's videos, each read for all streams from the same windows of the clock.
 
     Indexed by (video, number). In training the number is the epoch, and the clip is random and augmented, but
     the same for the same (seed, epoch, video) in every worker; otherwise it is the view.
@@ -87,8 +87,10 @@ class ClipDataset(Dataset):
         seed: int | None = None,
         views: int = 1,
         hop: int | None = None,
+        window: int | None = None,
     ) -> None:
-        """With a `seed`: for training. Without: not augmented, `views` clips a video or one each `hop` frames."""
+        """With a `seed`: for training. Without: not augmented, `views` clips a video or one each `hop` frames, which
+        stands for a `window` of so many frames, by default as many as its segments have."""
         self.store = store
         self.videos = videos  # not copied to a list: a store makes them on access, as is needed with a million
         self.streams = {name: STREAMS[name] for name in streams}
@@ -97,6 +99,7 @@ class ClipDataset(Dataset):
         self.seed = seed
         self.views = views
         self.hop = hop
+        self.window = clip.length if window is None else window
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -105,14 +108,15 @@ class ClipDataset(Dataset):
         """A batch; every clip is decoded directly into it."""
         clips = {name: self._empty(stream, len(keys)) for name, stream in self.streams.items()}
         present = {name: torch.zeros(len(keys), dtype=torch.bool) for name in self.streams}
-        labels, starts = torch.full((2, len(keys)), -1)
+        labels = torch.full((len(keys),), -1)
+        starts = torch.full((len(keys), self.clip.segments), -1)
         for at, key in enumerate(keys):
-            video, start, crop = self._window(*key)
-            starts[at] = start
+            video, begins, crop = self._clip(*key)
+            starts[at] = torch.tensor(begins)
             labels[at] = self.rows.get(video.label, -1)  # -1: no label, or one that the model does not know
             for name, stream in self.streams.items():
                 into = {part: array[at].numpy() for part, array in clips[name].items()}
-                there = stream.read(self.store, video, start, self.clip, crop, into)
+                there = stream.read(self.store, video, begins, self.clip, crop, into)
                 present[name][at] = there
                 for array in () if there else into.values():
                     array[:] = 0
@@ -120,19 +124,19 @@ class ClipDataset(Dataset):
         videos = torch.tensor([row for row, _ in keys], dtype=torch.int64)
         return Batch(clips, present, rows, labels, videos, starts, self.clip)
 
-    def starts(self, video: Video) -> list[int]:
-        """First frames of a video's clips, in the order of time, if they are not random."""
+    def starts(self, video: Video) -> list[Starts]:
+        """A video's clips, in the order of time, if they are not random."""
         if self.hop is None:
             return view_starts(video, self.clip, self.views)
-        return hop_starts(video, self.clip, self.hop)
+        return hop_starts(video, self.clip, self.hop, self.window)
 
-    def _window(self, row: int, number: int) -> tuple[Video, int, Crop]:
-        """The video, the first frame of its clip, and the part of the frames that the clip shows."""
+    def _clip(self, row: int, number: int) -> tuple[Video, Starts, Crop]:
+        """The video, where its clip's segments begin, and the part of the frames that the clip shows."""
         video = self.videos[row]
         if self.seed is None:
             return video, self.starts(video)[number], clip_crop(video, self.clip, None)
         rng = np.random.default_rng((self.seed, number, row))
-        return video, random_start(video, self.clip, rng), clip_crop(video, self.clip, rng)
+        return video, random_starts(video, self.clip, rng), clip_crop(video, self.clip, rng)
 
     def _empty(self, stream: Stream, count: int) -> dict[str, torch.Tensor]:
         shapes = stream.shapes(self.store.parameters, self.clip).items()

@@ -1,10 +1,13 @@
-"""Clips: windows of a video, the same interval of the clock for every stream."""
+"""Clips: one window of a video or several, segments, the same intervals of the clock for every stream."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from preprocess.store.index import Video
+
+Starts = tuple[int, ...]  # the first frame of each segment of a clip
 
 
 @dataclass(frozen=True)
@@ -12,13 +15,16 @@ class ClipSettings:
     """The shape of a clip, and its augmentation. All clips of a run, in training and evaluation, have one shape."""
 
     frames: int = 16
-    """pictures and flow fields a clip"""
+    """pictures and flow fields a clip, or a segment"""
     stride: int = 2
     """steps of the store's frame rate from one picture of a clip to the next"""
     size: int = 112
     """pixels of a picture's side, cut from seven eighths of the stored short side"""
     audio_seconds: float = 2.56
-    """seconds of sound a clip, around the same centre as the pictures"""
+    """seconds of sound a clip, or a segment, around the same centre as the pictures"""
+    segments: int = 1
+    """windows of a clip, one from each of so many equal parts of the video; the tower sees each by itself, and one LSTM
+    all of them, so that the order of distant moments counts"""
     least_crop: float = 0.65
     """smallest share of the short side that a random crop shows"""
     recolour: float = 0.0
@@ -32,36 +38,73 @@ class ClipSettings:
 
     @property
     def span(self) -> int:
-        """Frames of the store that a clip covers."""
+        """Frames of the store that a segment covers."""
         return self.frames * self.stride
 
+    @property
+    def length(self) -> int:
+        """Frames of the store that all segments cover, one after the other."""
+        return self.segments * self.span
 
-def random_start(video: Video, clip: ClipSettings, rng: np.random.Generator) -> int:
-    """First frame of a clip anywhere in the video."""
-    return int(rng.integers(0, max(0, video.frames - clip.span) + 1))
+    @property
+    def pictures(self) -> int:
+        """Pictures of all segments."""
+        return self.segments * self.frames
 
 
-def view_starts(video: Video, clip: ClipSettings, views: int) -> list[int]:
-    """First frames of `views` clips spread evenly over the video; fewer where the video is too short to differ.
+def random_starts(video: Video, clip: ClipSettings, rng: np.random.Generator) -> Starts:
+    """A clip with each segment anywhere in its part of the video (Wang et al. 2016, TSN, section 3.1)."""
+    return tuple(int(rng.integers(first, last + 1)) for first, last in _parts(video.frames, clip))
 
-    One view is the middle.
+
+def view_starts(video: Video, clip: ClipSettings, views: int) -> list[Starts]:
+    """`views` clips whose segments are spread evenly, each over its part; fewer where the video is too short to differ.
+
+    In one view each segment is in the middle of its part.
     """
-    room = max(0, video.frames - clip.span)
-    return sorted({round(room * (view + 0.5) / views) for view in range(views)})
+    return _views(video.frames, clip, views)
 
 
-def hop_starts(video: Video, clip: ClipSettings, hop: int) -> list[int]:
-    """First frames of clips that follow each other by `hop` frames; if none ends with the video, one more does.
+def hop_starts(video: Video, clip: ClipSettings, hop: int, window: int) -> list[Starts]:
+    """Clips of windows that follow each other by `hop` frames; if none ends with the video, one more does.
 
-    A video shorter than a clip has one.
+    A clip is to its `window` of so many frames as a view is to its video. A video shorter than a window has one.
     """
-    room = max(0, video.frames - clip.span)
-    starts = list(range(0, room + 1, hop))
-    return starts if starts[-1] == room else [*starts, room]
+    room = max(0, video.frames - window)
+    begins = list(range(0, room + 1, hop))
+    begins = begins if begins[-1] == room else [*begins, room]
+    return [window_starts(begin, clip, min(window, video.frames)) for begin in begins]
+
+
+def window_starts(begin: int, clip: ClipSettings, window: int) -> Starts:
+    """The clip of a window of so many frames that begins at `begin`: each segment in the middle of its part of it."""
+    (starts,) = _views(window, clip, 1)
+    return tuple(begin + start for start in starts)
+
+
+def _views(frames: int, clip: ClipSettings, views: int) -> list[Starts]:
+    parts = _parts(frames, clip)
+    places = [(view + 0.5) / views for view in range(views)]
+    return sorted({tuple(first + round((last - first) * place) for first, last in parts) for place in places})
+
+
+def _parts(frames: int, clip: ClipSettings) -> list[tuple[int, int]]:
+    """For each segment, the first and the last frame that it may begin at, so that it lies in its part of the video.
+
+    Where the parts are shorter than a segment, segments overlap, each around the middle of its part.
+    """
+    room = max(0, frames - clip.span)
+    parts = []
+    for begin, end in pairwise(frames * edge // clip.segments for edge in range(clip.segments + 1)):
+        first, last = begin, end - clip.span
+        if last < first:
+            first = last = min(max(0, (first + last) // 2), room)
+        parts.append((first, last))
+    return parts
 
 
 def steps(start: int, clip: ClipSettings, length: int) -> np.ndarray:
-    """Indices (frames,) of a clip that starts at `start`, in a stream of `length` steps.
+    """Indices (frames,) of a segment that starts at `start`, in a stream of `length` steps.
 
     Beyond the end the stream repeats from its start.
     """

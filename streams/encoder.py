@@ -2,13 +2,14 @@
 
 from typing import NamedTuple
 
+from einops import rearrange
 from torch import Tensor, nn
 
 from streams.towers import create_tower
 
 
 class EncoderOutput(NamedTuple):
-    """An encoder's output for a clip."""
+    """An encoder's output for a clip of S segments; T' are the steps of all of them."""
 
     tower: Tensor  # (B, T', C): the LSTM's input
     sequence: Tensor  # (B, T', D): the LSTM's output at each time step
@@ -19,11 +20,15 @@ class Encoder(nn.Module):
     """tower → LSTM → feature: the mean of the LSTM's output over time.
 
     Hochreiter and Schmidhuber 1997; Donahue et al. 2015 for recognition in video. Each clip begins with an empty state:
-    windows of a long video overlap instead, since the towers are not causal.
+    windows of a long video overlap instead, since the towers are not causal. The tower sees each segment of a clip by
+    itself, and the LSTM all of them, one after the other.
     """
 
-    def __init__(self, *, tower: str, channels: int, width: int, feature: int, dropout: float) -> None:
+    def __init__(
+        self, *, tower: str, channels: int, width: int, feature: int, dropout: float, segments: int = 1
+    ) -> None:
         super().__init__()
+        self.segments = segments
         self.tower = create_tower(tower, channels=channels, width=width)
         self.dropout = nn.Dropout(dropout)
         self.lstm = nn.LSTM(self.tower.features, feature, batch_first=True)
@@ -42,10 +47,15 @@ class Encoder(nn.Module):
         return self
 
     def forward(self, clip: Tensor) -> EncoderOutput:
-        """(B, C, T, H, W) or (B, M, T) → EncoderOutput"""
-        tower = self.tower(clip)
+        """(B, C, S T, H, W) or (B, M, S T) → EncoderOutput"""
+        tower = self._in_segments(clip) if self.segments > 1 else self.tower(clip)
         if not len(clip):  # one of several processes has no rows; an empty sum keeps it in the backward pass
             nothing = tower.new_zeros(0, tower.shape[1], self.lstm.hidden_size) + tower.sum()
             return EncoderOutput(tower, nothing, nothing.sum(dim=1))
         sequence, _ = self.lstm(self.dropout(tower))
         return EncoderOutput(tower, sequence, sequence.mean(dim=1))
+
+    def _in_segments(self, clip: Tensor) -> Tensor:
+        """(B, C, S T, …) → (B, S T', C)"""
+        apart = rearrange(clip, "b c (s t) ... -> (b s) c t ...", s=self.segments)
+        return rearrange(self.tower(apart), "(b s) t c -> b (s t) c", s=self.segments)

@@ -1,5 +1,7 @@
 """The flow stream: reading, augmentation, towers."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -16,7 +18,7 @@ NOISE = 0.05  # largest standard deviation, pixels a frame: about the rounding o
 
 
 class Flow:
-    """Flow fields: (T, 2, S, S) uint8 as stored, S the short side, and a map → (B, 2, T, H, W), no motion is 0."""
+    """Flow fields: (T, 2, s, s) uint8 as stored, s the short side, and a map → (B, 2, T, H, W), no motion is 0."""
 
     towers = ("conv3d", "r2plus1d", "r3d_18", "r2plus1d_18", "s3d", *IMAGE)
 
@@ -25,7 +27,7 @@ class Flow:
 
     def shapes(self, parameters: dict, clip: ClipSettings) -> Shapes:
         side = parameters["short_side"]
-        return {"fields": ((clip.frames, 2, side, side), np.uint8), "map": ((2, 3), np.float32)}
+        return {"fields": ((clip.pictures, 2, side, side), np.uint8), "map": ((2, 3), np.float32)}
 
     def reach(self, start: int, clip: ClipSettings, fps: float) -> tuple[float, float]:
         return start / fps, (start + clip.span) / fps
@@ -34,7 +36,7 @@ class Flow:
         self,
         store: Store,
         video: Video,
-        start: int,
+        starts: Sequence[int],
         clip: ClipSettings,
         crop: Crop,
         into: dict[str, np.ndarray],
@@ -42,8 +44,9 @@ class Flow:
         if not video.streams["flow"]:
             return False
         into["map"][:] = crop.map
-        beside = np.minimum(steps(start, clip, video.frames), video.frames - 2)  # at the pictures; the last has no flow
-        store.frames(video, "flow", beside, window=crop.window, out=into["fields"])
+        for start, fields in zip(starts, np.split(into["fields"], clip.segments), strict=True):
+            beside = np.minimum(steps(start, clip, video.frames), video.frames - 2)  # the last picture has no flow
+            store.frames(video, "flow", beside, window=crop.window, out=fields)
         return True
 
     def prepare(self, clips: dict[str, torch.Tensor], clip: ClipSettings, *, training: bool) -> torch.Tensor:

@@ -5,6 +5,7 @@ ends        (V,) int64: video k is features[ends[k - 1]:ends[k]]
 content     (V,) the digests of the videos' files
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
@@ -14,15 +15,15 @@ from preprocess.common.errors import UserError
 from preprocess.store import Store
 from preprocess.store.index import Video
 from streams.batch import Batch, ClipDataset
-from streams.clip import ClipSettings
+from streams.clip import ClipSettings, Starts
 from streams.geometry import Crop
 from streams.spec import FEATURES, Shapes
 
 
 class KeptFeatures:
-    """Reads a stream's clips as (T, D) float16 from a file, in place of its pictures. Nothing is done to them.
+    """Reads a stream's clips as (S T, D) float16 from a file, in place of its pictures. Nothing is done to them.
 
-    A clip begins at the last kept picture that is not after its start. Cheap to fork: each read opens the file.
+    A segment begins at the last kept picture that is not after its start. Cheap to fork: each read opens the file.
     """
 
     def __init__(self, name: str, path: Path) -> None:
@@ -40,13 +41,13 @@ class KeptFeatures:
             raise UserError(f"{path} is damaged ({error}): delete it, and it is made again") from error
 
     def shapes(self, parameters: dict, clip: ClipSettings) -> Shapes:
-        return {FEATURES: ((clip.frames, self.shape[1]), np.float16)}
+        return {FEATURES: ((clip.pictures, self.shape[1]), np.float16)}
 
     def read(
         self,
         store: Store,
         video: Video,
-        start: int,
+        starts: Sequence[int],
         clip: ClipSettings,
         crop: Crop,
         into: dict[str, np.ndarray],
@@ -55,21 +56,22 @@ class KeptFeatures:
             return False
         begin, end = self.begins[video.content.encode()]
         kept = np.memmap(self.path, np.float16, "r", self.offset, self.shape)
-        steps = begin + (start // clip.stride + np.arange(clip.frames)) % (end - begin)  # repeats, as pictures do
-        np.take(kept, steps, axis=0, out=into[FEATURES], mode="clip")
+        firsts = np.array(starts)[:, None] // clip.stride
+        steps = begin + (firsts + np.arange(clip.frames)) % (end - begin)  # repeats, as pictures do
+        np.take(kept, steps.ravel(), axis=0, out=into[FEATURES], mode="clip")
         return True
 
 
 class WholeVideos(ClipDataset):
     """All pictures of videos at the clip's stride: clips that follow each other, from the first picture on."""
 
-    def starts(self, video: Video) -> list[int]:
-        return list(range(0, video.frames, self.clip.span))
+    def starts(self, video: Video) -> list[Starts]:
+        return [(start,) for start in range(0, video.frames, self.clip.span)]
 
     def counts(self, batch: Batch) -> list[int]:
         """The pictures of each clip of a batch that are in the video; those after them repeat its first ones."""
         lengths = [self.videos[row].frames for row in batch.videos.tolist()]
-        starts = batch.starts.tolist()
+        starts = batch.starts[:, 0].tolist()
         return [
             min(self.clip.frames, picture_count(length - start, self.clip))
             for length, start in zip(lengths, starts, strict=True)

@@ -1,5 +1,7 @@
 """The RGB stream: reading, augmentation, towers."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from einops import rearrange
@@ -16,7 +18,7 @@ NOISE = 0.02  # largest standard deviation, of a range of 1
 
 
 class Rgb:
-    """Pictures: (T, S, S, 3) uint8, S the stored short side, and a map to the crop → (B, 3, T, H, W) in -1…1."""
+    """Pictures: (T, s, s, 3) uint8, s the stored short side, and a map to the crop → (B, 3, T, H, W) in -1…1."""
 
     towers = ("conv3d", "r2plus1d", "r3d_18", "r2plus1d_18", "s3d", *IMAGE)
 
@@ -25,7 +27,7 @@ class Rgb:
 
     def shapes(self, parameters: dict, clip: ClipSettings) -> Shapes:
         side = parameters["short_side"]
-        return {"frames": ((clip.frames, side, side, 3), np.uint8), "map": ((2, 3), np.float32)}
+        return {"frames": ((clip.pictures, side, side, 3), np.uint8), "map": ((2, 3), np.float32)}
 
     def reach(self, start: int, clip: ClipSettings, fps: float) -> tuple[float, float]:
         return start / fps, (start + clip.span) / fps
@@ -34,7 +36,7 @@ class Rgb:
         self,
         store: Store,
         video: Video,
-        start: int,
+        starts: Sequence[int],
         clip: ClipSettings,
         crop: Crop,
         into: dict[str, np.ndarray],
@@ -42,7 +44,8 @@ class Rgb:
         if not video.streams["rgb"]:
             return False
         into["map"][:] = crop.map
-        store.frames(video, "rgb", steps(start, clip, video.frames), window=crop.window, out=into["frames"])
+        for start, frames in zip(starts, np.split(into["frames"], clip.segments), strict=True):
+            store.frames(video, "rgb", steps(start, clip, video.frames), window=crop.window, out=frames)
         return True
 
     def prepare(self, clips: dict[str, torch.Tensor], clip: ClipSettings, *, training: bool) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """The interface of a stream."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ from streams.clip import ClipSettings
 from streams.geometry import Crop
 
 Shapes = dict[str, tuple[tuple[int, ...], type]]  # name → shape of one clip's array, and its type
-FEATURES = "features"  # the array's name where a clip is a frozen tower's kept features: (B, T, D)
+FEATURES = "features"  # the array's name where a clip is a frozen tower's kept features: (B, S T, D)
 
 
 class Stream(Protocol):
@@ -24,23 +25,25 @@ class Stream(Protocol):
         ...
 
     def shapes(self, parameters: dict, clip: ClipSettings) -> Shapes:
-        """The arrays of a clip before `prepare`, given the store's parameters."""
+        """The arrays of a clip, S segments in the order of time, before `prepare`, given the store's parameters."""
         ...
 
     def reach(self, start: int, clip: ClipSettings, fps: float) -> tuple[float, float]:
-        """The interval, in seconds of the video, that the clip from frame `start` on covers."""
+        """The interval, in seconds of the video, that the segment from frame `start` on covers."""
         ...
 
     def read(
         self,
         store: Store,
         video: Video,
-        start: int,
+        starts: Sequence[int],
         clip: ClipSettings,
         crop: Crop,
         into: dict[str, np.ndarray],
     ) -> bool:
-        """Read the clip from frame `start` on into the arrays of `shapes`; False where the stream is absent.
+        """Read a clip into the arrays of `shapes`; False where the stream is absent from all of it.
+
+        Its segments begin at the frames `starts`, and are read one by one, since all between them may be hours.
 
         The `crop` is the same for all streams: what is seen and what moves belong together.
         """

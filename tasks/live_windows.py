@@ -6,7 +6,7 @@ from preprocess.store.format import MEL_RATE
 from preprocess.video.decoded import Frame, Samples
 from preprocess.video.live import LiveVideo
 from streams.batch import Batch, ClipDataset
-from streams.clip import ClipSettings
+from streams.clip import ClipSettings, window_starts
 from streams.registry import STREAMS
 
 PATIENCE = 1.0  # seconds that sound may lag behind the pictures; after that a window is given without the missing sound
@@ -20,24 +20,27 @@ def live_batches(
     classes: Sequence[str],
     clip: ClipSettings,
     hop: int,
+    window: int,
 ) -> Iterator[tuple[Batch, float]]:
-    """A window each `hop` frames, as a batch of one, and the seconds so far; the rest when the items end.
+    """A window of `window` frames each `hop` ones, as a batch of one, and the seconds so far; the rest at the end.
 
     Holds little more than one window in memory.
     """
     live, given = LiveVideo(parameters), 0
 
     def is_there(number: int) -> bool:
-        if live.frames_so_far <= number * hop + clip.span:  # flow needs one frame more
+        if live.frames_so_far <= number * hop + window:  # flow needs one frame more
             return False
-        wanted = {name: STREAMS[name].reach(number * hop, clip, live.fps)[1] for name in streams}
+        *_, last = window_starts(number * hop, clip, window)
+        wanted = {name: STREAMS[name].reach(last, clip, live.fps)[1] for name in streams}
         late = live.frames_so_far / live.fps >= max(wanted.values()) + PATIENCE
         return late or all(live.until(name) >= end for name, end in wanted.items())
 
     def dataset() -> ClipDataset:
-        return ClipDataset(live, [live.video], streams=streams, classes=classes, clip=clip, hop=hop)
+        shape = {"streams": streams, "classes": classes, "clip": clip}
+        return ClipDataset(live, [live.video], hop=hop, window=window, **shape)
 
-    def window(number: int) -> Batch:
+    def read(number: int) -> Batch:
         batch = dataset().__getitems__([(0, number)])
         # the last window begins after this one, but its sound, which must end with the video, may begin earlier
         reach = [STREAMS[name].reach(number * hop, clip, live.fps) for name in streams]
@@ -47,9 +50,9 @@ def live_batches(
     for item in items:
         live.push(item)
         while is_there(given):
-            yield window(given), live.video.seconds
+            yield read(given), live.video.seconds
             given += 1
     live.end()
     if live.frames_so_far:
         for number in range(given, len(dataset().starts(live.video))):
-            yield window(number), live.video.seconds
+            yield read(number), live.video.seconds

@@ -92,8 +92,8 @@ class Model:
 
     @property
     def seconds(self) -> float:
-        """The length of a training clip."""
-        return self.clip.span / self.fps
+        """The length of a training clip, its segments one after the other."""
+        return self.clip.length / self.fps
 
     def windows(
         self,
@@ -110,8 +110,9 @@ class Model:
         Args:
             source: a video file, a folder of them, a store (its path, or a Store), or an iterable of decoded Frame and
                 Samples, whose windows are given as soon as they are complete.
-            length: seconds that a window's pictures cover; sound extends as much further as in training. The default is
-                the length of the training clips.
+            length: seconds of a window; sound extends as much further as in training. The default is the length of the
+                training clips. A clip of one segment shows all of the window, and has more or fewer pictures than in
+                training; several segments are as in training, in the middles of as many equal parts of the window.
             hop: seconds from one window to the next; the default is the length. If no window ends with the video, one
                 more does; a video shorter than a window has one.
             video: of a store, only this one: its path, or a part of it that no other has.
@@ -121,17 +122,17 @@ class Model:
         Raises:
             UserError: a source that cannot be read or does not fit the model; a length or hop that is not positive.
         """
-        clip, frames = self._window(length, hop)
+        clip, window, frames = self._window(length, hop)
         at_least(1, batch=batch)
         if is_live(source):
             shape = {"parameters": self.parameters, "streams": self.streams, "classes": self.classes}
-            for loaded, seconds in live_batches(source, clip=clip, hop=frames, **shape):
+            for loaded, seconds in live_batches(source, clip=clip, hop=frames, window=window, **shape):
                 named = [("live", seconds)]
                 yield encode(self.network, loaded.to(self.device), videos=named, fps=self.fps, gradients=gradients)
             return
         for part in files_of(source):
             with open_source(part, video=video, parameters=self.parameters) as opened:
-                shape = {"clip": clip, "hop": frames, "batch": batch, "gradients": gradients}
+                shape = {"clip": clip, "hop": frames, "window": window, "batch": batch, "gradients": gradients}
                 yield from self.clips(opened.store, opened.videos, names=opened.names, **shape)
 
     def predict(
@@ -181,16 +182,19 @@ class Model:
         *,
         views: int = 1,
         hop: int | None = None,
+        window: int | None = None,
         clip: ClipSettings | None = None,
         names: Sequence[str] | None = None,
         batch: int = 32,
         gradients: bool = False,
         bar: str | None = None,
     ) -> Iterator[Windows]:
-        """Windows of a store's videos: `views` a video, or one each `hop` frames; `bar` names a progress bar."""
-        dataset = ClipDataset(
-            store, videos, streams=self.streams, classes=self.classes, clip=clip or self.clip, views=views, hop=hop
-        )
+        """Windows of a store's videos: `views` a video, or one of `window` frames each `hop` ones.
+
+        `bar` names a progress bar.
+        """
+        shape = {"streams": self.streams, "classes": self.classes, "clip": clip or self.clip}
+        dataset = ClipDataset(store, videos, views=views, hop=hop, window=window, **shape)
         batches = ViewBatches(dataset, batch=batch)
         workers = READERS if len(batches) > 1 else 0
         loader = make_loader(dataset, batches, workers=workers, pin=self.device.type == "cuda")
@@ -218,17 +222,19 @@ class Model:
                 answers.add(subset_name(subset), windows.rows, fused.answer, fused.answered)
         return answers
 
-    def _window(self, length: float | None, hop: float | None) -> tuple[ClipSettings, int]:
-        """The clip settings for `length` seconds, and the frames from one window to the next."""
+    def _window(self, length: float | None, hop: float | None) -> tuple[ClipSettings, int, int]:
+        """The clip settings for `length` seconds, the frames of a window, and those from one window to the next."""
         fps, clip = self.fps, self.clip
         for name, value in (("length", length), ("hop", hop)):
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise UserError(f"{name} is a number of seconds above zero, not {value}")
-        if length is not None:
+        if length is not None and clip.segments == 1:
             frames = max(1, round(length * fps / clip.stride))
             around = clip.audio_seconds - clip.span / fps  # seconds that sound extends beyond the pictures
             clip = replace(clip, frames=frames, audio_seconds=max(0.01, frames * clip.stride / fps + around))
-        return clip, clip.span if hop is None else max(1, round(hop * fps))
+        spread = length is not None and clip.segments > 1
+        window = max(clip.span, round(length * fps)) if spread else clip.length
+        return clip, window, window if hop is None else max(1, round(hop * fps))
 
     def _prediction(self, windows: list[Windows], *, seconds: float, facts: Facts | None = None) -> Prediction:
         why = {} if facts is None else facts.why

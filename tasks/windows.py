@@ -69,12 +69,12 @@ def encode(
         outputs = network.encode(inputs, batch.present, rows=batch.rows)
         outputs = StreamOutputs(*({name: value.float() for name, value in part.items()} for part in outputs))
         fused, answer = _fuse(network, outputs, batch.present)
-    begin = batch.starts.double() / fps
+    begin, last = batch.starts[:, 0].double() / fps, batch.starts[:, -1].double() / fps
     ends = torch.tensor([seconds for _, seconds in videos], dtype=torch.float64, device=begin.device)
     return Windows(
         videos=tuple(name for name, _ in videos),
         rows=batch.videos,
-        times=torch.stack([begin, torch.minimum(begin + batch.clip.span / fps, ends)], dim=1),
+        times=torch.stack([begin, torch.minimum(last + batch.clip.span / fps, ends)], dim=1),
         present=batch.present,
         **outputs._asdict(),
         fused=fused,

@@ -235,7 +235,12 @@ WRONG = {  # the option → what makes no sense of it
 }
 WRONG_OF_THE_MODEL = {"tail": {"head": "tail"}, "rgb=vgg": {"towers": ("rgb=vgg",)}, "--dropout": {"dropout": -0.1}}
 WRONG_OF_THE_MODEL |= {"--width": {"width": 0}, "--feature": {"feature": 0}}
-WRONG_OF_THE_CLIP = {"--size": {"size": 16}, "--stride": {"stride": 0}, "--least-crop": {"least_crop": 0.0}}
+WRONG_OF_THE_CLIP = {
+    "--size": {"size": 16},
+    "--stride": {"stride": 0},
+    "--segments": {"segments": 0},
+    "--least-crop": {"least_crop": 0.0},
+}
 WRONG_OF_THE_CLIP |= {"--spec-mask": {"spec_mask": 1.0}, "--spec-tilt": {"spec_tilt": -1.0}}
 WRONG_OF_THE_CLIP |= {"--spec-noise": {"spec_noise": math.inf}, "--recolour": {"recolour": 1.0}}
 

@@ -80,24 +80,27 @@ def test_frozen_towers_keep_their_weights_and_all_else_learns(store, tmp_path, c
 
 @needs_pretrained
 @torch.no_grad()
-def test_kept_features_are_what_the_tower_gives_for_a_clip(store, tmp_path):
+@pytest.mark.parametrize("clip", [CLIP, replace(CLIP, frames=2, segments=2)])
+def test_kept_features_are_what_the_tower_gives_for_a_clip(store, tmp_path, clip):
     model = build_model(TOWERS, streams=("rgb", "flow"), classes=8, parameters=store.parameters).eval()
     for encoder in model.encoders.values():
         encoder.freeze()
     found, _ = features.kept_features(model, store, TINY, device=torch.device("cpu"), workers=0)
-    shape = {"streams": ("rgb", "flow"), "classes": store.classes, "clip": CLIP}
-    plain, kept = (training.ClipDataset(store, store.videos, hop=CLIP.stride, **shape) for _ in range(2))
+    shape = {"streams": ("rgb", "flow"), "classes": store.classes, "clip": clip}
+    plain, kept = (training.ClipDataset(store, store.videos, hop=clip.stride, **shape) for _ in range(2))
     kept.streams.update(found)
     for row in range(len(store)):
         keys = [(row, view) for view in range(len(plain.starts(store.videos[row])))]
         clips, sequences = plain.__getitems__(keys), kept.__getitems__(keys)
-        whole = clips.starts % CLIP.stride == 0  # the last one ends with the video, between two kept pictures
+        whole = (clips.starts % clip.stride == 0).all(
+            dim=1
+        )  # the last one ends with the video, between two kept pictures
         for name, encoder in model.encoders.items():
             assert torch.equal(clips.present[name], sequences.present[name])
             if clips.present[name].all():
                 expected = encoder.tower(clips.inputs(training=False)[name])
                 # a clip beyond the end repeats from the start: at the stride's own pictures, if they are kept
-                inside = [k for k in range(CLIP.frames) if k * CLIP.stride < store.videos[row].frames]
+                inside = [k for k in range(clip.pictures) if k * clip.stride < store.videos[row].frames]
                 given = encoder.tower(sequences.inputs(training=True)[name])
                 torch.testing.assert_close(given[whole][:, inside], expected[whole][:, inside], atol=2e-3, rtol=2e-3)
 

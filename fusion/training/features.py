@@ -74,7 +74,7 @@ class _Videos:
         self.name = name
         self.tower = tower
         chosen = {video.content: video for video in store.videos if video.streams[name]}
-        clip = replace(clip, frames=CLIP)
+        clip = replace(clip, frames=CLIP, segments=1)
         self.dataset = WholeVideos(store, list(chosen.values()), streams=(name,), classes=store.classes, clip=clip)
 
     def digest(self) -> str:

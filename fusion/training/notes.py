@@ -56,6 +56,12 @@ def _picture_notes(dataset: ClipDataset) -> Iterator[str]:
             f"({reach / dataset.store.fps:.1f} s), and {short} of {len(dataset)} training videos are shorter: "
             f"they begin anew within it; lower --frames or --stride"
         )
+    elif 2 * (short := sum(video.frames < clip.length for video in dataset.videos)) > len(dataset):
+        yield (
+            f"--segments {clip.segments} of {clip.span} frames are {clip.length} "
+            f"({clip.length / dataset.store.fps:.1f} s), and {short} of {len(dataset)} training videos are shorter: "
+            f"segments overlap; lower --segments, --frames or --stride"
+        )
 
 
 def _memory_notes(dataset: ClipDataset, *, clips: int, shared: bool) -> Iterator[str]:

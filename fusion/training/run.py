@@ -158,8 +158,8 @@ def load_model(path: Path) -> tuple[FusionModel, About]:
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} does not say what model it holds: train it again with this version") from error
     streams = parse_streams(about.settings.streams)
-    sizes = {"classes": len(about.classes), "parameters": about.parameters}
-    model = build_model(about.settings.recipe.model, streams=streams, **sizes)
+    recipe, sizes = about.settings.recipe, {"classes": len(about.classes), "parameters": about.parameters}
+    model = build_model(recipe.model, streams=streams, segments=recipe.clip.segments, **sizes)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

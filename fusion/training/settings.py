@@ -116,7 +116,7 @@ def validate(settings: TrainSettings) -> None:
 
     recipe, machine, clip, model = settings.recipe, settings.machine, settings.recipe.clip, settings.recipe.model
     at_least(1, epochs=recipe.epochs, batch=recipe.batch, width=model.width, feature=model.feature)
-    at_least(1, frames=clip.frames, stride=clip.stride)
+    at_least(1, frames=clip.frames, stride=clip.stride, segments=clip.segments)
     at_least(32, size=clip.size)
     at_least(0.1, audio_seconds=clip.audio_seconds)
     at_least(1, accumulate=recipe.accumulate, val_every=recipe.val_every, keep=machine.keep)

@@ -42,9 +42,9 @@ class ImageTower(nn.Module):
         return self
 
     def forward(self, clip: Tensor) -> Tensor:
-        """(B, C, T, H, W) → (B, T, D); features that were kept, (B, T, D), as they are"""
+        """(B, C, T, H, W) → (B, T, D); features that were kept, (B, D, T), as they are"""
         if clip.ndim == 3:
-            return clip
+            return rearrange(clip, "b d t -> b t d")
         return rearrange(self.layers(self.pictures(clip)), "(b t) d -> b t d", t=clip.shape[2])
 
     def pictures(self, clip: Tensor) -> Tensor:

@@ -9,10 +9,23 @@ import cv2
 import librosa
 import numpy as np
 import pytest
+from scipy.stats import ks_2samp
 
 from preprocess.common.errors import UserError
 from preprocess.flow import tvl1
-from preprocess.synth import BITS, FACING, OTHER, SIZE, TASKS, SynthSettings, mono, picture_sequence, synthesise
+from preprocess.synth import (
+    BITS,
+    FACING,
+    MARGIN,
+    MOMENT,
+    OTHER,
+    SIZE,
+    TASKS,
+    SynthSettings,
+    mono,
+    picture_sequence,
+    synthesise,
+)
 from tests.support.commands import assert_one_line_error, run
 from tests.support.decoding import decode
 
@@ -210,6 +223,68 @@ def test_with_and_against_are_what_the_classes_say(tmp_path):
     assert facings == {True, False}
 
 
+def order_frames(label: str, seed: int, frames: int) -> list[tuple]:
+    """What every frame of a video of the order task shows."""
+    shots = TASKS["order"].shots(label, frames, np.random.default_rng(seed))
+    return [(shot.hues[0], shot.direction, shot.vowel) for shot in shots for _ in range(shot.frames)]
+
+
+def windows_of(shown: list[tuple]) -> Counter:
+    """How often each thing is seen by all windows as long as a moment's margin, which wrap around at the end."""
+    twice = shown + shown
+    return Counter(tuple(twice[begin : begin + MARGIN]) for begin in range(len(shown)))
+
+
+@pytest.mark.parametrize("label", TASKS["order"].classes)
+def test_no_window_as_long_as_the_margin_tells_which_moment_came_first(label):
+    """A video with its halves exchanged is one of the class of the opposite order, and all windows see the same."""
+    opposite = "-".join(pair[1 - pair.index(bit)] for pair, bit in zip(BITS.values(), label.split("-"), strict=True))
+    nothing, begins = ("grey", "still", "uh"), set()
+    for seed in range(30):
+        shown = order_frames(label, seed, 2 * (55 + seed % 3))
+        half = len(shown) // 2
+        for part, name in ((shown[:half], label), (shown[half:], opposite)):
+            (begin,) = (k for k in range(half) if part[k] != nothing and part[k - 1] == nothing)
+            moment = [what for what in part if what != nothing]
+            assert part[begin : begin + len(moment)] == moment == [tuple(name.split("-"))] * len(moment)
+            assert len(moment) >= MOMENT and begin >= MARGIN and half - begin - len(moment) >= MARGIN
+            begins.add(begin)
+        exchanged = shown[half:] + shown[:half]
+        assert windows_of(exchanged) == windows_of(shown)
+        assert all(len({what for what in window} - {nothing}) <= 1 for window in windows_of(shown))
+    assert len(begins) > 5  # the time of a moment is random
+
+
+def test_halves_of_an_order_video_are_drawn_alike():
+    """Place and length of the moment have the same distribution in both, and do not depend on the class."""
+    found = {half: [] for half in (0, 1)}
+    for seed in range(400):
+        shots = TASKS["order"].shots("blue-up-ah", 130, np.random.default_rng(seed))
+        assert sum(shot.frames for shot in shots) == 130
+        for half in found:
+            found[half].append([shot.frames for shot in shots[3 * half : 3 * half + 3]])
+        for label in TASKS["order"].classes:
+            same = TASKS["order"].shots(label, 130, np.random.default_rng(seed))
+            assert [shot.frames for shot in same] == [shot.frames for shot in shots]
+    first, second = (np.array(found[half]) for half in (0, 1))
+    for column in range(3):
+        assert ks_2samp(first[:, column], second[:, column]).pvalue > 0.01
+
+
+def test_every_second_frame_of_a_moment_and_of_what_surrounds_it_is_blind_to_the_direction():
+    """The stripes' phase must not go on from the still part before: relative to it the moment would tell."""
+    differences = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        direction = BITS["flow"][seed % 2]
+        still, moving = (luma(picture_sequence(("grey", "grey"), way, 12, rng)) for way in ("still", direction))
+        assert np.abs(np.diff(still, axis=0)).mean() < 2 * 4 * np.sqrt(2) < np.abs(np.diff(moving, axis=0)).mean()
+        before, odd = still[-1] - still[-1].mean(), moving[1] - moving[1].mean()
+        up = (before[2:] * odd[:-2]).mean() - (before[:-2] * odd[2:]).mean()
+        differences.append(up / (before**2).mean() * (1 if seed % 2 == 0 else -1))
+    assert abs(np.mean(differences)) < 3 * np.std(differences) / np.sqrt(60)
+
+
 def test_no_two_videos_of_a_run_are_alike(made):
     files = [path.read_bytes() for path in made.rglob("*.mp4")]
     assert len(set(files)) == len(files) == 16
@@ -223,6 +298,7 @@ def test_numbers_that_cannot_be_are_refused_before_anything_is_written(tmp_path)
         ("--seconds", {"seconds": (2.0, 1.0)}),
         ("--seconds", {"seconds": (0.0, 1.0)}),
         ("--task", {"task": "four-bits"}),
+        ("--seconds", {"task": "order", "seconds": (1.0, 5.0)}),
     ):
         with pytest.raises(UserError, match=name):
             synthesise(SynthSettings(tmp_path / "new", **changes))

@@ -2,18 +2,20 @@
 
 import os
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from preprocess.store.format import MEL_RATE, SILENCE
 from streams.batch import Batch, ClipDataset
-from streams.clip import view_starts
+from streams.clip import random_starts, view_starts
 from streams.loader import EpochBatches, make_loader
 from streams.registry import STREAMS
 from tests.support.batches import CLIP, assert_same, dataset_of, load, views_of
-from tests.support.reading import read
-from tests.support.stores import HEIGHT, WIDTH, Spec, make_store
+from tests.support.reading import as_towers_see, read
+from tests.support.stores import BANDS, HEIGHT, WIDTH, Spec, make_store
 
 
 def joined(batches: list[Batch]) -> dict[int, list[torch.Tensor]]:
@@ -37,7 +39,7 @@ def test_a_batch_stacks_clips_and_says_what_is_there(toy):
         assert batch.present[name].dtype == torch.bool and batch.present[name].tolist() == expected
         assert batch.rows[name].tolist() == [row for row, there in enumerate(expected) if there]
         for row, video in enumerate(toy.videos):
-            clip = read(name, toy, view_starts(video, CLIP, 1)[0], CLIP, row=row)
+            clip = read(name, toy, view_starts(video, CLIP, 1)[0][0], CLIP, row=row)
             assert (clip is not None) == expected[row]
             if clip is not None:
                 for part, values in clip.items():
@@ -262,3 +264,41 @@ def test_moving_a_batch_changes_nothing_in_it(toy):
     elsewhere = batch.to(torch.device("meta"))
     assert all(clips.is_meta for part in elsewhere.clips.values() for clips in part.values())
     assert elsewhere.labels.is_meta and elsewhere.rows["rgb"].is_meta
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+def test_a_clip_of_segments_is_each_segment_read_by_itself_with_one_crop(toy, seed):
+    clip = replace(CLIP, frames=2, segments=3)
+    dataset = ClipDataset(toy, toy.videos, streams=tuple(STREAMS), classes=toy.classes, clip=clip, seed=seed)
+    batch = dataset.__getitems__([(row, 0) for row in range(len(toy))])
+    inputs = batch.inputs(training=False)
+    assert batch.starts.shape == (10, 3)
+    for row, video in enumerate(toy.videos):
+        for name, there in video.streams.items():
+            assert batch.present[name][row] == there
+            parts = inputs[name][row].chunk(3, dim=1)
+            for start, part in zip(batch.starts[row].tolist(), parts if there else (), strict=there):
+                rng = None
+                if seed is not None:  # the same random numbers: three places, then the crop
+                    rng = np.random.default_rng((seed, 0, row))
+                    assert random_starts(video, clip, rng) == tuple(batch.starts[row].tolist())
+                alone = as_towers_see(name, toy, start, replace(clip, segments=1), rng, row=row)
+                torch.testing.assert_close(part, torch.from_numpy(alone), atol=1e-6, rtol=1e-6)
+
+
+def test_sound_of_some_segments_alone_is_silence_in_the_others_and_sound_of_none_is_absent(tmp_path):
+    specs = []
+    for end in (2.0, 0.9, 0.01):  # seconds of the track
+        loud = np.arange(200)[:, None] < end * MEL_RATE
+        mel = np.where(loud, 2.0, SILENCE).repeat(BANDS, axis=1)
+        specs.append(Spec(f"{len(specs)}.mp4", frames=50, mel=mel, covered=(0, end)))
+    store = make_store(tmp_path / "s.h5", specs)
+    clip = replace(CLIP, frames=2, segments=2, audio_seconds=0.32)
+    dataset = ClipDataset(store, store.videos, streams=("audio",), classes=store.classes, clip=clip)
+    batch = dataset.__getitems__([(row, 0) for row in range(3)])
+    assert batch.present["audio"].tolist() == [True, True, False]  # the sound of the segments begins 0.34 and 1.34 s in
+    heard = (batch.clips["audio"]["mel"] > 0).float().mean(dim=1)
+    assert heard[0].all() and heard[1, :32].all() and not heard[1, 32:].any()
+    torch.testing.assert_close(
+        batch.clips["audio"]["mel"][1, :, 32:], torch.full((BANDS, 32), SILENCE), rtol=1e-3, atol=0
+    )

@@ -49,6 +49,23 @@ def test_the_lstm_runs_one_way():
     assert not torch.allclose(before[:, -1], after[:, -1])
 
 
+@pytest.mark.parametrize("tower", KINDS)
+@torch.no_grad()
+def test_the_tower_sees_each_segment_by_itself_and_the_lstm_all_of_them(tower):
+    """The oracle: every segment through the tower alone, and one LSTM over what they gave."""
+    encoder, clips = make(tower).eval(), torch.randn(2, *KINDS[tower][1])
+    parts = torch.cat([clips, 3 * torch.randn_like(clips), torch.zeros_like(clips)], dim=2)
+    encoder.segments = 3
+    found = encoder(parts)
+    alone = torch.cat([encoder.tower(part) for part in parts.chunk(3, dim=2)], dim=1)
+    torch.testing.assert_close(found.tower, alone)
+    torch.testing.assert_close(found.sequence, encoder.lstm(alone)[0])
+    torch.testing.assert_close(found.feature, found.sequence.mean(dim=1))
+    steps = alone.shape[1] // 3
+    torch.testing.assert_close(found.sequence[:, :steps], encoder.lstm(encoder.tower(clips))[0])
+    assert encoder(parts[:0]).tower.shape == (0, *alone.shape[1:])
+
+
 def test_dropout_works_in_training_alone():
     encoder = make("conv1d")
     mel = torch.randn(2, 16, 64)

@@ -39,7 +39,7 @@ def test_a_clip_fills_all_of_its_place(tmp_path, name):
         into = {
             key: np.full(shape, before, kind) for key, (shape, kind) in stream.shapes(store.parameters, CLIP).items()
         }
-        assert stream.read(store, store.videos[0], 3, CLIP, clip_crop(store.videos[0], CLIP, None), into)
+        assert stream.read(store, store.videos[0], (3,), CLIP, clip_crop(store.videos[0], CLIP, None), into)
         clips.append(into)
     for part in clips[0]:
         np.testing.assert_array_equal(clips[0][part], clips[1][part])

@@ -18,7 +18,7 @@ def read(
     stream = STREAMS[name]
     into = {part: np.zeros(shape, dtype) for part, (shape, dtype) in stream.shapes(store.parameters, clip).items()}
     video = store.videos[row]
-    return into if stream.read(store, video, start, clip, clip_crop(video, clip, rng), into) else None
+    return into if stream.read(store, video, (start,), clip, clip_crop(video, clip, rng), into) else None
 
 
 def stack(*clips: Clip) -> dict[str, torch.Tensor]:

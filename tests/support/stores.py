@@ -96,6 +96,38 @@ def with_or_against(count: int, *, seed: int = 0, **shared) -> list[Spec]:
     return specs
 
 
+def two_moments(count: int, *, seed: int = 0, **shared) -> list[Spec]:
+    """Videos that show the same two moments in either order, which is the class: every stream shows it.
+
+    Each half is nothing, a moment, nothing, of random lengths: no window of less than six frames sees two moments.
+    """
+    rng = np.random.default_rng(seed)
+    hues = np.array([(200, 120, 40), (120, 120, 120), (40, 120, 200)])
+    specs = []
+    for number in range(count):
+        first = 2 * (number % 2) - 1
+        signs = np.concatenate([_half(sign, rng) for sign in (first, -first)])
+        frames = len(signs)
+        noise = rng.integers(-10, 10, (frames, HEIGHT, WIDTH, 1))
+        pictures = hues[signs + 1][:, None, None] + rng.integers(-30, 30, 3) + noise
+        flow = rng.normal(0, 0.2, (frames - 1, HEIGHT, WIDTH, 2))
+        flow[..., 0] += 2.0 * signs[:-1, None, None] * rng.uniform(0.8, 1.2)
+        mel = rng.normal(SILENCE + 2, 0.5, (frames * ROWS, BANDS))
+        high = np.arange(BANDS) >= BANDS // 2
+        mel += np.where(signs.repeat(ROWS)[:, None] * np.where(high, 1, -1) > 0, rng.uniform(5, 8), 0.0)
+        arrays = {"rgb": np.clip(pictures, 0, 255).astype(np.uint8), "flow": flow.astype(np.float32), "mel": mel}
+        label = "low first" if first < 0 else "high first"
+        specs.append(Spec(f"{label}/{number:03d}.mp4", label=label, frames=frames, **arrays, **shared))
+    return specs
+
+
+def _half(sign: int, rng: np.random.Generator) -> np.ndarray:
+    """(24,) what each frame shows: 0, nothing, for at least six frames; the moment; nothing again."""
+    length = rng.integers(9, 13)
+    begin = rng.integers(6, 24 - 6 - length + 1)
+    return np.where((np.arange(24) >= begin) & (np.arange(24) < begin + length), sign, 0)
+
+
 def content_of(text: str) -> str:
     """What stands for the digest of a file; a digest stands for itself."""
     return text if CONTENT.fullmatch(text) else hashlib.blake2b(os.fsencode(text), digest_size=16).hexdigest()
