@@ -62,6 +62,7 @@ from fusion.training.run import (
 )
 from fusion.training.settings import Machine, TrainSettings, differences, options
 from fusion.training.step import Step
+from fusion.training.teacher import check_same_teacher, load_teacher
 from fusion.training.transfer import initialise
 from preprocess.common.command import available_cores, parse_command, run_command
 from preprocess.common.console import with_progress
@@ -96,6 +97,9 @@ def train(
             else split_videos(store.videos, seed=recipe.split_seed, name=str(store.path))
         )
         train_set, val_set = make_datasets(store, split, streams, settings)
+        teacher = load_teacher(recipe, store)
+        if settings.resume:
+            check_same_teacher(run, teacher)
         device = choose_device(machine.device, ranks.local)
         torch.manual_seed(settings.seed)
         shape = {"classes": len(store.classes), "parameters": store.parameters, "segments": recipe.clip.segments}
@@ -124,6 +128,7 @@ def train(
             ranks=ranks,
             average=recipe.average,
             tower_lr=tower_rates(recipe.lr_of, streams),
+            teacher=teacher and teacher.to(device),
         )
         state = State()
         checkpoints = Checkpoints(run, keep=machine.keep)
@@ -132,10 +137,13 @@ def train(
         elif ranks.first:
             write_json(run / "split.json", asdict(split))
             facts = {"classes": store.classes, "parameters": store.parameters, "init": [asdict(one) for one in loaded]}
+            facts |= {"teacher": teacher.facts()} if teacher else {}
             write_json(run / "settings.json", {"settings": asdict(settings)} | facts)
         kept, kept_lines = kept_features(model, store, recipe, device=device, workers=workers)
         for dataset in (train_set, val_set, norm_set):
             dataset.streams.update(kept)
+        if teacher:
+            teacher.join(train_set)
         # the same weights say the same, wherever and however often the run went on
         about = About(
             release(),
@@ -148,13 +156,15 @@ def train(
             print(f"{run}: {subset_name(streams)}, {len(store.classes)} classes, {parameters / 1e6:.1f} M parameters")
             for line in (line for one in loaded for line in one.lines()):
                 print(line)
-            for line in kept_lines:
+            for line in [*kept_lines, *([teacher.line()] if teacher else [])]:
                 print(line)
             print(f"split: {len(train_set)} videos train, {len(val_set)} validate; {split.how}")
             precision = "bfloat16" if device.type == "cuda" else "float32"
             print(f"device: {device_name(device)}, {precision}{note}; {workers} reading processes")
             share = -(-recipe.batch // (ranks.size * recipe.accumulate))
-            for line in run_notes(train_set, split, batch=share, workers=workers, processes=ranks.here):
+            for line in run_notes(
+                train_set, split, streams=streams, batch=share, workers=workers, processes=ranks.here
+            ):
                 print(f"note: {line}")
             before = lengthen(run, recipe.epochs)
             if before < recipe.epochs:
@@ -265,7 +275,7 @@ def train_one_epoch(
     for parts in zip(*[reads] * recipe.accumulate, strict=True):
         number = state.epoch * batches.total + state.done
         if peak and not flops:
-            first = parts[0].to(step.device)
+            first = parts[0].only(step.model.encoders).to(step.device)
             flops = training_flops(step.model, first.inputs(training=False), first.present)
         taken = step(parts, number, recipe=recipe, seed=settings.seed, stop=stopping.asked)
         sums += torch.stack([taken.objective * taken.seen[-1], *taken.seen])

@@ -1,8 +1,8 @@
 """Clips of several streams as batches, with masks of the present streams."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -43,6 +43,14 @@ class Batch:
             move(self.starts),
             self.clip,
         )
+
+    def only(self, streams: Collection[str]) -> "Batch":
+        """The same clips, of those of the batch's streams that are among `streams`."""
+
+        def part(of: dict) -> dict:
+            return {name: value for name, value in of.items() if name in streams}
+
+        return replace(self, clips=part(self.clips), present=part(self.present), rows=part(self.rows))
 
     def inputs(self, *, training: bool) -> dict[str, torch.Tensor]:
         """The encoders' inputs, for a batch on the device: stream → (B, C, S T, H, W), (B, M, S T) or kept (B, D, S T).

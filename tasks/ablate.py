@@ -19,7 +19,7 @@ if __name__ == "__main__":
     stop_at_once()
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,8 @@ import torch
 from fusion.model import build_model
 from fusion.training.datasets import check_presence
 from fusion.training.run import write_json
+from fusion.training.settings import Recipe
+from fusion.training.teacher import load_teacher
 from fusion.training.transfer import initialise
 from preprocess.common.command import parse_command, run_command
 from preprocess.common.console import print_table
@@ -96,6 +98,7 @@ def ablate(settings: AblateSettings) -> Ablation:
     shape = {"classes": len(store.classes), "parameters": store.parameters}
     for seed in range(settings.seeds):
         initialise(build_model(settings.recipe.model, streams=streams, **shape), _init(settings, seed))
+        load_teacher(_recipe(settings, seed), store)
     train = {*split.train}
     trained = [name for name in streams if any(name in subset for subset in chosen)]
     check_presence(store, [video for video in store.videos if video.path in train], trained)
@@ -157,7 +160,7 @@ def _one_seed(settings: AblateSettings, store: Store, split: Split, chosen: list
     for subset in chosen:
         name = subset_name(subset)
         print(f"\n── {name}, seed {seed}")
-        given = {"init": _init(settings, seed), "recipe": settings.recipe, "machine": settings.machine}
+        given = {"init": _init(settings, seed), "recipe": _recipe(settings, seed), "machine": settings.machine}
         folder = trained_run(settings.runs or settings.out, store, split, streams=subset, seed=seed, **given)
         run = load_run(folder, weights="last", device=settings.machine.device)
         judging = _judging(run, store, settings.bootstrap_by)
@@ -185,6 +188,11 @@ def _one_seed(settings: AblateSettings, store: Store, split: Split, chosen: list
 
 def _init(settings: AblateSettings, seed: int) -> tuple[str, ...]:
     return tuple(text.replace("{seed}", str(seed)) for text in settings.init)
+
+
+def _recipe(settings: AblateSettings, seed: int) -> Recipe:
+    teacher = settings.recipe.teacher
+    return replace(settings.recipe, teacher=teacher and Path(str(teacher).replace("{seed}", str(seed))))
 
 
 def _any_test(store: Store) -> bool:

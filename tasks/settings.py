@@ -76,7 +76,7 @@ class AblateSettings:
     """runs of each subset, with other weights and clips but the same split"""
     init: tuple[str, ...] = ()
     """encoders to start from, as train.py's --init; each subset takes what is for its streams, and {seed} in a path is
-    the seed of its run"""
+    the seed of its run, also in --teacher"""
     out: Path = Path("runs/ablation")
     """folder for table.md, table.csv, table.tex, ablation.png, ablation.json and predictions.csv"""
     runs: Path | None = None

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from fusion.training.run import check_parameters
 from preprocess.common.errors import UserError
 from preprocess.common.files import local_path
 from preprocess.extraction.sources import from_folder
@@ -15,7 +16,6 @@ from preprocess.store.index import Video
 from preprocess.video.decoded import Frame, Samples
 from preprocess.video.settings import PieceSettings
 
-MUST_MATCH = ("fps", "mel_bands")  # not the frames' size, which is scaled to the clip's
 PathLike = str | os.PathLike
 Source = PathLike | Store | Iterable[Frame | Samples]
 
@@ -74,16 +74,6 @@ def files_of(source: PathLike | Store) -> list[PathLike | Store]:
     if not found:
         raise UserError(f"{source} holds no video")
     return [Path(file) for file in found]
-
-
-def check_parameters(store: Store, parameters: dict) -> None:
-    """Raises UserError if a model trained with these parameters cannot read the store."""
-    for name in MUST_MATCH:
-        if store.parameters.get(name) != parameters[name]:
-            raise UserError(
-                f"{store.path} was extracted with {name} {store.parameters.get(name)}, the model was trained with "
-                f"{parameters[name]}: extract again with --{name.replace('_', '-')} {parameters[name]}"
-            )
 
 
 def _is_store(path: Path) -> bool:

@@ -29,7 +29,7 @@ class Log:
         lines = self.file.read_text().splitlines() if epochs_done and self.file.exists() else []
         self.rows = [row for row in map(json.loads, lines) if row["epoch"] <= epochs_done]
         self.board = SummaryWriter(str(run), purge_step=epochs_done + 1)
-        values = {name: value if isinstance(value, PLAIN) else " ".join(value) for name, value in settings.items()}
+        values = {name: value if isinstance(value, PLAIN) else _text(value) for name, value in settings.items()}
         *begin, self._end = hparams(values, dict.fromkeys(JUDGED))  # add_hparams would make a folder of its own
         for summary in begin:
             self.board.file_writer.add_summary(summary)
@@ -72,6 +72,11 @@ def _validation(row: dict) -> str:
     alone = ", ".join(f"{key[9:]} {value:.1%}" for key, value in row.items() if key.startswith("val_top1_"))
     alone = f" ({alone})" if alone else ""
     return f"validation: loss {row['val_loss']:.3f}, top-1 {row['val_top1']:.1%}{alone}  "
+
+
+def _text(value: object) -> str:
+    """A setting as TensorBoard shows it: several words, a path or nothing."""
+    return " ".join(value) if isinstance(value, tuple) else str(value or "")
 
 
 def _speed(row: dict) -> str:

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -17,17 +17,20 @@ NAMED = 3  # classes that a note names
 SHARED = "/dev/shm"  # where reading processes put their clips
 
 
-def run_notes(dataset: ClipDataset, split: Split, *, batch: int, workers: int, processes: int) -> Iterator[str]:
+def run_notes(
+    dataset: ClipDataset, split: Split, *, streams: Sequence[str], batch: int, workers: int, processes: int
+) -> Iterator[str]:
     """Notes about a run, a line each; none where all is well.
 
     Args:
         dataset: the training videos that have any of the streams.
+        streams: the run's; the dataset may read a teacher's too.
         batch: clips that a process reads at a time.
         workers: reading processes of each of the `processes` of the run on this machine.
     """
     if len(dataset) < len(split.train):
         left_out = plural(len(split.train) - len(dataset), "training video")
-        yield f"{left_out} without {' and '.join(dataset.streams)}: left out"
+        yield f"{left_out} without {' and '.join(streams)}: left out"
     trained = {video.label for video in dataset.videos}
     lacking = [name for name in dataset.rows if name not in trained]
     if lacking:

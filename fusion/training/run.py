@@ -16,11 +16,13 @@ from fusion.training.ranks import Ranks
 from fusion.training.settings import Machine, Recipe, TrainSettings, differences, validate
 from preprocess.common.errors import UserError
 from preprocess.common.files import only_one, remove_folder, write_aside
+from preprocess.store import Store
 from streams.clip import ClipSettings
 from streams.registry import parse_streams, subset_name
 from streams.split import Split
 
 KEY = "tristream"  # the metadata key under which a weights file is described
+MUST_MATCH = ("fps", "mel_bands")  # of a model's store and another; frames of any size are scaled to the clip's
 
 
 def default_run(streams: tuple[str, ...], *, resume: bool) -> Path:
@@ -35,7 +37,7 @@ def default_run(streams: tuple[str, ...], *, resume: bool) -> Path:
 
 
 def resume_settings(run: Path, given: TrainSettings, *, epochs: int | None) -> TrainSettings:
-    """The settings that `run` was started with; only machine and path of the data may change, and `epochs` grow.
+    """The settings that `run` was started with; machine, paths of data and teacher may change, and `epochs` grow.
 
     Raises UserError for other changes.
     """
@@ -45,14 +47,15 @@ def resume_settings(run: Path, given: TrainSettings, *, epochs: int | None) -> T
     if epochs is not None and epochs < saved.recipe.epochs:
         raise UserError(f"{run} was started with {saved.recipe.epochs} epochs: --epochs can be more, but not {epochs}")
     data = saved.data if given.data == TrainSettings.data else given.data
-    recipe = replace(saved.recipe, epochs=epochs or saved.recipe.epochs)
+    teacher = given.recipe.teacher or saved.recipe.teacher  # it may have moved; its weights may not have changed
+    recipe = replace(saved.recipe, epochs=epochs or saved.recipe.epochs, teacher=teacher)
     return replace(saved, resume=True, data=data, recipe=recipe, machine=given.machine)
 
 
 def refuse_changes(run: Path, changes: dict[str, object]) -> None:
     """Raises UserError for an option that may not change when `run` is resumed."""
     for name, value in changes.items():
-        if name not in ("data", "run", "resume"):
+        if name not in ("data", "run", "resume", "teacher"):
             raise UserError(
                 f"--resume goes on with the settings of {run}; leave out --{name.replace('_', '-')} {value}"
             )
@@ -97,7 +100,13 @@ def settings_from_json(values: dict) -> TrainSettings:
         "run": values["run"] and Path(values["run"]),
         "init": tuple(values.get("init", ())),
         "recipe": Recipe(
-            **recipe | {"clip": ClipSettings(**recipe["clip"]), "model": model, "lr_of": tuple(recipe.get("lr_of", ()))}
+            **recipe
+            | {
+                "clip": ClipSettings(**recipe["clip"]),
+                "model": model,
+                "lr_of": tuple(recipe.get("lr_of", ())),
+                "teacher": recipe.get("teacher") and Path(recipe["teacher"]),
+            }
         ),
         "machine": Machine(**values["machine"]),
     }
@@ -165,6 +174,16 @@ def load_model(path: Path) -> tuple[FusionModel, About]:
     except RuntimeError as error:
         raise UserError(f"{path} holds the weights of another model: {str(error).splitlines()[0]}") from error
     return model, about
+
+
+def check_parameters(store: Store, parameters: dict) -> None:
+    """Raises UserError if a model trained with these parameters cannot read the store."""
+    for name in MUST_MATCH:
+        if store.parameters.get(name) != parameters[name]:
+            raise UserError(
+                f"{store.path} was extracted with {name} {store.parameters.get(name)}, the model was trained with "
+                f"{parameters[name]}: extract again with --{name.replace('_', '-')} {parameters[name]}"
+            )
 
 
 def claim(settings: TrainSettings, ranks: Ranks, held: ExitStack, *, epochs: int | None) -> tuple[Path, TrainSettings]:

@@ -61,6 +61,13 @@ class Recipe:
     store, so that an epoch takes a second; without, they are computed anew for every clip, augmented"""
     lr_of: tuple[str, ...] = ()
     """highest learning rates of towers, as STREAM=RATE, where it is not --lr"""
+    teacher: Path | None = None
+    """trained run, or its .safetensors file, of any streams and the same classes and clips, whose answers are learned
+    beside the labels: of its own streams of the same clips"""
+    distil: float = 0.5
+    """share of the target that is the teacher's answer; the rest is the label"""
+    temperature: float = 1.0
+    """the teacher's logits are divided by it: above 1 its answers are softer"""
     accumulate: int = 1
     """parts that a step's clips go through the model in, one after the other, where memory is short; the gradients are
     those of the whole, but for batch norm, which sees each part by itself"""
@@ -122,6 +129,7 @@ def validate(settings: TrainSettings) -> None:
     at_least(1, accumulate=recipe.accumulate, val_every=recipe.val_every, keep=machine.keep)
     at_least(0, seed=settings.seed, split_seed=recipe.split_seed, workers=machine.workers or 0)
     at_least(0, norm_clips=recipe.norm_clips)
+    at_least(0, distil=recipe.distil)
     at_least(0, spec_tilt=clip.spec_tilt, spec_noise=clip.spec_noise)
     at_least(0, mixup=recipe.mixup, cutmix=recipe.cutmix)
     at_least(0, weight_decay=recipe.weight_decay, auxiliary=recipe.auxiliary, save_minutes=machine.save_minutes)
@@ -135,6 +143,10 @@ def validate(settings: TrainSettings) -> None:
     tower_rates(recipe.lr_of, streams, frozen=frozen_streams(recipe.freeze, streams))
     if not 0 < clip.least_crop <= 1:
         raise UserError(f"--least-crop must be above 0 and at most 1, not {clip.least_crop}")
+    if not 0 < recipe.temperature < math.inf:
+        raise UserError(f"--temperature must be positive, not {recipe.temperature}")
+    if recipe.distil > 1:
+        raise UserError(f"--distil is a share of the target, at most 1, not {recipe.distil}")
     shares = {
         "stream-dropout": recipe.stream_dropout,
         "dropout": model.dropout,

@@ -17,6 +17,7 @@ from fusion.training.loss import FUSED, answer_sums, count_rows, each_loss
 from fusion.training.mixing import mix
 from fusion.training.ranks import Ranks
 from fusion.training.settings import Recipe
+from fusion.training.teacher import Teacher
 from preprocess.common.errors import UserError
 from streams.batch import Batch
 
@@ -57,14 +58,16 @@ class Step:
         ranks: Ranks,
         average: float = 0.0,
         tower_lr: dict[str, float] | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         """steps: in the whole run; average: the decay of the weights' moving average, 0 for none; tower_lr: the highest
-        rates of those streams' towers, where it is not `lr`."""
+        rates of those streams' towers, where it is not `lr`; teacher: whose streams the batches then have too."""
         self.model = model
         self.average = Average(model, decay=average).to(device) if average else None
         self.balance = balance.to(device)
         self.device = device
         self.ranks = ranks
+        self.teacher = teacher
         self.lr = lr
         self.steps = steps
         groups, self._shares = _groups(model, {name: rate / lr for name, rate in (tower_lr or {}).items()})
@@ -95,15 +98,17 @@ class Step:
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         for batch in (batch.to(self.device) for batch in batches):
             inputs = batch.inputs(training=True)
-            use = self.balance.choose(drop_streams(batch.present, recipe.stream_dropout))
+            own = batch.only(self.model.encoders)
+            use = self.balance.choose(drop_streams(own.present, recipe.stream_dropout))
             mixed = {"classes": self.model.classes, "mixup": recipe.mixup, "cutmix": recipe.cutmix}
             inputs, targets = mix(inputs, batch.present, batch.labels, **mixed)
             with mixed_precision(self.device):
-                output = self.model(inputs, batch.present, rows=batch.rows, use=use)
-            seen = output, targets, batch.present, counts
-            total += self.balance.backward(each_loss(*seen, label_smoothing=recipe.label_smoothing), self.model)
-            self.balance.observe(*seen)
-            sums += answer_sums(output, targets, batch.present)
+                output = self.model(inputs, own.present, rows=own.rows, use=use)
+            learned = self.teacher.soften(targets, inputs, batch) if self.teacher else targets
+            losses = each_loss(output, learned, own.present, counts, label_smoothing=recipe.label_smoothing)
+            total += self.balance.backward(losses, self.model)
+            self.balance.observe(output, targets, own.present, counts)  # measured by the labels, as on validation
+            sums += answer_sums(output, targets, own.present)
         total, *sums = self.ranks.add_up(torch.stack([total.double(), *sums]))
         self.ranks.add_up_gradients(self.model.parameters())
         for name, encoder in self.model.encoders.items():
@@ -169,7 +174,7 @@ class Step:
 
     def _count(self, batches: Sequence[Batch], stop: bool) -> tuple[dict[str, float], int]:
         """The rows of each stream, and all clips, over all ranks; also shares `stop` between them."""
-        each = [count_rows(batch.present) for batch in batches]
+        each = [count_rows(batch.only(self.model.encoders).present) for batch in batches]
         names = list(each[0])
         sums = [sum(counts[name] for counts in each) for name in names]
         clips = sum(len(batch.labels) for batch in batches)

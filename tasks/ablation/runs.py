@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fusion.training.checkpoint import Checkpoints
 from fusion.training.settings import Machine, Recipe, TrainSettings
+from fusion.training.teacher import load_teacher
 from fusion.training.weights import PUBLISHED, Source, encoders_in, parse_init, read_weights
 from preprocess.store import Store
 from streams.registry import STREAMS, subset_name
@@ -19,11 +20,11 @@ def run_folder(folder: Path, store: Store, split: Split, settings: TrainSettings
     """The folder of the run with these settings: streams and seed, and a digest of all that decides its result.
 
     That is the recipe, the streams, the seed, the store's content and its training and validation videos, and the
-    content of the files that encoders start from; neither the machine nor the paths of the store and the files.
+    content of the files that encoders start from and of the teacher's; neither the machine nor the paths of all these.
     """
     streams = settings.streams.split(",")
     decides = {
-        "recipe": asdict(settings.recipe),
+        "recipe": asdict(replace(settings.recipe, teacher=None)),
         "streams": streams,
         "seed": settings.seed,
         "store": store.digest,
@@ -31,6 +32,8 @@ def run_folder(folder: Path, store: Store, split: Split, settings: TrainSettings
     }
     if settings.init:
         decides["init"] = _starts(settings.init, streams)
+    if teacher := load_teacher(settings.recipe, store):
+        decides["teacher"] = teacher.sha256
     text = json.dumps(decides, sort_keys=True, default=str)
     digest = blake2b(text.encode(), digest_size=6).hexdigest()
     return folder / f"{subset_name(streams)}-seed{settings.seed}-{digest}"

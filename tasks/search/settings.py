@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fusion.settings import ModelSettings
 from fusion.training.settings import Recipe, TrainSettings, options, validate
+from fusion.training.teacher import load_teacher
 from preprocess.common.errors import UserError, at_least
 from preprocess.store import Store
 from streams.registry import parse_streams
@@ -26,6 +27,7 @@ def prepare(settings: TuneSettings) -> Space:
         raise UserError("tasks.tune is not for torchrun: start it with python, and --parallel N for N trials at once")
     streams, store = parse_streams(settings.streams), Store(settings.data)
     split_videos(store.videos, seed=settings.recipe.split_seed, name=str(store.path))
+    load_teacher(settings.recipe, store)
     space = parse_space(settings.search)
     if len(streams) == 1:
         space.pop("stream_dropout", None)  # a single stream is never hidden
@@ -53,7 +55,7 @@ def same_search(settings: TuneSettings, space: Space, study: "Study") -> None:
         **recipe_options(settings.recipe),
         **{f"search {name}": ends(values) for name, values in space.items()},
     }
-    search = json.loads(json.dumps({"data": store.digest, "options": search}))
+    search = json.loads(json.dumps({"data": store.digest, "options": search}, default=str))
     there = study.user_attrs.get("search")
     if there is None:
         return study.set_user_attr("search", search)

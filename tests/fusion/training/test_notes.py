@@ -21,7 +21,7 @@ def found(store, *, clip: ClipSettings = CLIP, streams=tuple(STREAMS), **machine
     by_path = {video.path: video for video in store.videos}
     usable = [by_path[path] for path in split.train if any(by_path[path].streams[name] for name in streams)]
     dataset = ClipDataset(store, usable, streams=streams, classes=store.classes, clip=clip, seed=0)
-    return list(run_notes(dataset, split, **ONE | machine))
+    return list(run_notes(dataset, split, streams=streams, **ONE | machine))
 
 
 @pytest.fixture(scope="module")

@@ -74,6 +74,7 @@ MIXTURES = {
 
 
 FEW = "one has sound and one has flow"  # says enough of three ranks, of each head and of each method
+TAUGHT = {"streams": ("rgb", "audio"), "teacher": ("flow", "audio"), "towers": ()}
 BORROWED = ("rgb=r3d_18", "flow=r3d_18")
 CASES = [
     *((2, mixture, "concat", "auxiliary") for mixture in MIXTURES),
@@ -103,6 +104,8 @@ def joined(stores, tmp_path_factory) -> Callable[..., list[dict]]:
             for count, *case in dict.fromkeys(CASES)
             if count == ranks
         ]
+        if ranks == 2:
+            cases.append(("taught", str(stores["few have sound"].path), TAUGHT))
         if ranks == 2 and THERE:
             cases.append(("borrowed", str(stores[FEW].path), {"towers": BORROWED, "steps": 1}))
         (folder / "cases.json").write_text(json.dumps(cases))
@@ -138,6 +141,19 @@ def test_several_ranks_take_the_steps_that_one_process_takes(joined, stores, ran
         for name in same:  # and all ranks are alike, bit for bit
             torch.testing.assert_close(one[name], found[0][name], rtol=0, atol=0)
     assert [sum(times) for times in zip(*(one["asked"] for one in found), strict=True)] == [1] * 15
+
+
+@pytest.mark.slow
+def test_several_ranks_learn_from_a_teacher_what_one_process_learns(joined, stores):
+    """One of the ranks may have no sound in its share, neither for itself nor for the teacher."""
+    alone, untaught = (train(stores["few have sound"], Ranks(), **TAUGHT | more) for more in ({}, {"teacher": ()}))
+    assert alone["losses"][0] != pytest.approx(untaught["losses"][0], rel=1e-3)
+    found = joined(2, "taught")
+    for one in found:
+        assert one["losses"] == pytest.approx(alone["losses"], rel=1e-4)
+        torch.testing.assert_close(torch.tensor(one["seen"]), torch.tensor(alone["seen"]), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(one["buffers"], alone["buffers"], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(one["weights"], found[0]["weights"], rtol=0, atol=0)
 
 
 @pytest.mark.slow

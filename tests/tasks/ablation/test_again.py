@@ -68,6 +68,30 @@ def test_an_ablation_starts_from_weights_and_knows_them_by_what_they_hold(result
     assert weights(out) == before
 
 
+@pytest.mark.slow
+def test_every_run_of_an_ablation_has_the_teacher_and_is_known_by_its_weights(result, settings, tmp_path):
+    """It lies elsewhere when the ablation goes on; another one's runs are others."""
+    first, second = (runs(settings.out, PAIR, seed)[0] for seed in range(2))
+    teacher, out = tmp_path / "teacher-0.safetensors", tmp_path / "out"
+    teacher.write_bytes((first / "last.safetensors").read_bytes())
+    recipe = replace(ONCE, teacher=tmp_path / "teacher-{seed}.safetensors")
+    settings = replace(settings, seeds=1, out=out, subsets=("rgb",), recipe=recipe)
+    found = ablate(settings)
+    (folder,) = runs(out, ("rgb",))
+    told = json.loads((folder / "settings.json").read_text())["teacher"]
+    assert told["streams"] == list(PAIR) and told["path"] == str(teacher)
+    before, moved = weights(out), teacher.rename(tmp_path / "moved-0.safetensors")
+    recipe = replace(ONCE, teacher=tmp_path / "moved-{seed}.safetensors")
+    assert ablate(replace(settings, recipe=recipe)) == found
+    assert weights(out) == before
+    moved.write_bytes((second / "last.safetensors").read_bytes())
+    ablate(replace(settings, recipe=recipe))
+    assert len(runs(out, ("rgb",))) == 2
+    moved.unlink()
+    with pytest.raises(UserError, match=r"moved-0\.safetensors"):
+        ablate(replace(settings, recipe=recipe))
+
+
 def test_each_seed_may_start_from_its_own_weights(result, settings, tmp_path, monkeypatch):
     given = {}
 

@@ -1,0 +1,124 @@
+"""Distillation: a trained model, the teacher, answers the clips that a run learns from, for it to learn the answers."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fusion.device import mixed_precision
+from fusion.model import FusionModel
+from fusion.training.mixing import Clips
+from fusion.training.run import check_parameters, load_model, read_settings
+from fusion.training.settings import Recipe
+from fusion.training.transfer import sha256_of
+from preprocess.common.errors import UserError
+from preprocess.store import Store
+from streams.batch import Batch, ClipDataset
+from streams.registry import STREAMS, subset_name
+from streams.spec import FEATURES
+
+SHAPE = ("frames", "stride", "size", "audio_seconds")  # of a clip: teacher and student see the same
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Knowledge distillation (Hinton, Vinyals and Dean 2015) from a model of any streams.
+
+    Cross-entropy is linear in its target, so that the paper's weighted mean of two losses, by the labels and by the
+    teacher's answers, is the loss by the weighted mean of the two. The temperature softens the teacher's answers alone:
+    the student's stay probabilities, and no factor of T² is needed. The teacher sees what the student sees: the same
+    crop of the same moment, mixed with the same other clip (consistent teaching and function matching; Beyer et al.
+    2022).
+    """
+
+    model: FusionModel
+    path: Path
+    sha256: str  # digest of its weights file
+    share: float  # weight of its answers in the targets
+    temperature: float
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        return tuple(self.model.encoders)
+
+    def line(self) -> str:
+        """What the teacher is, as text."""
+        return f"teacher: {subset_name(self.streams)} from {self.path}\n  sha256 {self.sha256}"
+
+    def facts(self) -> dict[str, object]:
+        """What settings.json says of it."""
+        return {"path": str(self.path), "sha256": self.sha256, "streams": self.streams}
+
+    def to(self, device: torch.device) -> "Teacher":
+        self.model.to(device)
+        return self
+
+    def join(self, dataset: ClipDataset) -> None:
+        """Let a dataset's clips have the teacher's streams too.
+
+        Raises UserError if there is nothing for the teacher to see.
+        """
+        if not any(video.streams[name] for video in dataset.videos for name in self.streams):
+            raise UserError(f"--teacher {self.path} sees {subset_name(self.streams)}, which no training video has")
+        shape = dataset.store.parameters, dataset.clip
+        for name in self.streams:
+            if name in dataset.streams and FEATURES in dataset.streams[name].shapes(*shape):
+                raise UserError(
+                    f"--teacher {self.path} needs what {name} shows, of which this run reads kept features: add "
+                    f"--no-keep-features, or take a teacher without {name}"
+                )
+        dataset.streams = {
+            name: dataset.streams.get(name, stream)
+            for name, stream in STREAMS.items()
+            if name in dataset.streams or name in self.streams
+        }
+
+    @torch.no_grad()
+    def soften(self, targets: Tensor, inputs: Clips, batch: Batch) -> Tensor:
+        """Targets, (B, K), and the mixed clips that they are of → (B, K): targets mixed with the teacher's answers.
+
+        A clip without any of the teacher's streams keeps its target.
+        """
+        seen = batch.only(self.streams)
+        with mixed_precision(targets.device):
+            logits = self.model(inputs, seen.present, rows=seen.rows).logits
+        answers = (logits.float() / self.temperature).softmax(dim=1)
+        there = torch.stack([*seen.present.values()]).any(dim=0)
+        return torch.where(there[:, None], targets.lerp(answers, self.share), targets)
+
+
+def load_teacher(recipe: Recipe, store: Store) -> Teacher | None:
+    """The teacher that a recipe names, if any, on the CPU.
+
+    Raises UserError if there is none at its path, or if it knows other classes, stores or clips.
+    """
+    path = recipe.teacher
+    if path is None:
+        return None
+    if path.is_dir():
+        path = path / "best.safetensors"
+        if not path.exists():
+            raise UserError(f"--teacher {path.parent} is no run with a finished epoch: it has no best.safetensors")
+    elif not path.exists():
+        raise UserError(f"--teacher {path} is not there: name a run's folder or its .safetensors file")
+    model, about = load_model(path)
+    if about.classes != store.classes:
+        other = next(iter({*about.classes} ^ {*store.classes}), "their order")
+        raise UserError(f"--teacher {path} knows other classes than {store.path} has ({other}): take one of the same")
+    check_parameters(store, about.parameters)
+    ours, theirs = recipe.clip, about.settings.recipe.clip
+    for name in SHAPE:
+        if getattr(ours, name) != (there := getattr(theirs, name)):
+            option = f"--{name.replace('_', '-')}"
+            raise UserError(f"--teacher {path} sees clips of {option} {there}: train with the same, or another teacher")
+    model.eval().requires_grad_(False)
+    return Teacher(model, path, sha256_of(path), recipe.distil, recipe.temperature)
+
+
+def check_same_teacher(run: Path, teacher: Teacher | None) -> None:
+    """Raises UserError if a run that goes on had another teacher, or none."""
+    before = read_settings(run)[1].get("teacher")
+    if teacher and (before is None or before["sha256"] != teacher.sha256):
+        had = f"a teacher with the sha256 {before['sha256']}" if before else "no teacher"
+        raise UserError(f"--resume: {run} was started with {had}, and {teacher.path} has {teacher.sha256}")
