@@ -18,7 +18,7 @@ from streams.batch import Batch, ClipDataset
 from streams.registry import STREAMS, subset_name
 from streams.spec import FEATURES
 
-SHAPE = ("frames", "stride", "size", "audio_seconds")  # of a clip: teacher and student see the same
+SHAPE = ("frames", "stride", "size", "audio_seconds", "segments")  # of a clip: teacher and student see the same
 
 
 @dataclass(frozen=True)
