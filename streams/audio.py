@@ -20,7 +20,7 @@ KNOTS = 6  # knots of a random filter, spread evenly over the bands
 class Audio:
     """Log-mel: (M, T) float32, natural log of power → (B, M, T), near zero mean and unit variance."""
 
-    towers = ("conv1d",)
+    towers = ("conv1d", "conv2d")
 
     def channels(self, parameters: dict) -> int:
         return parameters["mel_bands"]
@@ -47,15 +47,19 @@ class Audio:
         mel = into["mel"]
         count = mel.shape[1]
         total = round(video.seconds * MEL_RATE)
-        # if the video is long enough, the window lies inside it; a shorter video is centred in silence
+        # if the video is long enough, the window lies inside it; a shorter video is centred in silence or in itself
         first = _first_row(start, clip, store.fps, count)
         first = min(max(first, 0), total - count) if total >= count else -((count - total) // 2)
         begin, end = max(first, 0), min(first + count, total)
         if end <= video.sound[0] * MEL_RATE or begin >= video.sound[1] * MEL_RATE:
             return False  # the track starts later or ended before
+        rows = store.mel(video, begin, end).T
+        if clip.repeat_sound and end - begin < count:
+            mel[:] = rows[:, np.arange(first, first + count) % total]
+            return True
         if end - begin < count:
             mel[:] = SILENCE
-        mel[:, begin - first : end - first] = store.mel(video, begin, end).T
+        mel[:, begin - first : end - first] = rows
         return True
 
     def prepare(self, clips: dict[str, torch.Tensor], clip: ClipSettings, *, training: bool) -> torch.Tensor:

@@ -19,6 +19,8 @@ class ClipSettings:
     """pixels of a picture's side, cut from seven eighths of the stored short side"""
     audio_seconds: float = 2.56
     """seconds of sound a clip, around the same centre as the pictures"""
+    repeat_sound: bool = False
+    """a video that is shorter than its window of sound repeats, as its pictures do, instead of standing in silence"""
     least_crop: float = 0.65
     """smallest share of the short side that a random crop shows"""
     recolour: float = 0.0
