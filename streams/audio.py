@@ -22,7 +22,7 @@ KNOTS = 6  # knots of a random filter, spread evenly over the bands
 class Audio:
     """Log-mel: (M, T) float32, natural log of power → (B, M, T), near zero mean and unit variance."""
 
-    towers = ("conv1d",)
+    towers = ("conv1d", "conv2d")
 
     def channels(self, parameters: dict) -> int:
         return parameters["mel_bands"]
@@ -69,11 +69,14 @@ def _read_segment(store: Store, video: Video, start: int, clip: ClipSettings, me
     """Fill `mel`, (M, T), with the sound around a segment; False, and silence, where the track has none of it."""
     count = mel.shape[1]
     total = round(video.seconds * MEL_RATE)
-    # if the video is long enough, the window lies inside it; a shorter video is centred in silence
+    # if the video is long enough, the window lies inside it; a shorter video is centred in silence or in itself
     first = _first_row(start, clip, store.fps, count)
     first = min(max(first, 0), total - count) if total >= count else -((count - total) // 2)
     begin, end = max(first, 0), min(first + count, total)
     there = end > video.sound[0] * MEL_RATE and begin < video.sound[1] * MEL_RATE
+    if there and clip.repeat_sound:
+        mel[:] = store.mel(video, begin, end).T[:, np.arange(first - begin, first - begin + count) % (end - begin)]
+        return True
     if end - begin < count or not there:
         mel[:] = SILENCE
     if there:

@@ -25,6 +25,8 @@ class ClipSettings:
     segments: int = 1
     """windows of a clip, one from each of so many equal parts of the video; the tower sees each by itself, and one LSTM
     all of them, so that the order of distant moments counts"""
+    repeat_sound: bool = False
+    """a video that is shorter than its window of sound repeats, as its pictures do, instead of standing in silence"""
     least_crop: float = 0.65
     """smallest share of the short side that a random crop shows"""
     recolour: float = 0.0

@@ -6,6 +6,7 @@ from torch import nn
 
 from streams.towers.convolutional import AudioTower, VisualTower, r2plus1d
 from streams.towers.image import SIDES, ImageTower
+from streams.towers.spectral import SpectralTower
 from streams.towers.torchvision import r2plus1d_18, r3d_18, s3d
 
 IMAGE = tuple(SIDES)  # image networks, for pictures and for flow fields
@@ -20,6 +21,7 @@ TOWERS = {
     "conv3d": VisualTower,
     "r2plus1d": lambda **settings: VisualTower(**settings, convolution=r2plus1d),
     "conv1d": AudioTower,
+    "conv2d": SpectralTower,
     "r3d_18": r3d_18,
     "r2plus1d_18": r2plus1d_18,
     "s3d": s3d,

@@ -85,6 +85,18 @@ def test_a_shorter_video_stands_in_the_middle_of_silence(tmp_path, frames):
     np.testing.assert_allclose(np.delete(clip, heard, axis=1), SILENCE, rtol=1e-3)
 
 
+@pytest.mark.parametrize("frames", [1, 30, 63])
+def test_a_shorter_video_can_repeat_instead_with_its_middle_where_it_was(tmp_path, frames):
+    total = frames * 4
+    rows = np.random.default_rng(0).normal(-5, 2, (total, BANDS)).astype(np.float16)
+    store = make_store(tmp_path / "s.h5", [Spec("v.mp4", frames=frames, mel=rows, streams=("rgb", "audio"))])
+    repeated = read("audio", store, 0, replace(CLIP, repeat_sound=True))["mel"]
+    np.testing.assert_array_equal(repeated[:, total:], repeated[:, :-total])
+    begin = (256 - total) // 2
+    np.testing.assert_array_equal(repeated[:, begin : begin + total], rows.T.astype(np.float32))
+    np.testing.assert_array_equal(mel_of(store, 0)[:, begin : begin + total], rows.T.astype(np.float32))
+
+
 def test_the_whole_video_is_heard_where_it_is_as_long_as_the_window(tmp_path):
     rows = np.random.default_rng(0).normal(-5, 2, (256, BANDS)).astype(np.float16)
     store = make_store(tmp_path / "s.h5", [Spec("v.mp4", frames=64, mel=rows)])

@@ -5,7 +5,8 @@ import torch
 
 from streams.encoder import Encoder
 
-KINDS = {"conv3d": (3, (3, 16, 32, 32)), "r2plus1d": (2, (2, 16, 32, 32)), "conv1d": (16, (16, 64))}
+VISUAL = {"conv3d": (3, (3, 16, 32, 32)), "r2plus1d": (2, (2, 16, 32, 32))}
+KINDS = VISUAL | {"conv1d": (16, (16, 64)), "conv2d": (16, (16, 64))}
 
 
 def make(tower: str) -> Encoder:

@@ -15,11 +15,13 @@ from streams.clip import ClipSettings
 from streams.registry import STREAMS
 from streams.towers import TOWERS, create_tower
 from streams.towers.registry import IMAGE
+from streams.towers.spectral import BLOCK, LEAST, block_statistics
 from tests.support.reading import read, stack
 from tests.support.stores import Spec, make_store
 from tests.support.torchvision_networks import BORROWED, maybe
 
 VISUAL = ("conv3d", "r2plus1d")
+SOUND = {"conv1d": 8, "conv2d": 32}  # name → rows of log-mel a time step
 LIMIT = 5e9  # multiply-accumulates of the three default towers together
 
 
@@ -28,7 +30,7 @@ def parameters(module: nn.Module) -> int:
 
 
 def test_every_tower_is_tried_here():
-    assert set(TOWERS) == {*VISUAL, "conv1d", *BORROWED, *IMAGE}
+    assert set(TOWERS) == {*VISUAL, *SOUND, *BORROWED, *IMAGE}
 
 
 @pytest.mark.parametrize("name", VISUAL)
@@ -41,11 +43,38 @@ def test_a_visual_tower_takes_any_length_and_size(name, frames, height, width):
     assert sequence.isfinite().all()
 
 
+@pytest.mark.parametrize("bands", [1, 13, 16])
+@pytest.mark.parametrize("name", SOUND)
 @torch.no_grad()
-def test_the_audio_tower_takes_any_length():
-    tower = create_tower("conv1d", channels=16, width=4).eval()
-    for rows in (1, 7, 8, 9, 256):
-        assert tower(torch.randn(2, 16, rows)).shape == (2, ceil(rows / 8), tower.features)
+def test_an_audio_tower_takes_any_length_and_number_of_bands(name, bands):
+    tower = create_tower(name, channels=bands, width=4).eval()
+    for rows in (1, 2, 3, 7, 8, 9, 33, 256):
+        sequence = tower(torch.randn(2, bands, rows))
+        assert sequence.shape == (2, ceil(rows / SOUND[name]), tower.features)
+        assert sequence.isfinite().all()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 8, 21, 64])
+def test_block_statistics_are_numpys_of_each_block(rows):
+    mel = np.random.default_rng(0).normal(size=(2, 5, rows)).astype(np.float32)
+    found = [values.numpy() for values in block_statistics(torch.from_numpy(mel))]
+    change = np.zeros_like(mel)
+    for row in range(1, rows - 1):
+        change[:, :, row] = mel[:, :, row + 1] - mel[:, :, row - 1]
+    for at, begin in enumerate(range(0, rows, BLOCK)):
+        block, moved = mel[:, :, begin : begin + BLOCK], change[:, :, begin : begin + BLOCK]
+        rms = np.sqrt((moved**2).mean(axis=2))
+        expected = block.mean(axis=2), block.std(axis=2).clip(LEAST**0.5), rms.clip(LEAST**0.5)
+        for values, wanted in zip(found, expected, strict=True):
+            np.testing.assert_allclose(values[:, :, at], wanted, rtol=1e-4, atol=1e-5)
+    assert all(values.shape == (2, 5, ceil(rows / BLOCK)) for values in found)
+
+
+def test_silence_of_one_value_can_be_trained_on():
+    """The root of a variance has no gradient at zero."""
+    mel = torch.zeros(4, 16, 64, requires_grad=True)
+    create_tower("conv2d", channels=16, width=4)(mel).sum().backward()
+    assert mel.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("name", maybe(TOWERS))
@@ -53,7 +82,7 @@ def test_the_audio_tower_takes_any_length():
 def test_clips_of_a_batch_do_not_mix(name):
     torch.manual_seed(0)
     tower = create_tower(name, channels=6, width=4).eval()
-    batch = torch.randn(3, 6, 40) if name == "conv1d" else torch.randn(3, 6, 8, 32, 32)
+    batch = torch.randn(3, 6, 40) if name in SOUND else torch.randn(3, 6, 8, 32, 32)
     together = tower(batch)
     for row in range(3):
         torch.testing.assert_close(together[row : row + 1], tower(batch[row : row + 1]), atol=1e-5, rtol=1e-4)
@@ -63,7 +92,7 @@ def test_clips_of_a_batch_do_not_mix(name):
 def test_every_edge_of_an_odd_clip_reaches_the_features(name):
     torch.manual_seed(0)
     tower = create_tower(name, channels=4, width=4).eval()
-    clip = torch.randn(1, 4, 37) if name == "conv1d" else torch.randn(1, 4, 5, 35, 41)
+    clip = torch.randn(1, 4, 37) if name in SOUND else torch.randn(1, 4, 5, 35, 41)
     clip.requires_grad_()
     tower(clip).sum().backward()
     for dim in range(2, clip.ndim):
@@ -111,14 +140,14 @@ def test_each_convolution_of_the_split_tower_looks_along_time_or_over_space_neve
 
 
 @pytest.mark.parametrize("frames", [1, 16])
-@pytest.mark.parametrize("name", VISUAL)
-def test_the_smallest_clip_of_a_single_video_can_be_trained_on(tmp_path, name, frames):
+@pytest.mark.parametrize(("name", "sound"), [("conv3d", "conv1d"), ("r2plus1d", "conv2d")])
+def test_the_smallest_clip_of_a_single_video_can_be_trained_on(tmp_path, name, sound, frames):
     """Batch norm needs more than one value a channel, also in the last stage."""
     store = make_store(tmp_path / "s.h5", [Spec("v.mp4", label="a")])
     clip = ClipSettings(frames=frames, stride=1, size=32, audio_seconds=0.1)
     dataset = ClipDataset(store, store.videos, streams=tuple(STREAMS), classes=["a"], clip=clip, seed=0)
     batch = dataset.__getitems__([(0, 0)])
-    for stream, settings in {"rgb": name, "flow": name, "audio": "conv1d"}.items():
+    for stream, settings in {"rgb": name, "flow": name, "audio": sound}.items():
         prepared = STREAMS[stream].prepare(batch.clips[stream], clip, training=True)
         tower = create_tower(settings, channels=prepared.shape[1], width=4)
         tower(prepared).sum().backward()

@@ -140,6 +140,17 @@ def test_sound_with_other_mel_bands_starts_from_a_resized_first_layer(tmp_path):
     assert_adds_up(report, model, len(weights_of(before)))
 
 
+def test_a_tower_over_bands_and_time_keeps_its_convolutions_with_other_mel_bands(tmp_path):
+    towers = ("audio=conv2d",)
+    before, model = make(("audio",), seed=1, towers=towers), make(("audio",), bands=24, towers=towers)
+    (report,) = initialise(model, (saved(tmp_path / "run", before),))
+    assert report.resized == 3 * 4  # the batch norms of the bands
+    assert list(report.left_out.values()) == [1]  # the layer over all bands
+    assert_adds_up(report, model, len(weights_of(before)))
+    stages = (weights_of(one.encoders["audio"].tower.stages) for one in (before, model))
+    torch.testing.assert_close(*stages, rtol=0, atol=0)
+
+
 def test_layers_of_another_size_are_left_out_whole_and_told_in_a_line(tmp_path):
     before, model = make(("rgb",), seed=1, feature=16), make(("rgb",))
     lstm = weights_of(model.encoders["rgb"].lstm)
