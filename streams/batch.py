@@ -87,8 +87,12 @@ class ClipDataset(Dataset):
         seed: int | None = None,
         views: int = 1,
         hop: int | None = None,
+        apart: bool = False,
     ) -> None:
-        """With a `seed`: for training. Without: not augmented, `views` clips a video or one each `hop` frames."""
+        """With a `seed`: for training. Without: not augmented, `views` clips a video or one each `hop` frames.
+
+        apart: each stream of a training clip draws a crop of its own.
+        """
         self.store = store
         self.videos = videos  # not copied to a list: a store makes them on access, as is needed with a million
         self.streams = {name: STREAMS[name] for name in streams}
@@ -97,6 +101,7 @@ class ClipDataset(Dataset):
         self.seed = seed
         self.views = views
         self.hop = hop
+        self.apart = apart
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -107,12 +112,12 @@ class ClipDataset(Dataset):
         present = {name: torch.zeros(len(keys), dtype=torch.bool) for name in self.streams}
         labels, starts = torch.full((2, len(keys)), -1)
         for at, key in enumerate(keys):
-            video, start, crop = self._window(*key)
+            video, start, crops = self._window(*key)
             starts[at] = start
             labels[at] = self.rows.get(video.label, -1)  # -1: no label, or one that the model does not know
             for name, stream in self.streams.items():
                 into = {part: array[at].numpy() for part, array in clips[name].items()}
-                there = stream.read(self.store, video, start, self.clip, crop, into)
+                there = stream.read(self.store, video, start, self.clip, crops[name], into)
                 present[name][at] = there
                 for array in () if there else into.values():
                     array[:] = 0
@@ -126,13 +131,14 @@ class ClipDataset(Dataset):
             return view_starts(video, self.clip, self.views)
         return hop_starts(video, self.clip, self.hop)
 
-    def _window(self, row: int, number: int) -> tuple[Video, int, Crop]:
-        """The video, the first frame of its clip, and the part of the frames that the clip shows."""
+    def _window(self, row: int, number: int) -> tuple[Video, int, dict[str, Crop]]:
+        """The video, the first frame of its clip, and the part of the frames that the clip shows in each stream."""
         video = self.videos[row]
-        if self.seed is None:
-            return video, self.starts(video)[number], clip_crop(video, self.clip, None)
-        rng = np.random.default_rng((self.seed, number, row))
-        return video, random_start(video, self.clip, rng), clip_crop(video, self.clip, rng)
+        rng = None if self.seed is None else np.random.default_rng((self.seed, number, row))
+        start = self.starts(video)[number] if rng is None else random_start(video, self.clip, rng)
+        count = len(self.streams) if self.apart else 1
+        drawn = [clip_crop(video, self.clip, rng) for _ in range(count)]
+        return video, start, {name: drawn[at % count] for at, name in enumerate(self.streams)}
 
     def _empty(self, stream: Stream, count: int) -> dict[str, torch.Tensor]:
         shapes = stream.shapes(self.store.parameters, self.clip).items()

@@ -28,6 +28,7 @@ import torch
 from fusion.model import build_model
 from fusion.training.datasets import check_presence
 from fusion.training.run import write_json
+from fusion.training.settings import need_classes
 from fusion.training.transfer import initialise
 from preprocess.common.command import parse_command, run_command
 from preprocess.common.console import print_table
@@ -86,6 +87,7 @@ def ablate(settings: AblateSettings) -> Ablation:
     on few validation videos are often a lucky early epoch's, and must not be judged on the same videos.
     """
     at_least(1, seeds=settings.seeds, views=settings.views)
+    need_classes(settings.recipe)
     streams = parse_streams(settings.streams)
     chosen = _chosen(settings, streams)
     store = Store(settings.data)
