@@ -50,7 +50,7 @@ from fusion.training.log import Log
 from fusion.training.meter import Meter, peak_flops, training_flops
 from fusion.training.norms import estimate_norms
 from fusion.training.notes import run_notes
-from fusion.training.pretrain import PRETEXTS, Contrast
+from fusion.training.pretrain import PRETEXTS, Pretext
 from fusion.training.ranks import Ranks
 from fusion.training.run import (
     About,
@@ -207,7 +207,7 @@ def train(
         return run
 
 
-def make_pretext(recipe: Recipe, model: FusionModel, dataset: ClipDataset) -> Contrast | None:
+def make_pretext(recipe: Recipe, model: FusionModel, dataset: ClipDataset) -> Pretext | None:
     """What the encoders learn in place of the classes, if that is asked for; the model's heads then learn nothing."""
     if not recipe.pretrain:
         return None

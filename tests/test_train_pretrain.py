@@ -55,11 +55,14 @@ def test_the_weights_are_the_same_bit_for_bit_whatever_the_labels(tmp_path, how,
 
 
 @pytest.mark.parametrize("moment", [(Step, "__call__", 4), (Checkpoints, "save", 2)])
-@pytest.mark.parametrize("streams", ["rgb,flow,audio", "flow"])
-def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(store, tmp_path, moment, streams):
+@pytest.mark.parametrize(
+    ("kind", "streams"), [("contrast", "rgb,flow,audio"), ("contrast", "flow"), ("order", "audio")]
+)
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(store, tmp_path, moment, kind, streams):
     """The projections are in the checkpoints."""
     owner, method, at = moment
-    settings = settings_of(store, tmp_path / "cut", save_minutes=0.0, recipe=PRETRAIN, streams=streams)
+    recipe = replace(PRETRAIN, pretrain=kind)
+    settings = settings_of(store, tmp_path / "cut", save_minutes=0.0, recipe=recipe, streams=streams)
     interrupt(settings, owner, method, at=at)
     train(replace(settings, resume=True))
     assert_same_run(settings.run, train(replace(settings, run=tmp_path / "whole")))
@@ -108,6 +111,7 @@ def test_it_has_features_and_no_classifier_and_says_so_in_one_line(pretrained, s
     [
         (("--pretrain", "jigsaw"), "contrast"),
         (("--pretrain", "contrast", "--mixup", 0.2), "--mixup"),
+        (("--pretrain", "order", "--frames", 2), "--frames"),
         (("--pretrain", "contrast", "--balance", "opm"), "--balance"),
         (("--pretrain", "contrast", "--batch", 1), "--batch"),
     ],

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fusion.training.pretrain import PRETEXTS
 from fusion.training.run import read_settings
 from fusion.training.settings import Recipe, TrainSettings
 from preprocess.common.errors import UserError
@@ -23,12 +24,12 @@ def make_datasets(
 ) -> tuple[ClipDataset, ClipDataset]:
     """Training and validation videos. Those without any of the streams are left out of training.
 
-    To pretrain, a video needs two of several streams, each stream draws its own geometry, by which two could else be
+    To pretrain, a video may need two of several streams; each stream draws its own geometry, by which two could else be
     matched, and validation clips are drawn as training clips are, once for all epochs.
 
     Raises UserError if a stream is in no training video.
     """
-    pretrain, classes = bool(settings.recipe.pretrain), known_classes(store, settings.recipe)
+    pretrain, classes = settings.recipe.pretrain, known_classes(store, settings.recipe)
     if settings.resume:
         _, saved = read_settings(settings.run)
         if saved["classes"] != classes:
@@ -39,11 +40,11 @@ def make_datasets(
         raise UserError(f"{store.path} lacks videos that this run trains on, for instance {gone[0]}")
     train_videos, val_videos = ([by_path[path] for path in part] for part in (split.train, split.val))
     check_presence(store, train_videos, streams)
-    least = min(2, len(streams)) if pretrain else 1
+    least = min(PRETEXTS[pretrain].needed, len(streams)) if pretrain else 1
     usable = [video for video in train_videos if sum(video.streams[name] for name in streams) >= least]
     if not usable:
         raise UserError(f"no training video of {store.path} has two of {', '.join(streams)}: pretrain them one by one")
-    shared = {"streams": streams, "classes": classes, "clip": settings.recipe.clip, "apart": pretrain}
+    shared = {"streams": streams, "classes": classes, "clip": settings.recipe.clip, "apart": bool(pretrain)}
     val_seed = settings.seed if pretrain else None
     return ClipDataset(store, usable, seed=settings.seed, **shared), ClipDataset(
         store, val_videos, seed=val_seed, **shared

@@ -40,7 +40,8 @@ class Recipe:
     pretrain: str = ""
     """learn without labels, for another run to start from with --init:
     contrast: the features of two streams of a clip are alike and those of other videos differ; of a single stream,
-    those of two clips of a video"""
+    those of two clips of a video;
+    order: each stream tells the order of a clip's three pieces, which have changed places"""
     stream_dropout: float = 0.25
     """probability that a present stream is hidden from the fusion head, so that any subset can be evaluated"""
     label_smoothing: float = 0.0
@@ -114,7 +115,7 @@ def validate(settings: TrainSettings) -> None:
     """Raises UserError for invalid numbers."""
     from fusion.training.balance import BALANCES  # these load PyTorch, for which --help must not wait
     from fusion.training.frozen import frozen_streams, tower_rates
-    from fusion.training.pretrain import PRETEXTS
+    from fusion.training.pretrain import PIECES, PRETEXTS
     from streams.registry import parse_streams
 
     recipe, machine, clip, model = settings.recipe, settings.machine, settings.recipe.clip, settings.recipe.model
@@ -134,6 +135,7 @@ def validate(settings: TrainSettings) -> None:
         if recipe.pretrain not in PRETEXTS:
             raise UserError(f"unknown --pretrain '{recipe.pretrain}': known are {', '.join(PRETEXTS)}")
         at_least(2, batch=recipe.batch)
+        at_least(PIECES, frames=clip.frames)
         for name in ("balance", "mixup", "cutmix", "average"):
             if getattr(recipe, name) != getattr(Recipe, name):
                 raise UserError(f"--{name} has no part in --pretrain {recipe.pretrain}: leave it out")

@@ -15,7 +15,7 @@ from fusion.training.average import Average
 from fusion.training.balance import Auxiliary
 from fusion.training.loss import FUSED, answer_sums, count_rows, each_loss
 from fusion.training.mixing import mix
-from fusion.training.pretrain import Contrast
+from fusion.training.pretrain import Pretext
 from fusion.training.ranks import Ranks
 from fusion.training.settings import Recipe
 from preprocess.common.errors import UserError
@@ -58,7 +58,7 @@ class Step:
         ranks: Ranks,
         average: float = 0.0,
         tower_lr: dict[str, float] | None = None,
-        pretext: Contrast | None = None,
+        pretext: Pretext | None = None,
     ) -> None:
         """steps: in the whole run; average: the decay of the weights' moving average, 0 for none; tower_lr: the highest
         rates of those streams' towers, where it is not `lr`; pretext: what is learned in place of the classes."""
