@@ -179,8 +179,8 @@ def in_order(clip: Tensor, orders: Tensor, dim: int) -> Tensor:
     """
     size = clip.shape[dim] // PIECES
     steps = orders[:, :, None] * size + torch.arange(size, device=clip.device)
-    shape = [len(clip), *(-1 if axis == dim else 1 for axis in range(1, clip.ndim))]
-    return torch.take_along_dim(clip, rearrange(steps, "b piece t -> b (piece t)").reshape(shape), dim=dim)
+    shape = [len(clip), *(PIECES * size if axis == dim else 1 for axis in range(1, clip.ndim))]
+    return torch.take_along_dim(clip, steps.reshape(shape), dim=dim)
 
 
 def _mean(losses: Tensor, right: Tensor, there: Tensor) -> Found:
