@@ -3,6 +3,7 @@
     python train.py --streams rgb,flow,audio            # reads out.h5, writes runs/rgb+flow+audio
     python train.py --streams audio --data other.h5 --epochs 10 --run runs/ears
     python train.py --init runs/ears rgb=kinetics --towers rgb=r3d_18   # encoders from earlier training
+    python train.py --pretrain contrast --run runs/pre      # encoders that learn without labels, for --init runs/pre
     python train.py --run runs/ears --resume            # resume from the last checkpoint; --epochs 40 trains longer
     torchrun --nproc-per-node 8 -- train.py --batch 256 # the same on eight GPUs: 32 clips a step on each
 
@@ -36,12 +37,12 @@ from torch.utils.data import DataLoader
 
 from fusion.answers import predict_videos
 from fusion.device import choose_device, device_name
-from fusion.model import build_model
+from fusion.model import FusionModel, build_model
 from fusion.training.balance import BALANCES
 from fusion.training.bar import EpochBar, Pace
 from fusion.training.checkpoint import Checkpoints
 from fusion.training.compiling import compile_encoders
-from fusion.training.datasets import make_datasets, middle_clips
+from fusion.training.datasets import known_classes, make_datasets, middle_clips
 from fusion.training.features import kept_features
 from fusion.training.fitting import fit_head
 from fusion.training.frozen import freeze_towers, frozen_streams, tower_rates
@@ -49,6 +50,7 @@ from fusion.training.log import Log
 from fusion.training.meter import Meter, peak_flops, training_flops
 from fusion.training.norms import estimate_norms
 from fusion.training.notes import run_notes
+from fusion.training.pretrain import PRETEXTS, Pretext
 from fusion.training.ranks import Ranks
 from fusion.training.run import (
     About,
@@ -60,7 +62,7 @@ from fusion.training.run import (
     save_weights,
     write_json,
 )
-from fusion.training.settings import Machine, TrainSettings, differences, options
+from fusion.training.settings import Machine, Recipe, TrainSettings, differences, options
 from fusion.training.step import Step
 from fusion.training.teacher import check_same_teacher, load_teacher
 from fusion.training.transfer import initialise
@@ -89,12 +91,15 @@ def train(
         recipe, machine = settings.recipe, settings.machine
         streams = parse_streams(settings.streams)
         store = Store(settings.data)
-        if len(store.classes) == 1:
+        classes = known_classes(store, recipe)
+        if len(classes) == 1:
             raise UserError(f"{store.path} has one class, {store.classes[0]}: there is nothing to tell apart")
         split = (
             read_split(run)
             if settings.resume
-            else split_videos(store.videos, seed=recipe.split_seed, name=str(store.path))
+            else split_videos(
+                store.videos, seed=recipe.split_seed, name=str(store.path), with_labels=not recipe.pretrain
+            )
         )
         train_set, val_set = make_datasets(store, split, streams, settings)
         teacher = load_teacher(recipe, store)
@@ -102,8 +107,9 @@ def train(
             check_same_teacher(run, teacher)
         device = choose_device(machine.device, ranks.local)
         torch.manual_seed(settings.seed)
-        shape = {"classes": len(store.classes), "parameters": store.parameters, "segments": recipe.clip.segments}
+        shape = {"classes": len(classes), "parameters": store.parameters, "segments": recipe.clip.segments}
         model = build_model(recipe.model, streams=streams, **shape)
+        pretext = make_pretext(recipe, model, train_set)
         loaded = [] if settings.resume else initialise(model, settings.init)
         freeze_towers(model, frozen_streams(recipe.freeze, streams), None if settings.resume else loaded)
         model = model.to(device)
@@ -111,12 +117,16 @@ def train(
         workers = min(8, available_cores()) if device.type == "cuda" else 1
         workers = workers if machine.workers is None else machine.workers
         loading, mine = {"workers": workers, "pin": device.type == "cuda"}, {"rank": ranks.rank, "ranks": ranks.size}
-        batches = EpochBatches(train_set, batch=recipe.batch, parts=recipe.accumulate, seed=settings.seed, **mine)
+        views = pretext.views if pretext else 1
+        drawn = {"batch": recipe.batch, "parts": recipe.accumulate, "seed": settings.seed} | mine
+        batches = EpochBatches(train_set, views=views, **drawn)
         loader = make_loader(train_set, batches, **loading)
-        val_loader = make_loader(val_set, ViewBatches(val_set, batch=recipe.batch, **mine), **loading)
+        val_batches = ViewBatches(val_set, batch=recipe.batch, **mine)
+        if pretext:  # in another order than the store's, in which neighbours are of one class
+            val_batches = EpochBatches(val_set, views=views, batch=recipe.batch, seed=settings.seed, **mine)
+        val_loader = make_loader(val_set, val_batches, **loading)
         norm_set = middle_clips(train_set, recipe.norm_clips, seed=settings.seed)
-        norm_batches = EpochBatches(norm_set, batch=recipe.batch, parts=recipe.accumulate, seed=settings.seed, **mine)
-        norm_loader = make_loader(norm_set, norm_batches, **loading)
+        norm_loader = make_loader(norm_set, EpochBatches(norm_set, **drawn), **loading)
         balance = BALANCES[recipe.balance](streams=streams, auxiliary=recipe.auxiliary, epochs=recipe.epochs)
         step = Step(
             model,
@@ -129,6 +139,7 @@ def train(
             average=recipe.average,
             tower_lr=tower_rates(recipe.lr_of, streams),
             teacher=teacher and teacher.to(device),
+            pretext=pretext,
         )
         state = State()
         checkpoints = Checkpoints(run, keep=machine.keep)
@@ -136,7 +147,7 @@ def train(
             state = restore(checkpoints.load(), step)
         elif ranks.first:
             write_json(run / "split.json", asdict(split))
-            facts = {"classes": store.classes, "parameters": store.parameters, "init": [asdict(one) for one in loaded]}
+            facts = {"classes": classes, "parameters": store.parameters, "init": [asdict(one) for one in loaded]}
             facts |= {"teacher": teacher.facts()} if teacher else {}
             write_json(run / "settings.json", {"settings": asdict(settings)} | facts)
         kept, kept_lines = kept_features(model, store, recipe, device=device, workers=workers)
@@ -148,12 +159,13 @@ def train(
         about = About(
             release(),
             replace(settings, run=None, resume=False, machine=Machine()),
-            store.classes,
+            classes,
             store.parameters,
         )
         note = compile_encoders(model, device, machine.compile)
         if ranks.first:
-            print(f"{run}: {subset_name(streams)}, {len(store.classes)} classes, {parameters / 1e6:.1f} M parameters")
+            what = f"--pretrain {recipe.pretrain}, no labels" if pretext else f"{len(classes)} classes"
+            print(f"{run}: {subset_name(streams)}, {what}, {parameters / 1e6:.1f} M parameters")
             for line in (line for one in loaded for line in one.lines()):
                 print(line)
             for line in [*kept_lines, *([teacher.line()] if teacher else [])]:
@@ -163,7 +175,7 @@ def train(
             print(f"device: {device_name(device)}, {precision}{note}; {workers} reading processes")
             share = -(-recipe.batch // (ranks.size * recipe.accumulate))
             for line in run_notes(
-                train_set, split, streams=streams, batch=share, workers=workers, processes=ranks.here
+                train_set, split, streams=streams, batch=views * share, workers=workers, processes=ranks.here
             ):
                 print(f"note: {line}")
             before = lengthen(run, recipe.epochs)
@@ -204,8 +216,20 @@ def train(
             raise KeyboardInterrupt(f"{run} is complete")
         if ranks.first and state.best[0] >= 0:
             judge = shlex.join(["python", "-m", "tasks.evaluate", str(run), "--data", str(store.path)])
-            print(f"best validation top-1 {state.best[0]:.1%}; judge it with: {judge}")
+            start = shlex.join(["python", "train.py", "--init", str(run), "--data", str(store.path)])
+            then = f"start from it with: {start}" if pretext else f"judge it with: {judge}"
+            print(f"best validation top-1 {state.best[0]:.1%}; {then}")
         return run
+
+
+def make_pretext(recipe: Recipe, model: FusionModel, dataset: ClipDataset) -> Pretext | None:
+    """What the encoders learn in place of the classes, if that is asked for; the model's heads then learn nothing."""
+    if not recipe.pretrain:
+        return None
+    for heads in (model.auxiliary, model.head):
+        heads.requires_grad_(False)
+    units = group_numbers(dataset.videos)
+    return PRETEXTS[recipe.pretrain](streams=tuple(model.encoders), feature=recipe.model.feature, units=units)
 
 
 @dataclass
@@ -307,8 +331,11 @@ def validate(step: Step, loader: DataLoader, dataset: ClipDataset) -> dict:
 
     A video that lacks a stream counts as wrong for it. Each video is judged by one rank, once. A head with a fitter is
     fitted on these answers, so that all saved weights include the fit; its fused answers here are cross-fitted, from
-    fits on other groups.
+    fits on other groups. Without labels, what the pretext measures.
     """
+    if step.pretext:
+        shown = with_progress(loader, unit="batch", name="validate", leave=False, hidden=not step.ranks.first)
+        return step.pretext.judge(step.judged, shown, dataset.videos, ranks=step.ranks)
     streams = tuple(dataset.streams)
     labels = torch.tensor([dataset.rows[video.label] for video in dataset.videos])
     subsets = list(dict.fromkeys([streams, *((name,) for name in streams)]))

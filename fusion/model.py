@@ -1,5 +1,6 @@
 """The joint model: for each stream an encoder and an auxiliary head, and one fusion head."""
 
+import warnings
 from typing import NamedTuple
 
 import torch
@@ -63,6 +64,8 @@ def build_model(
 ) -> FusionModel:
     """The model for `streams` of a store with these `parameters`, and clips of so many segments.
 
+    Without classes it has encoders to start from.
+
     Raises UserError for a head or tower that does not exist.
     """
     if settings.head not in HEADS:
@@ -81,8 +84,10 @@ def build_model(
     }
     sizes = {"feature": settings.feature, "classes": classes}
     channels = {name: encoder.tower.features for name, encoder in encoders.items()}
-    head = HEADS[settings.head](channels=channels, dropout=settings.dropout, **sizes)
-    return FusionModel(encoders, head=head, **sizes)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # those of no classes
+        head = HEADS[settings.head](channels=channels, dropout=settings.dropout, **sizes)
+        return FusionModel(encoders, head=head, **sizes)
 
 
 def drop_streams(present: Mask, share: float) -> Mask:

@@ -96,9 +96,13 @@ class ClipDataset(Dataset):
         views: int = 1,
         hop: int | None = None,
         window: int | None = None,
+        apart: bool = False,
     ) -> None:
         """With a `seed`: for training. Without: not augmented, `views` clips a video or one each `hop` frames, which
-        stands for a `window` of so many frames, by default as many as its segments have."""
+        stands for a `window` of so many frames, by default as many as its segments have.
+
+        apart: each stream of a training clip draws a crop of its own.
+        """
         self.store = store
         self.videos = videos  # not copied to a list: a store makes them on access, as is needed with a million
         self.streams = {name: STREAMS[name] for name in streams}
@@ -108,6 +112,7 @@ class ClipDataset(Dataset):
         self.views = views
         self.hop = hop
         self.window = clip.length if window is None else window
+        self.apart = apart
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -119,12 +124,12 @@ class ClipDataset(Dataset):
         labels = torch.full((len(keys),), -1)
         starts = torch.full((len(keys), self.clip.segments), -1)
         for at, key in enumerate(keys):
-            video, begins, crop = self._clip(*key)
+            video, begins, crops = self._clip(*key)
             starts[at] = torch.tensor(begins)
             labels[at] = self.rows.get(video.label, -1)  # -1: no label, or one that the model does not know
             for name, stream in self.streams.items():
                 into = {part: array[at].numpy() for part, array in clips[name].items()}
-                there = stream.read(self.store, video, begins, self.clip, crop, into)
+                there = stream.read(self.store, video, begins, self.clip, crops[name], into)
                 present[name][at] = there
                 for array in () if there else into.values():
                     array[:] = 0
@@ -138,13 +143,14 @@ class ClipDataset(Dataset):
             return view_starts(video, self.clip, self.views)
         return hop_starts(video, self.clip, self.hop, self.window)
 
-    def _clip(self, row: int, number: int) -> tuple[Video, Starts, Crop]:
-        """The video, where its clip's segments begin, and the part of the frames that the clip shows."""
+    def _clip(self, row: int, number: int) -> tuple[Video, Starts, dict[str, Crop]]:
+        """The video, where its clip's segments begin, and the part of the frames that each stream shows."""
         video = self.videos[row]
-        if self.seed is None:
-            return video, self.starts(video)[number], clip_crop(video, self.clip, None)
-        rng = np.random.default_rng((self.seed, number, row))
-        return video, random_starts(video, self.clip, rng), clip_crop(video, self.clip, rng)
+        rng = None if self.seed is None else np.random.default_rng((self.seed, number, row))
+        begins = self.starts(video)[number] if rng is None else random_starts(video, self.clip, rng)
+        count = len(self.streams) if self.apart else 1
+        drawn = [clip_crop(video, self.clip, rng) for _ in range(count)]
+        return video, begins, {name: drawn[at % count] for at, name in enumerate(self.streams)}
 
     def _empty(self, stream: Stream, count: int) -> dict[str, torch.Tensor]:
         shapes = stream.shapes(self.store.parameters, self.clip).items()

@@ -19,18 +19,28 @@ AHEAD = 2  # batches that each reading process has ready
 
 
 class EpochBatches(Sampler):
-    """The batches of an epoch, lists of (video, epoch), in an order that depends on the seed and the epoch only.
+    """The batches of an epoch, lists of (video, number), in an order that depends on the seed and the epoch only.
 
     Every video comes once. Of each batch a rank gets every `ranks`-th video; of a small last batch, maybe none.
     """
 
     def __init__(
-        self, dataset: ClipDataset, *, batch: int, seed: int, parts: int = 1, rank: int = 0, ranks: int = 1
+        self,
+        dataset: ClipDataset,
+        *,
+        batch: int,
+        seed: int,
+        parts: int = 1,
+        views: int = 1,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
-        """batch: size for a step, over all ranks; it comes in `parts` parts."""
+        """batch: videos of a step, over all ranks; they come in `parts` parts. A part has `views` clips of each video:
+        all first ones, then all second ones …"""
         self.count = len(dataset)
         self.batch = batch
         self.parts = parts
+        self.views = views
         self.seed = seed
         self.rank = rank
         self.ranks = ranks
@@ -50,7 +60,8 @@ class EpochBatches(Sampler):
         for begin in range(self.done * self.batch, self.count, self.batch):
             share = order[begin : begin + self.batch][self.rank :: self.ranks]
             for part in np.array_split(share, self.parts):
-                yield [(int(row), self.epoch) for row in part]
+                numbers = range(self.epoch * self.views, (self.epoch + 1) * self.views)
+                yield [(int(row), number) for number in numbers for row in part]
 
 
 class ViewBatches(Sampler):

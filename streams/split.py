@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -23,16 +23,20 @@ class Split:
     val_content: list[str] = field(default_factory=list)  # of the validation files; empty in runs of older releases
 
 
-def split_videos(videos: Sequence[Video], *, seed: int, name: str = "the store") -> Split:
+def split_videos(videos: Sequence[Video], *, seed: int, name: str = "the store", with_labels: bool = True) -> Split:
     """Split labelled videos into training and validation.
 
     By the split column if the labels had one; test videos are not used, and if it names no validation videos,
     whole groups of its training videos become validation videos. Otherwise by group: from the group column or from
-    names like v_Archery_g08_c01; a video without a group is its own. Identical files always stay together.
+    names like v_Archery_g08_c01; a video without a group is its own. Identical files always stay together. Without
+    labels all videos are taken alike, whether they have one or not.
 
     Raises UserError if there are too few videos or groups to split.
     """
-    labelled = [video for video in videos if video.label is not None]
+    if with_labels:
+        labelled = [video for video in videos if video.label is not None]
+    else:
+        labelled = [replace(video, label="") for video in videos]
     if not labelled:
         raise UserError(f"no video of {name} has a label: sort the videos into class folders or extract with --labels")
     if any(video.split for video in labelled):

@@ -28,7 +28,7 @@ import torch
 from fusion.model import build_model
 from fusion.training.datasets import check_presence
 from fusion.training.run import write_json
-from fusion.training.settings import Recipe
+from fusion.training.settings import Recipe, need_classes
 from fusion.training.teacher import load_teacher
 from fusion.training.transfer import initialise
 from preprocess.common.command import parse_command, run_command
@@ -88,6 +88,7 @@ def ablate(settings: AblateSettings) -> Ablation:
     on few validation videos are often a lucky early epoch's, and must not be judged on the same videos.
     """
     at_least(1, seeds=settings.seeds, views=settings.views)
+    need_classes(settings.recipe)
     streams = parse_streams(settings.streams)
     chosen = _chosen(settings, streams)
     store = Store(settings.data)

@@ -143,9 +143,12 @@ class Model:
         For a live source, the mean over all windows until it ends. `bar` names a progress bar, on a terminal.
 
         Raises:
-            UserError: as windows; a source of several videos; a video that has none of the model's streams.
+            UserError: as windows; a source of several videos; a video that has none of the model's streams; a model
+                without a classifier.
         """
         at_least(1, views=views)
+        if not self.classes:
+            raise UserError(f"{self.path} has no classifier, it was trained with --pretrain: it gives features alone")
         if is_live(source):
             found = list(self.windows(source))
             if not found:

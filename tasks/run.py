@@ -27,8 +27,10 @@ class Run:
 
 
 def load_run(path: Path, *, weights: str = "best", device: str = "auto") -> Run:
-    """Load a run. Raises UserError if there is no run at `path`, or it lacks these weights."""
+    """Load a run. Raises UserError if there is no run at `path`, or it lacks these weights or a classifier."""
     model = load(path, weights=weights, device=device)
+    if not model.classes:
+        raise UserError(f"{path} has no classifier, it was trained with --pretrain: train one with --init {path}")
     settings, _ = read_settings(path)
     split = read_split(path)
     trained_on = frozenset(split.train_content)

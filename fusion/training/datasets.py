@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fusion.training.pretrain import PRETEXTS
 from fusion.training.run import read_settings
-from fusion.training.settings import TrainSettings
+from fusion.training.settings import Recipe, TrainSettings
 from preprocess.common.errors import UserError
 from preprocess.store import Store
 from preprocess.store.index import Video
@@ -13,16 +14,25 @@ from streams.batch import ClipDataset
 from streams.split import Split
 
 
+def known_classes(store: Store, recipe: Recipe) -> list[str]:
+    """The classes that a run learns: none if it pretrains, so that no label can reach it."""
+    return [] if recipe.pretrain else store.classes
+
+
 def make_datasets(
     store: Store, split: Split, streams: tuple[str, ...], settings: TrainSettings
 ) -> tuple[ClipDataset, ClipDataset]:
     """Training and validation videos. Those without any of the streams are left out of training.
 
+    To pretrain, a video may need two of several streams; each stream draws its own geometry, by which two could else be
+    matched, and validation clips are drawn as training clips are, once for all epochs.
+
     Raises UserError if a stream is in no training video.
     """
+    pretrain, classes = settings.recipe.pretrain, known_classes(store, settings.recipe)
     if settings.resume:
         _, saved = read_settings(settings.run)
-        if saved["classes"] != store.classes:
+        if saved["classes"] != classes:
             raise UserError(f"{store.path} has other classes than {settings.run} was started with: start a new run")
     by_path = {video.path: video for video in store.videos}
     gone = [path for path in split.train + split.val if path not in by_path]
@@ -30,9 +40,15 @@ def make_datasets(
         raise UserError(f"{store.path} lacks videos that this run trains on, for instance {gone[0]}")
     train_videos, val_videos = ([by_path[path] for path in part] for part in (split.train, split.val))
     check_presence(store, train_videos, streams)
-    usable = [video for video in train_videos if any(video.streams[name] for name in streams)]
-    shared = {"streams": streams, "classes": store.classes, "clip": settings.recipe.clip}
-    return ClipDataset(store, usable, seed=settings.seed, **shared), ClipDataset(store, val_videos, **shared)
+    least = min(PRETEXTS[pretrain].needed, len(streams)) if pretrain else 1
+    usable = [video for video in train_videos if sum(video.streams[name] for name in streams) >= least]
+    if not usable:
+        raise UserError(f"no training video of {store.path} has two of {', '.join(streams)}: pretrain them one by one")
+    shared = {"streams": streams, "classes": classes, "clip": settings.recipe.clip, "apart": bool(pretrain)}
+    val_seed = settings.seed if pretrain else None
+    return ClipDataset(store, usable, seed=settings.seed, **shared), ClipDataset(
+        store, val_videos, seed=val_seed, **shared
+    )
 
 
 def check_presence(store: Store, train_videos: Sequence[Video], streams: Sequence[str]) -> None:

@@ -60,6 +60,22 @@ class Ranks:
         parameters = list(parameters)
         set_gradients(parameters, self.add_up(flat_gradients(parameters)))
 
+    def join_rows(self, rows: Tensor) -> Tensor:
+        """The rows of all ranks, one rank's after the other's, (N, …); gradients flow into this rank's own alone.
+
+        A loss of them that every rank computes alike has gradients that add up to those of one process.
+        """
+        if self.size == 1:
+            return rows
+        counts = torch.zeros(self.size, dtype=torch.int64)
+        counts[self.rank] = len(rows)
+        counts = self.add_up(counts).tolist()
+        begin = sum(counts[: self.rank])
+        joined = rows.new_zeros(sum(counts), *rows.shape[1:])
+        joined[begin : begin + len(rows)] = rows.detach()
+        self.add_up(joined)
+        return torch.cat([joined[:begin], rows, joined[begin + len(rows) :]])
+
     def same_text(self, text: str) -> str:
         """The first rank's text, sent to all."""
         if self.size == 1:

@@ -37,6 +37,11 @@ class Recipe:
     opm: a stream whose own head is ahead of the others' is often hidden from the fusion head;
     mmpareto: an encoder's step is good for the fused loss and for its own, whatever --auxiliary;
     detached: encoders learn from their own losses alone, whatever --auxiliary, and the head from what they make"""
+    pretrain: str = ""
+    """learn without labels, for another run to start from with --init:
+    contrast: the features of two streams of a clip are alike and those of other videos differ; of a single stream,
+    those of two clips of a video;
+    order: each stream tells the order of a clip's three pieces, which have changed places"""
     stream_dropout: float = 0.25
     """probability that a present stream is hidden from the fusion head, so that any subset can be evaluated"""
     label_smoothing: float = 0.0
@@ -119,6 +124,7 @@ def validate(settings: TrainSettings) -> None:
     """Raises UserError for invalid numbers."""
     from fusion.training.balance import BALANCES  # these load PyTorch, for which --help must not wait
     from fusion.training.frozen import frozen_streams, tower_rates
+    from fusion.training.pretrain import PIECES, PRETEXTS
     from streams.registry import parse_streams
 
     recipe, machine, clip, model = settings.recipe, settings.machine, settings.recipe.clip, settings.recipe.model
@@ -135,6 +141,16 @@ def validate(settings: TrainSettings) -> None:
     at_least(0, weight_decay=recipe.weight_decay, auxiliary=recipe.auxiliary, save_minutes=machine.save_minutes)
     if recipe.balance not in BALANCES:
         raise UserError(f"unknown --balance '{recipe.balance}': known are {', '.join(BALANCES)}")
+    if recipe.pretrain:
+        if recipe.pretrain not in PRETEXTS:
+            raise UserError(f"unknown --pretrain '{recipe.pretrain}': known are {', '.join(PRETEXTS)}")
+        at_least(2, batch=recipe.batch)
+        at_least(PIECES, frames=clip.frames)
+        if recipe.pretrain == "order" and clip.segments not in (1, PIECES):
+            raise UserError(f"--pretrain order tells {PIECES} pieces apart: --segments can be 1 or {PIECES}")
+        for name in ("balance", "mixup", "cutmix", "average", "teacher"):
+            if getattr(recipe, name) != getattr(Recipe, name):
+                raise UserError(f"--{name} has no part in --pretrain {recipe.pretrain}: leave it out")
     if settings.seed >= SEEDS:
         raise UserError(f"--seed must be below {SEEDS}, not {settings.seed}")
     if not 0 < recipe.lr < math.inf:
@@ -158,6 +174,12 @@ def validate(settings: TrainSettings) -> None:
     for name, share in shares.items():
         if not 0 <= share < 1:
             raise UserError(f"--{name} must be at least 0 and below 1, not {share}")
+
+
+def need_classes(recipe: Recipe) -> None:
+    """Raises UserError for a recipe whose runs cannot be judged."""
+    if recipe.pretrain:
+        raise UserError(f"--pretrain {recipe.pretrain} makes no classifier to judge: use it with train.py")
 
 
 def differences(given: TrainSettings, other: TrainSettings) -> dict[str, object]:

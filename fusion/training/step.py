@@ -15,6 +15,7 @@ from fusion.training.average import Average
 from fusion.training.balance import Auxiliary
 from fusion.training.loss import FUSED, answer_sums, count_rows, each_loss
 from fusion.training.mixing import mix
+from fusion.training.pretrain import Pretext
 from fusion.training.ranks import Ranks
 from fusion.training.settings import Recipe
 from fusion.training.teacher import Teacher
@@ -59,10 +60,13 @@ class Step:
         average: float = 0.0,
         tower_lr: dict[str, float] | None = None,
         teacher: Teacher | None = None,
+        pretext: Pretext | None = None,
     ) -> None:
         """steps: in the whole run; average: the decay of the weights' moving average, 0 for none; tower_lr: the highest
-        rates of those streams' towers, where it is not `lr`; teacher: whose streams the batches then have too."""
+        rates of those streams' towers, where it is not `lr`; teacher: whose streams the batches then have too; pretext:
+        what is learned in place of the classes."""
         self.model = model
+        self.pretext = pretext.to(device) if pretext else None
         self.average = Average(model, decay=average).to(device) if average else None
         self.balance = balance.to(device)
         self.device = device
@@ -70,7 +74,7 @@ class Step:
         self.teacher = teacher
         self.lr = lr
         self.steps = steps
-        groups, self._shares = _groups(model, {name: rate / lr for name, rate in (tower_lr or {}).items()})
+        groups, self._shares = _groups(model, {name: rate / lr for name, rate in (tower_lr or {}).items()}, pretext)
         self.optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, fused=True)
         self._seen: list[tuple[int, Tensor, Tensor]] = []  # step, True if its loss was finite, rows of its videos
         self._bad = 0  # steps in a row without a finite loss
@@ -97,6 +101,10 @@ class Step:
         total = torch.zeros((), device=self.device)
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         for batch in (batch.to(self.device) for batch in batches):
+            if self.pretext:
+                found = self.pretext.learn(self.model, batch, parts=len(batches), ranks=self.ranks)
+                total, sums = total + found[0], sums + found * counts[FUSED]
+                continue
             inputs = batch.inputs(training=True)
             own = batch.only(self.model.encoders)
             use = self.balance.choose(drop_streams(own.present, recipe.stream_dropout))
@@ -110,12 +118,13 @@ class Step:
             self.balance.observe(output, targets, own.present, counts)  # measured by the labels, as on validation
             sums += answer_sums(output, targets, own.present)
         total, *sums = self.ranks.add_up(torch.stack([total.double(), *sums]))
-        self.ranks.add_up_gradients(self.model.parameters())
+        learning = [*self.model.parameters(), *(self.pretext.parameters() if self.pretext else ())]
+        self.ranks.add_up_gradients(learning)
         for name, encoder in self.model.encoders.items():
             if not counts[name]:  # no rank has it: no step for it, as in a single process that does not run it
                 encoder.zero_grad(set_to_none=True)
         self.balance.modulate(self.model, counts, self.ranks, seed=chance + ALL_RANKS)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
+        norm = torch.nn.utils.clip_grad_norm_(learning, CLIP_NORM)
         finite = total.isfinite() & norm.isfinite()
         self._update(finite, before, number)
         self._seen.append((number, finite, torch.cat([batch.videos for batch in batches])))
@@ -170,7 +179,8 @@ class Step:
 
     def _parts(self) -> dict[str, Module | Optimizer]:
         parts = {"model": self.model, "optimizer": self.optimizer, "balance": self.balance}
-        return parts | ({"average": self.average} if self.average else {})
+        others = {"average": self.average, "pretext": self.pretext}
+        return parts | {name: part for name, part in others.items() if part}
 
     def _count(self, batches: Sequence[Batch], stop: bool) -> tuple[dict[str, float], int]:
         """The rows of each stream, and all clips, over all ranks; also shares `stop` between them."""
@@ -200,7 +210,7 @@ class Step:
             self.average.update(self.model, finite=finite)
 
 
-def _groups(model: FusionModel, shares: dict[str, float]) -> tuple[list[dict], list[float]]:
+def _groups(model: FusionModel, shares: dict[str, float], pretext: Module | None) -> tuple[list[dict], list[float]]:
     """The learning parameters in groups for the optimizer, and each group's share of the learning rate.
 
     shares: of towers by stream; they get a group of their own.
@@ -210,7 +220,7 @@ def _groups(model: FusionModel, shares: dict[str, float]) -> tuple[list[dict], l
         encoder = model.encoders[name]
         rest = [part for part in encoder.children() if part is not encoder.tower]
         parts += [(name, [encoder.tower], share), (name, rest, 1.0)]
-    others = [part for part in model.children() if part is not model.encoders]
+    others = [part for part in (*model.children(), pretext) if part and part is not model.encoders]
     parts.append((None, others, 1.0))
     groups = [
         {"params": [p for module in modules for p in module.parameters() if p.requires_grad], "stream": name}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fusion.settings import ModelSettings
-from fusion.training.settings import Recipe, TrainSettings, options, validate
+from fusion.training.settings import Recipe, TrainSettings, need_classes, options, validate
 from fusion.training.teacher import load_teacher
 from preprocess.common.errors import UserError, at_least
 from preprocess.store import Store
@@ -25,6 +25,7 @@ def prepare(settings: TuneSettings) -> Space:
     at_least(1, trials=settings.trials, parallel=settings.parallel)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError("tasks.tune is not for torchrun: start it with python, and --parallel N for N trials at once")
+    need_classes(settings.recipe)
     streams, store = parse_streams(settings.streams), Store(settings.data)
     split_videos(store.videos, seed=settings.recipe.split_seed, name=str(store.path))
     load_teacher(settings.recipe, store)
