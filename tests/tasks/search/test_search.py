@@ -8,11 +8,13 @@ import tyro
 
 from fusion.training.settings import TrainSettings
 from preprocess.common.errors import UserError
-from tasks.search.settings import command_line, recipe_options, trial_settings
+from tasks.search.settings import command_line, prepare, recipe_options, trial_settings
 from tasks.search.space import KNOWN, ends, parse_space
+from tasks.search.trials import open_study
 from tasks.settings import TuneSettings
 from tasks.tune import tune
 from tests.tasks.conftest import CPU, TINY
+from train import train
 
 pytest.importorskip("optuna")
 
@@ -71,3 +73,16 @@ def test_what_may_be_searched_is_an_option_of_a_run(settings):
     for name, values in parse_space(tuple(KNOWN)).items():
         trial = trial_settings(settings, {name: ends(values)[-1]}, run=None)
         assert recipe_options(trial.recipe) == recipe_options(TINY) | {name: ends(values)[-1]}
+
+
+def test_a_search_with_a_teacher_is_another_search_and_a_wrong_one_ends_it_at_once(settings, tmp_path):
+    """Each trial has the teacher."""
+    teacher = train(replace(trial_settings(settings, {}, run=tmp_path / "teacher"), streams="rgb"))
+    taught = replace(settings, out=tmp_path / "out", recipe=replace(settings.recipe, teacher=teacher))
+    space = prepare(taught)
+    open_study(taught, space)
+    assert trial_settings(taught, {"lr": 1e-4}, run=None).recipe.teacher == teacher
+    with pytest.raises(UserError, match="--teacher"):
+        open_study(replace(taught, recipe=settings.recipe), space)
+    with pytest.raises(UserError, match=r"none\.safetensors"):
+        prepare(replace(taught, recipe=replace(settings.recipe, teacher=tmp_path / "none.safetensors")))
