@@ -9,8 +9,8 @@ three-bits: every class is three independent bits, each of which one stream alon
 stream, 50 % with two, 100 % with three. Evidence only adds up. with-or-against: a patch faces left or right, which RGB
 alone can see, over stripes that drift left or right, which flow alone can; the class is whether the two agree. One
 stream is at chance, 50 %, RGB and flow reach 100 %, but only for a model that joins their features. order: all videos
-show the same two moments, in either order, a bit for each stream as in three-bits; the ceilings are those of three-bits
-for a model that sees both moments, and 12.5 %, chance, for the mean of any number of clips of up to 0.4 s.
+show the same two moments, and the class is which came first, in at least two of three streams: at best 75 % with one
+stream or two, 100 % with three, for a model that remembers; 50 %, chance, for the mean over clips of up to 0.4 s.
 
 Clearly more than these ceilings (ceilings.json) proves a leak; much less, a weak model.
 """
@@ -111,10 +111,10 @@ def _with_or_against(label: str, frames: int, rng: np.random.Generator) -> list[
 def _order(label: str, frames: int, rng: np.random.Generator) -> list[Shot]:
     """Two halves alike but for their moments: nothing, a moment of random place and length, nothing.
 
-    The label is the first moment; the second has the other value of every bit. A clip that is not longer than MARGIN
-    sees at most one moment, and at a random time it sees the same with the same probability in every class.
+    The second moment has the other value of every bit. A clip that is not longer than MARGIN sees at most one moment,
+    and at a random time it sees the same with the same probability in a video of the other class: halves exchanged.
     """
-    first = label.split("-")
+    first = _most_bits(label, rng)
     second = [pair[1 - pair.index(bit)] for pair, bit in zip(BITS.values(), first, strict=True)]
     shots = []
     for hue, direction, vowel in (first, second):
@@ -129,15 +129,23 @@ def _order(label: str, frames: int, rng: np.random.Generator) -> list[Shot]:
     return shots
 
 
+def _most_bits(label: str, rng: np.random.Generator) -> list[str]:
+    """A value of every bit, of which at least two are the label's."""
+    value = ORDERS.index(label)
+    odd = int(rng.integers(len(BITS) + 1))  # the bit that is the other, or none
+    return [pair[1 - value if at == odd else value] for at, pair in enumerate(BITS.values())]
+
+
 SUBSETS = [subset for size in range(1, len(BITS) + 1) for subset in combinations(BITS, size)]
 BIT_CLASSES = tuple(map("-".join, product(*BITS.values())))
+ORDERS = ("forwards", "backwards")  # the first or the second of most bits' values comes first
 BIT_CEILINGS = {"+".join(subset): 2.0 ** len(subset) / 2 ** len(BITS) for subset in SUBSETS}
 TASKS = {
     "three-bits": Task(classes=BIT_CLASSES, shots=_three_bits, ceilings=BIT_CEILINGS),
     "order": Task(
-        classes=BIT_CLASSES,
+        classes=ORDERS,
         shots=_order,
-        ceilings=BIT_CEILINGS,
+        ceilings={"+".join(subset): 1.0 if len(subset) == len(BITS) else 0.75 for subset in SUBSETS},
         seconds=(4.4, 5.6),
         least=2 * (MOMENT + 2 * MARGIN + 1) / FPS,
     ),
