@@ -1,7 +1,7 @@
 """Clips of several streams as batches, with masks of the present streams."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +10,10 @@ from torch.utils.data import Dataset, get_worker_info
 
 from preprocess.store import Store
 from preprocess.store.index import Video
-from streams.clip import ClipSettings, hop_starts, random_start, view_starts
+from streams.clip import ClipSettings, hop_starts, own_start, random_start, view_starts
 from streams.geometry import Crop, clip_crop
 from streams.registry import STREAMS
-from streams.spec import FEATURES, Stream
+from streams.spec import FEATURES
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Batch:
         return {
             name: clips[FEATURES].float()  # of a frozen tower, which nothing is done to
             if FEATURES in clips
-            else STREAMS[name].prepare(clips, self.clip, training=training)
+            else STREAMS[name].prepare(clips, self.clip.of(name), training=training)
             for name, clips in self.clips.items()
         }
 
@@ -87,13 +87,19 @@ class ClipDataset(Dataset):
         seed: int | None = None,
         views: int = 1,
         hop: int | None = None,
+        whole_strides: Collection[str] = (),
     ) -> None:
-        """With a `seed`: for training. Without: not augmented, `views` clips a video or one each `hop` frames."""
+        """With a `seed`: for training. Without: not augmented, `views` clips a video or one each `hop` frames.
+
+        whole_strides: streams whose clips begin a whole number of strides after the video's begin.
+        """
         self.store = store
         self.videos = videos  # not copied to a list: a store makes them on access, as is needed with a million
         self.streams = {name: STREAMS[name] for name in streams}
         self.rows = {name: row for row, name in enumerate(classes)}
         self.clip = clip
+        self.clips = {name: clip.of(name) for name in streams}
+        self.whole_strides = whole_strides
         self.seed = seed
         self.views = views
         self.hop = hop
@@ -103,7 +109,7 @@ class ClipDataset(Dataset):
 
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch:
         """A batch; every clip is decoded directly into it."""
-        clips = {name: self._empty(stream, len(keys)) for name, stream in self.streams.items()}
+        clips = {name: self._empty(name, len(keys)) for name in self.streams}
         present = {name: torch.zeros(len(keys), dtype=torch.bool) for name in self.streams}
         labels, starts = torch.full((2, len(keys)), -1)
         for at, key in enumerate(keys):
@@ -112,7 +118,8 @@ class ClipDataset(Dataset):
             labels[at] = self.rows.get(video.label, -1)  # -1: no label, or one that the model does not know
             for name, stream in self.streams.items():
                 into = {part: array[at].numpy() for part, array in clips[name].items()}
-                there = stream.read(self.store, video, start, self.clip, crop, into)
+                own, begin = self.clips[name], self.own_start(name, start, video.frames)
+                there = stream.read(self.store, video, begin, own, crop.resized(own.size / self.clip.size), into)
                 present[name][at] = there
                 for array in () if there else into.values():
                     array[:] = 0
@@ -126,6 +133,12 @@ class ClipDataset(Dataset):
             return view_starts(video, self.clip, self.views)
         return hop_starts(video, self.clip, self.hop)
 
+    def own_start(self, stream: str, start: int, length: float) -> int:
+        """The first frame of a stream's part of the clip from `start` on, in a video of `length` frames."""
+        own = self.clips[stream]
+        begin = own_start(start, self.clip, own, length)
+        return begin // own.stride * own.stride if stream in self.whole_strides else begin
+
     def _window(self, row: int, number: int) -> tuple[Video, int, Crop]:
         """The video, the first frame of its clip, and the part of the frames that the clip shows."""
         video = self.videos[row]
@@ -134,8 +147,8 @@ class ClipDataset(Dataset):
         rng = np.random.default_rng((self.seed, number, row))
         return video, random_start(video, self.clip, rng), clip_crop(video, self.clip, rng)
 
-    def _empty(self, stream: Stream, count: int) -> dict[str, torch.Tensor]:
-        shapes = stream.shapes(self.store.parameters, self.clip).items()
+    def _empty(self, stream: str, count: int) -> dict[str, torch.Tensor]:
+        shapes = self.streams[stream].shapes(self.store.parameters, self.clips[stream]).items()
         return {name: _empty((count, *shape), dtype) for name, (shape, dtype) in shapes}
 
 

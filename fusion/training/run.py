@@ -92,13 +92,12 @@ def settings_from_json(values: dict) -> TrainSettings:
     """
     recipe = values["recipe"]
     model = ModelSettings(**recipe["model"] | {"towers": tuple(recipe["model"]["towers"])})
+    clip = ClipSettings(**recipe["clip"] | {"clip_of": tuple(recipe["clip"].get("clip_of", ()))})
     nested = {
         "data": Path(values["data"]),
         "run": values["run"] and Path(values["run"]),
         "init": tuple(values.get("init", ())),
-        "recipe": Recipe(
-            **recipe | {"clip": ClipSettings(**recipe["clip"]), "model": model, "lr_of": tuple(recipe.get("lr_of", ()))}
-        ),
+        "recipe": Recipe(**recipe | {"clip": clip, "model": model, "lr_of": tuple(recipe.get("lr_of", ()))}),
         "machine": Machine(**values["machine"]),
     }
     return TrainSettings(**values | nested)
