@@ -19,6 +19,7 @@ class Rgb:
     """Pictures: (T, S, S, 3) uint8, S the stored short side, and a map to the crop → (B, 3, T, H, W) in -1…1."""
 
     towers = ("conv3d", "r2plus1d", "r3d_18", "r2plus1d_18", "s3d", *IMAGE)
+    libraries = ("timm", "torchvision", "hf")
 
     def channels(self, parameters: dict) -> int:
         return 3
