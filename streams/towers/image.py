@@ -37,15 +37,17 @@ class ImageTower(nn.Module):
         layers: nn.Module,
         features: int,
         side: int,
+        exact: bool = False,
         norm: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
         published: Callable[[], Published] | None = None,
     ) -> None:
-        """layers: pictures → (N, D); side: pixels of the pictures of its weights; norm: mean and deviation of 0…1 that
-        they expect, None for -1…1; published: loads these weights, which the tower starts from without being told.
+        """layers: pictures → (N, D); side: pixels of the pictures of its weights; exact: it takes no larger ones; norm:
+        mean and deviation of 0…1 that they expect, None for -1…1; published: loads these weights, from which the tower
+        starts without being told.
         """
         super().__init__()
         self.name, self.layers, self.features, self.side = name, layers, features, side
-        self.published = published
+        self.exact, self.published = exact, published
         for part, values in zip(("mean", "std"), norm or (), strict=False):
             self.register_buffer(part, torch.tensor(values).view(-1, 1, 1), persistent=False)
         self.normed = norm is not None
@@ -63,14 +65,14 @@ class ImageTower(nn.Module):
         return rearrange(self.layers(self.pictures(clip)), "(b t) d -> b t d", t=clip.shape[2])
 
     def pictures(self, clip: Tensor) -> Tensor:
-        """The network's input, at least as large as its weights expect: (B, C, T, H, W) → (B T, C, H, W)"""
+        """The network's input, as large as its weights expect, or larger: (B, C, T, H, W) → (B T, C, H, W)"""
         pictures = rearrange(clip, "b c t h w -> (b t) c h w")
         if self.normed:
             pictures = ((pictures + 1) / 2 - self.mean) / self.std
         scale = self.side / min(pictures.shape[2:])
-        if scale > 1:
+        if scale > 1 or (scale < 1 and self.exact):
             size = [round(scale * length) for length in pictures.shape[2:]]
-            pictures = functional.interpolate(pictures, size=size, mode="bilinear")
+            pictures = functional.interpolate(pictures, size=size, mode="bilinear", antialias=scale < 1)
         return pictures.contiguous(memory_format=torch.channels_last)
 
 

@@ -40,9 +40,8 @@ def timm_tower(name: str, *, channels: int) -> ImageTower:
         return Published(f"{tower}'s weights", Path(path), network.state_dict(), settings.get("license") or UNSTATED)
 
     norm = (settings["mean"], settings["std"]) if channels == 3 else None
-    return ImageTower(
-        name=tower, layers=layers, features=layers.num_features, side=side, norm=norm, published=published
-    )
+    shape = {"features": layers.num_features, "side": side, "exact": settings.get("fixed_input_size", False)}
+    return ImageTower(name=tower, layers=layers, norm=norm, published=published, **shape)
 
 
 def torchvision_tower(name: str, *, channels: int) -> nn.Module:
@@ -81,7 +80,7 @@ def torchvision_tower(name: str, *, channels: int) -> nn.Module:
     if ".video." in builder.__module__:
         size, least = tuple(shown.crop_size), weights.meta.get("min_temporal_size", 1)
         return ClipTower(**shape, size=size, least=least, published=published)
-    return ImageTower(**shape, side=min(shown.crop_size), published=published)
+    return ImageTower(**shape, side=min(shown.crop_size), exact=True, published=published)
 
 
 class ClipTower(nn.Module):

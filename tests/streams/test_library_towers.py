@@ -100,6 +100,8 @@ def test_a_network_of_timm_by_name_sees_pictures_as_it_was_trained_to(monkeypatc
     mean, std = (torch.tensor(settings[part]).view(3, 1, 1) for part in ("mean", "std"))
     expected = tower.layers(((clip[:, :, 1] + 1) / 2 - mean) / std)
     torch.testing.assert_close(tower(clip)[:, 1], expected, atol=1e-4, rtol=1e-4)
+    fixed = create_tower("timm:test_vit", channels=3, width=4)
+    assert fixed(torch.randn(1, 3, 2, 200, 200)).shape == (1, 2, fixed.features)  # it takes 160 pixels, no more
     assert create_tower("timm:resnet10t", channels=2, width=4)(torch.randn(1, 2, 2, 64, 64)).shape == (1, 2, 512)
     with pytest.raises(UserError, match="resnet11x"):
         create_tower("timm:resnet11x", channels=3, width=4)
