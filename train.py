@@ -102,7 +102,7 @@ def train(
             )
         )
         train_set, val_set = make_datasets(store, split, streams, settings)
-        teacher = load_teacher(recipe, store)
+        teacher = load_teacher(recipe, store, streams)
         if settings.resume:
             check_same_teacher(run, teacher)
         device = choose_device(machine.device, ranks.local)

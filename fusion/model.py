@@ -124,8 +124,15 @@ def _parse_towers(texts: tuple[str, ...], streams: tuple[str, ...]) -> dict[str,
     towers = {}
     for text in texts:
         stream, _, tower = text.partition("=")
+        library, _, rest = tower.partition(":")
+        if stream in streams and library in STREAMS[stream].libraries and rest:
+            towers[stream] = tower
+            continue
         if stream not in streams or tower not in STREAMS[stream].towers:
-            known = ", ".join(f"{name}={tower}" for name in streams for tower in STREAMS[name].towers)
+            names = {
+                name: [*STREAMS[name].towers, *(f"{one}:NAME" for one in STREAMS[name].libraries)] for name in streams
+            }
+            known = ", ".join(f"{name}={tower}" for name in streams for tower in names[name])
             raise UserError(f"unknown tower '{text}': this run can have {known}")
         towers[stream] = tower
     return towers

@@ -10,10 +10,10 @@ from torch.utils.data import Dataset, get_worker_info
 
 from preprocess.store import Store
 from preprocess.store.index import Video
-from streams.clip import ClipSettings, Starts, hop_starts, random_starts, view_starts
+from streams.clip import ClipSettings, Starts, hop_starts, own_start, random_starts, view_starts
 from streams.geometry import Crop, clip_crop
 from streams.registry import STREAMS
-from streams.spec import FEATURES, Stream
+from streams.spec import FEATURES
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Batch:
         return {
             name: clips[FEATURES].float().transpose(1, 2)  # of a frozen tower, which nothing is done to
             if FEATURES in clips
-            else STREAMS[name].prepare(clips, self.clip, training=training)
+            else STREAMS[name].prepare(clips, self.clip.of(name), training=training)
             for name, clips in self.clips.items()
         }
 
@@ -97,17 +97,20 @@ class ClipDataset(Dataset):
         hop: int | None = None,
         window: int | None = None,
         apart: bool = False,
+        whole_strides: Collection[str] = (),
     ) -> None:
         """With a `seed`: for training. Without: not augmented, `views` clips a video or one each `hop` frames, which
         stands for a `window` of so many frames, by default as many as its segments have.
 
         apart: each stream of a training clip draws a crop of its own.
+        whole_strides: streams whose segments begin a whole number of strides after the video's begin.
         """
         self.store = store
         self.videos = videos  # not copied to a list: a store makes them on access, as is needed with a million
         self.streams = {name: STREAMS[name] for name in streams}
         self.rows = {name: row for row, name in enumerate(classes)}
         self.clip = clip
+        self.whole_strides = whole_strides
         self.seed = seed
         self.views = views
         self.hop = hop
@@ -119,7 +122,7 @@ class ClipDataset(Dataset):
 
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch:
         """A batch; every clip is decoded directly into it."""
-        clips = {name: self._empty(stream, len(keys)) for name, stream in self.streams.items()}
+        clips = {name: self._empty(name, len(keys)) for name in self.streams}
         present = {name: torch.zeros(len(keys), dtype=torch.bool) for name in self.streams}
         labels = torch.full((len(keys),), -1)
         starts = torch.full((len(keys), self.clip.segments), -1)
@@ -129,7 +132,8 @@ class ClipDataset(Dataset):
             labels[at] = self.rows.get(video.label, -1)  # -1: no label, or one that the model does not know
             for name, stream in self.streams.items():
                 into = {part: array[at].numpy() for part, array in clips[name].items()}
-                there = stream.read(self.store, video, begins, self.clip, crops[name], into)
+                own, ours = self.clip.of(name), self.own_starts(name, begins, video.frames)
+                there = stream.read(self.store, video, ours, own, crops[name].resized(own.size / self.clip.size), into)
                 present[name][at] = there
                 for array in () if there else into.values():
                     array[:] = 0
@@ -143,6 +147,12 @@ class ClipDataset(Dataset):
             return view_starts(video, self.clip, self.views)
         return hop_starts(video, self.clip, self.hop, self.window)
 
+    def own_starts(self, stream: str, starts: Starts, length: float) -> Starts:
+        """A stream's own segments, around the centres of those from `starts` on, in a video of `length` frames."""
+        own = self.clip.of(stream)
+        stride = own.stride if stream in self.whole_strides else 1
+        return tuple(own_start(start, self.clip, own, length) // stride * stride for start in starts)
+
     def _clip(self, row: int, number: int) -> tuple[Video, Starts, dict[str, Crop]]:
         """The video, where its clip's segments begin, and the part of the frames that each stream shows."""
         video = self.videos[row]
@@ -152,8 +162,8 @@ class ClipDataset(Dataset):
         drawn = [clip_crop(video, self.clip, rng) for _ in range(count)]
         return video, begins, {name: drawn[at % count] for at, name in enumerate(self.streams)}
 
-    def _empty(self, stream: Stream, count: int) -> dict[str, torch.Tensor]:
-        shapes = stream.shapes(self.store.parameters, self.clip).items()
+    def _empty(self, stream: str, count: int) -> dict[str, torch.Tensor]:
+        shapes = self.streams[stream].shapes(self.store.parameters, self.clip.of(stream)).items()
         return {name: _empty((count, *shape), dtype) for name, (shape, dtype) in shapes}
 
 

@@ -1,10 +1,12 @@
 """Clips: one window of a video or several, segments, the same intervals of the clock for every stream."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
 
+from preprocess.common.errors import UserError
 from preprocess.store.index import Video
 
 Starts = tuple[int, ...]  # the first frame of each segment of a clip
@@ -27,6 +29,8 @@ class ClipSettings:
     all of them, so that the order of distant moments counts"""
     repeat_sound: bool = False
     """a video that is shorter than its window of sound repeats, as its pictures do, instead of standing in silence"""
+    clip_of: tuple[str, ...] = ()
+    """streams whose clips have another shape around the same centres, as STREAM=FRAMESxSTRIDExSIZE: rgb=8x16x112"""
     least_crop: float = 0.65
     """smallest share of the short side that a random crop shows"""
     recolour: float = 0.0
@@ -52,6 +56,46 @@ class ClipSettings:
     def pictures(self) -> int:
         """Pictures of all segments."""
         return self.segments * self.frames
+
+    @property
+    def shape(self) -> str:
+        """Frames, stride and size, as --clip-of takes them."""
+        return f"{self.frames}x{self.stride}x{self.size}"
+
+    def of(self, stream: str) -> "ClipSettings":
+        """The shape of a stream's clips.
+
+        Raises UserError for a --clip-of that is no shape.
+        """
+        return _own_clip(self, stream)
+
+    def with_frames(self, frames: int) -> "ClipSettings":
+        """Clips of so many pictures; a stream with another shape reaches as many frames beyond them as before."""
+        more, texts = (frames - self.frames) * self.stride, []
+        for name in self.own_streams():
+            own = self.of(name)
+            own = replace(own, frames=max(1, round((own.span + more) / own.stride)))
+            texts.append(f"{name}={own.shape}")
+        return replace(self, frames=frames, clip_of=tuple(texts))
+
+    def own_streams(self) -> list[str]:
+        """The streams that have a shape of their own."""
+        return [name for name, _ in map(_shape_of, self.clip_of)]
+
+
+@lru_cache
+def _own_clip(clip: ClipSettings, stream: str) -> ClipSettings:
+    shapes = dict(map(_shape_of, clip.clip_of))
+    return replace(clip, clip_of=(), **shapes.get(stream, {}))
+
+
+def _shape_of(text: str) -> tuple[str, dict[str, int]]:
+    """``"rgb=8x16x112"`` → the stream, and its frames, stride and size."""
+    stream, _, shape = text.partition("=")
+    numbers = shape.split("x")
+    if len(numbers) != 3 or not all(number.isdecimal() and int(number) for number in numbers) or int(numbers[2]) < 32:
+        raise UserError(f"--clip-of {text}: give frames, stride and size (from 32 on), as in --clip-of rgb=8x16x112")
+    return stream, dict(zip(("frames", "stride", "size"), map(int, numbers), strict=True))
 
 
 def random_starts(video: Video, clip: ClipSettings, rng: np.random.Generator) -> Starts:
@@ -105,9 +149,19 @@ def _parts(frames: int, clip: ClipSettings) -> list[tuple[int, int]]:
     return parts
 
 
+def own_start(start: int, clip: ClipSettings, own: ClipSettings, length: float) -> int:
+    """First frame of a stream's own clip around the centre of the one from `start` on.
+
+    It lies within the video of `length` frames if that is long enough.
+    """
+    if own.span == clip.span:
+        return start
+    return int(max(0, min(start + (clip.span - own.span) // 2, length - own.span)))
+
+
 def steps(start: int, clip: ClipSettings, length: int) -> np.ndarray:
     """Indices (frames,) of a segment that starts at `start`, in a stream of `length` steps.
 
-    Beyond the end the stream repeats from its start.
+    Beyond the end the stream repeats from its start; the strides go on from there.
     """
-    return (start + clip.stride * np.arange(clip.frames)) % length
+    return (start + clip.stride * np.arange(clip.frames)) % (-(-length // clip.stride) * clip.stride)

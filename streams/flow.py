@@ -21,6 +21,7 @@ class Flow:
     """Flow fields: (T, 2, s, s) uint8 as stored, s the short side, and a map → (B, 2, T, H, W), no motion is 0."""
 
     towers = ("conv3d", "r2plus1d", "r3d_18", "r2plus1d_18", "s3d", *IMAGE)
+    libraries = ("timm",)
 
     def channels(self, parameters: dict) -> int:
         return 2

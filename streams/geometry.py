@@ -28,6 +28,17 @@ class Crop(NamedTuple):
     map: np.ndarray  # (2, 3): maps pixels (x, y, 1) of the window to those of the crop
     window: Window
 
+    def resized(self, scale: float) -> "Crop":
+        """The same part of the frames in a crop `scale` times as large."""
+        return self if scale == 1 else Crop(_resized(self.map, scale), self.window)
+
+
+def _resized(maps, scale: float):
+    """Maps to pixels of crops `scale` times as large; the first pixel's centre moves by half of what it grows."""
+    maps = scale * maps
+    maps[..., 2] += (scale - 1) / 2
+    return maps
+
 
 def centre_crop(height: int, width: int, size: int) -> Crop:
     """The centre crop."""
@@ -83,10 +94,9 @@ def warp_clip(frames: torch.Tensor, maps: torch.Tensor, size: int, *, zero: floa
     """
     stacked = rearrange(frames, "b t c h w -> b (c t) h w").float().sub_(zero)
     fine = max(1, round(EVAL_SHARE * min(frames.shape[-2:]) / size))  # samples a pixel, along each axis
-    if fine > 1:
-        maps = fine * maps
-        maps[:, :, 2] += (fine - 1) / 2  # the centre of the first pixel
-    warped = avg_pool2d(warp(stacked, maps, fine * size), fine) if fine > 1 else warp(stacked, maps, size)
+    warped = (
+        avg_pool2d(warp(stacked, _resized(maps, fine), fine * size), fine) if fine > 1 else warp(stacked, maps, size)
+    )
     return rearrange(warped, "b (c t) h w -> b c t h w", t=frames.shape[1])
 
 

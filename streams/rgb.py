@@ -21,6 +21,7 @@ class Rgb:
     """Pictures: (T, s, s, 3) uint8, s the stored short side, and a map to the crop → (B, 3, T, H, W) in -1…1."""
 
     towers = ("conv3d", "r2plus1d", "r3d_18", "r2plus1d_18", "s3d", *IMAGE)
+    libraries = ("timm", "torchvision", "hf")
 
     def channels(self, parameters: dict) -> int:
         return 3

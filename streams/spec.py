@@ -19,6 +19,7 @@ class Stream(Protocol):
     """One modality of a video. A new stream is a class like this and an entry in streams.registry.STREAMS."""
 
     towers: tuple[str, ...]  # names in streams.towers.TOWERS that can encode it; the first is the default
+    libraries: tuple[str, ...]  # libraries in LIBRARIES there whose networks, as LIBRARY:NAME, can encode it
 
     def channels(self, parameters: dict) -> int:
         """Channels (or mel bands) of a tower's input, given the store's parameters."""

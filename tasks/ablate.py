@@ -99,7 +99,7 @@ def ablate(settings: AblateSettings) -> Ablation:
     shape = {"classes": len(store.classes), "parameters": store.parameters}
     for seed in range(settings.seeds):
         initialise(build_model(settings.recipe.model, streams=streams, **shape), _init(settings, seed))
-        load_teacher(_recipe(settings, seed), store)
+        load_teacher(_recipe(settings, seed), store, streams)
     train = {*split.train}
     trained = [name for name in streams if any(name in subset for subset in chosen)]
     check_presence(store, [video for video in store.videos if video.path in train], trained)

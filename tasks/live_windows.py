@@ -1,6 +1,7 @@
 """Windows of a live video, each as soon as it is complete."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from preprocess.store.format import MEL_RATE
 from preprocess.video.decoded import Frame, Samples
@@ -21,6 +22,7 @@ def live_batches(
     clip: ClipSettings,
     hop: int,
     window: int,
+    whole_strides: Collection[str] = (),
 ) -> Iterator[tuple[Batch, float]]:
     """A window of `window` frames each `hop` ones, as a batch of one, and the seconds so far; the rest at the end.
 
@@ -32,19 +34,27 @@ def live_batches(
         if live.frames_so_far <= number * hop + window:  # flow needs one frame more
             return False
         *_, last = window_starts(number * hop, clip, window)
-        wanted = {name: STREAMS[name].reach(last, clip, live.fps)[1] for name in streams}
+        wanted = {name: reach(name, last)[1] for name in streams}
         late = live.frames_so_far / live.fps >= max(wanted.values()) + PATIENCE
         return late or all(live.until(name) >= end for name, end in wanted.items())
 
     def dataset() -> ClipDataset:
-        shape = {"streams": streams, "classes": classes, "clip": clip}
+        shape = {"streams": streams, "classes": classes, "clip": clip, "whole_strides": whole_strides}
         return ClipDataset(live, [live.video], hop=hop, window=window, **shape)
 
+    def reach(name: str, start: int) -> tuple[float, float]:
+        """The interval that a stream's part of the segment from `start` on covers, in a video that does not end."""
+        (own,) = dataset().own_starts(name, (start,), math.inf)
+        return STREAMS[name].reach(own, clip.of(name), live.fps)
+
     def read(number: int) -> Batch:
-        batch = dataset().__getitems__([(0, number)])
+        shape, begin = dataset(), (number * hop,)
+        batch = shape.__getitems__([(0, number)])
         # the last window begins after this one, but its sound, which must end with the video, may begin earlier
-        reach = [STREAMS[name].reach(number * hop, clip, live.fps) for name in streams]
-        live.forget(frame=number * hop, row=int(min(2 * begin - end for begin, end in reach) * MEL_RATE))
+        frame = min(min(shape.own_starts(name, begin, live.frames_so_far)) for name in streams)
+        reaches = [reach(name, *begin) for name in streams]
+        row = int(min(2 * first - end for first, end in reaches) * MEL_RATE)
+        live.forget(frame=frame, row=row)
         return batch
 
     for item in items:

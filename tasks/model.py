@@ -18,6 +18,8 @@ from tqdm import tqdm
 from fusion.answers import Answers
 from fusion.device import choose_device
 from fusion.model import FusionModel
+from fusion.training.features import kept_features, kept_streams
+from fusion.training.frozen import frozen_streams
 from fusion.training.run import load_model
 from fusion.training.settings import TrainSettings
 from preprocess.common.errors import UserError, at_least
@@ -56,6 +58,8 @@ def load(run: str | os.PathLike, *, weights: str = "best", device: str = "auto")
             raise UserError(f"{path} is no run of train.py: it has no settings.json")
         path = path / f"{weights}.safetensors"
     network, about = load_model(path)
+    for name in frozen_streams(about.settings.recipe.freeze, parse_streams(about.settings.streams)):
+        network.encoders[name].freeze()
     place = choose_device(device)
     return Model(
         path=path,
@@ -126,7 +130,8 @@ class Model:
         at_least(1, batch=batch)
         if is_live(source):
             shape = {"parameters": self.parameters, "streams": self.streams, "classes": self.classes}
-            for loaded, seconds in live_batches(source, clip=clip, hop=frames, window=window, **shape):
+            shape |= {"window": window, "whole_strides": kept_streams(self.network, self.settings.recipe)}
+            for loaded, seconds in live_batches(source, clip=clip, hop=frames, **shape):
                 named = [("live", seconds)]
                 yield encode(self.network, loaded.to(self.device), videos=named, fps=self.fps, gradients=gradients)
             return
@@ -191,13 +196,21 @@ class Model:
         batch: int = 32,
         gradients: bool = False,
         bar: str | None = None,
+        keep: bool = False,
     ) -> Iterator[Windows]:
         """Windows of a store's videos: `views` a video, or one of `window` frames each `hop` ones.
 
+        Features of frozen image towers that lie beside the store are used; with `keep` they are made and kept there.
         `bar` names a progress bar.
         """
+        recipe = self.settings.recipe
         shape = {"streams": self.streams, "classes": self.classes, "clip": clip or self.clip}
+        shape |= {"whole_strides": kept_streams(self.network, recipe)}
         dataset = ClipDataset(store, videos, views=views, hop=hop, window=window, **shape)
+        if not gradients:
+            make = keep and os.access(store.path.parent, os.W_OK)
+            kept, _ = kept_features(self.network, store, recipe, device=self.device, workers=READERS, make=make)
+            dataset.streams.update(kept)
         batches = ViewBatches(dataset, batch=batch)
         workers = READERS if len(batches) > 1 else 0
         loader = make_loader(dataset, batches, workers=workers, pin=self.device.type == "cuda")
@@ -219,7 +232,7 @@ class Model:
         """The mean over `views` windows of each video, for each of the subsets: each window is encoded once."""
         answers = Answers(subsets, videos=len(videos), classes=len(self.classes))
         names = [video.path for video in videos]
-        for windows in self.clips(store, videos, views=views, names=names, batch=batch, bar=bar):
+        for windows in self.clips(store, videos, views=views, names=names, batch=batch, bar=bar, keep=True):
             for subset in subsets:
                 fused = fuse(self.network, windows, subset)
                 answers.add(subset_name(subset), windows.rows, fused.answer, fused.answered)
@@ -234,7 +247,8 @@ class Model:
         if length is not None and clip.segments == 1:
             frames = max(1, round(length * fps / clip.stride))
             around = clip.audio_seconds - clip.span / fps  # seconds that sound extends beyond the pictures
-            clip = replace(clip, frames=frames, audio_seconds=max(0.01, frames * clip.stride / fps + around))
+            sound = max(0.01, frames * clip.stride / fps + around)
+            clip = replace(clip.with_frames(frames), audio_seconds=sound)
         spread = length is not None and clip.segments > 1
         window = max(clip.span, round(length * fps)) if spread else clip.length
         return clip, window, window if hop is None else max(1, round(hop * fps))

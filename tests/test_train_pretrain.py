@@ -93,6 +93,14 @@ def test_another_run_starts_from_its_encoders_of_any_stream(pretrained, store, t
     assert rows_of(train(start))[-1]["val_top1"] >= 0
 
 
+@pytest.mark.parametrize("kind", ["contrast", "order"])
+def test_a_stream_may_have_clips_of_its_own_in_it(store, tmp_path, kind):
+    clip = replace(PRETRAIN.clip, clip_of=("rgb=7x1x40",))
+    run = train(settings_of(store, tmp_path / "run", recipe=replace(PRETRAIN, pretrain=kind, clip=clip, epochs=1)))
+    windows = next(iter(load(run, device="cpu").windows(store, gradients=True)))
+    assert windows.inputs["rgb"].shape[2:] == (7, 40, 40) and windows.inputs["flow"].shape[2] == clip.frames
+
+
 def test_it_has_features_and_no_classifier_and_says_so_in_one_line(pretrained, store, tmp_path):
     windows = next(iter(load(pretrained, device="cpu").windows(store)))
     assert windows.features["audio"].any() and windows.answer.shape[1] == 0
@@ -112,6 +120,7 @@ def test_it_has_features_and_no_classifier_and_says_so_in_one_line(pretrained, s
         (("--pretrain", "jigsaw"), "contrast"),
         (("--pretrain", "contrast", "--mixup", 0.2), "--mixup"),
         (("--pretrain", "order", "--frames", 2), "--frames"),
+        (("--pretrain", "order", "--clip-of", "rgb=2x1x32"), "--clip-of rgb=2x1x32"),
         (("--pretrain", "contrast", "--balance", "opm"), "--balance"),
         (("--pretrain", "contrast", "--batch", 1), "--batch"),
     ],

@@ -15,7 +15,9 @@ from fusion.training import features
 from fusion.training.settings import Machine, Recipe, TrainSettings
 from preprocess.common.errors import UserError
 from streams.clip import ClipSettings
+from streams.registry import STREAMS, subset_name
 from streams.towers.image import SIDES
+from tasks.model import load
 from tasks.run import load_run
 from tests.support.commands import assert_one_line_error
 from tests.support.runs import run_here
@@ -99,10 +101,34 @@ def test_kept_features_are_what_the_tower_gives_for_a_clip(store, tmp_path, clip
             assert torch.equal(clips.present[name], sequences.present[name])
             if clips.present[name].all():
                 expected = encoder.tower(clips.inputs(training=False)[name])
-                # a clip beyond the end repeats from the start: at the stride's own pictures, if they are kept
-                inside = [k for k in range(clip.pictures) if k * clip.stride < store.videos[row].frames]
                 given = encoder.tower(sequences.inputs(training=True)[name])
-                torch.testing.assert_close(given[whole][:, inside], expected[whole][:, inside], atol=2e-3, rtol=2e-3)
+                torch.testing.assert_close(given[whole], expected[whole], atol=2e-3, rtol=2e-3)
+
+
+@needs_pretrained
+def test_judging_makes_kept_features_and_then_reads_no_picture_and_answers_as_without(store, tmp_path, monkeypatch):
+    recipe = replace(TINY, clip=replace(CLIP, clip_of=("rgb=3x5x40",)))
+    model = load(train(settings_of(store, tmp_path / "run", recipe=recipe)), device="cpu")
+    specs = [Spec(f"{frames}.mp4", label="000", frames=frames) for frames in (4, 14, 33)]
+    other = make_store(tmp_path / "other.h5", specs, seed=1)
+    plain = list(model.clips(other, other.videos, views=3))
+    assert kept_files(other) == []
+    subsets = [("rgb",), ("flow",), ("rgb", "flow", "audio")]
+    made = model.answers(other, other.videos, subsets, views=3)
+    assert len(kept_files(other)) == 2
+
+    def no_picture(*_):
+        raise AssertionError("a picture was read")
+
+    monkeypatch.setattr(type(STREAMS["rgb"]), "read", no_picture)
+    monkeypatch.setattr(type(STREAMS["flow"]), "read", no_picture)
+    again = model.answers(other, other.videos, subsets, views=3)
+    kept = list(model.clips(other, other.videos, views=3))
+    assert len(plain) == len(kept) == 1 and len(plain[0].answer) > 5
+    torch.testing.assert_close(kept[0].answer, plain[0].answer, atol=1e-3, rtol=0)
+    torch.testing.assert_close(kept[0].towers, plain[0].towers, atol=2e-3, rtol=2e-3)
+    for subset in map(subset_name, subsets):
+        torch.testing.assert_close(made.probabilities(subset), again.probabilities(subset), atol=0, rtol=0)
 
 
 @needs_pretrained

@@ -5,14 +5,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import train as training
 from fusion.settings import ModelSettings
 from fusion.training.settings import Machine, Recipe, TrainSettings
 from fusion.training.step import Step
+from fusion.training.teacher import load_teacher
 from fusion.training.transfer import sha256_of
 from preprocess.common.errors import UserError
+from streams.batch import ClipDataset
 from streams.clip import ClipSettings
+from streams.registry import STREAMS
 from tasks.run import load_run
 from tests.support.commands import assert_one_line_error
 from tests.support.runs import run_here
@@ -70,6 +74,25 @@ def settings_of(store, folder: Path, teacher: Path | None, **recipe) -> TrainSet
 
 
 @pytest.mark.usefixtures("one_thread")
+def test_a_stream_of_the_teacher_alone_is_read_in_the_shape_that_the_teacher_learned_from(store, tmp_path):
+    own = replace(CLIP, clip_of=("flow=3x1x40", "rgb=2x1x32"))
+    run = tmp_path / "teacher"
+    train(TrainSettings(data=store.path, run=run, recipe=replace(TINY, clip=own), machine=CPU))
+    clip = replace(CLIP, clip_of=("rgb=2x1x32",))
+    teacher = load_teacher(replace(TINY, clip=clip, teacher=run), store, ("rgb", "audio"))
+    both, theirs = (
+        ClipDataset(store, store.videos, streams=streams, classes=store.classes, clip=shape, seed=1)
+        for streams, shape in ((("rgb", "audio"), clip), (tuple(STREAMS), own))
+    )
+    teacher.join(both)
+    given, expected = (dataset.__getitems__([(0, 0), (3, 1)]).inputs(training=False) for dataset in (both, theirs))
+    assert given["flow"].shape[2:] == (3, 40, 40) and given["rgb"].shape[2:] == (2, 32, 32)
+    torch.testing.assert_close(given, expected, atol=0, rtol=0)
+    student = train(settings_of(store, tmp_path / "student", run, clip=clip, epochs=1))
+    assert set(load_run(student, device="cpu").model.streams) == {"rgb", "audio"}
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_a_resumed_run_has_the_same_teacher_wherever_it_lies_and_ends_as_undisturbed(store, teacher, tmp_path):
     one = train(settings_of(store, tmp_path / "one", teacher, mixup=0.2))
     said = json.loads((one / "settings.json").read_text())["teacher"]
@@ -107,6 +130,7 @@ def test_the_command_line_answers_a_wrong_teacher_with_one_line_and_leaves_no_fo
         (["--teacher", tmp_path / "empty"], "best.safetensors"),
         (["--teacher", tmp_path / "w.safetensors"], "w.safetensors"),
         (["--teacher", teacher, "--stride", 4], "--stride 2"),
+        (["--teacher", teacher, "--streams", "rgb,flow", "--clip-of", "flow=2x1x32"], "--clip-of flow=2x2x32"),
         (["--teacher", teacher, "--data", others.path], "classes"),
         (["--teacher", teacher, "--data", slower.path], "fps"),
         (["--teacher", teacher, "--distil", 1.5], "--distil"),

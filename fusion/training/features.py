@@ -1,6 +1,7 @@
 """Features of frozen image towers: computed once, and kept beside the store."""
 
 import json
+import re
 import warnings
 from dataclasses import replace
 from hashlib import blake2b
@@ -34,24 +35,27 @@ def features_folder(store: Path) -> Path:
 
 
 def kept_features(
-    model: FusionModel, store: Store, recipe: Recipe, *, device: torch.device, workers: int
+    model: FusionModel, store: Store, recipe: Recipe, *, device: torch.device, workers: int, make: bool = True
 ) -> tuple[dict[str, KeptFeatures], list[str]]:
-    """For each stream with a frozen image tower, its kept features, computed unless they are there; and a line on each.
+    """For each stream of kept_streams its features, computed unless they are there; and a line on each.
+
+    Without `make`, only those that are there.
 
     A file is named by all that decides its content: tower, weights, and the pictures, their size and stride.
 
     Raises UserError if they cannot be written.
     """
     found, lines = {}, []
-    for name, encoder in model.encoders.items():
-        if not (recipe.keep_features and encoder.frozen and isinstance(encoder.tower, ImageTower)):
-            continue
+    for name in kept_streams(model, recipe):
         if recipe.cutmix:
             raise UserError(
                 f"--cutmix cuts pictures, and {name} has kept features: leave it out, or add --no-keep-features"
             )
-        videos = _Videos(name, encoder.tower, store, recipe.clip)
-        path = features_folder(store.path) / f"{name}-{encoder.tower.name}-{videos.digest()}.h5"
+        tower = model.encoders[name].tower
+        videos = _Videos(name, tower, store, recipe.clip.of(name))
+        path = features_folder(store.path) / f"{name}-{_file_name(tower.name)}-{videos.digest()}.h5"
+        if not (path.exists() or (make and len(videos.dataset))):
+            continue
         try:
             path.parent.mkdir(exist_ok=True)
             with only_one(path.with_suffix(".lock")):  # other processes wait, and then find them
@@ -59,12 +63,28 @@ def kept_features(
                     write_aside(path, lambda part, videos=videos: videos.write(part, device=device, workers=workers))
         except OSError as error:
             raise UserError(
-                f"{path} cannot be written ({error}): free some space, or add --no-keep-features"
+                f"{path} cannot be written ({error}): free some space, or train with --no-keep-features"
             ) from error
         found[name] = KeptFeatures(name, path)
         what = f"{plural(found[name].shape[0], 'picture')}, {human_bytes(path.stat().st_size)}"
         lines.append(f"features of {name}: {'computed, and kept in' if new else 'from'} {path} ({what})")
     return found, lines
+
+
+def kept_streams(model: FusionModel, recipe: Recipe) -> list[str]:
+    """The streams whose features are kept: those with a frozen image tower, unless the recipe says not to.
+
+    Their clips begin at whole strides, with and without kept features, so that a model's answers are the same.
+    """
+    return [
+        name
+        for name, encoder in model.encoders.items()
+        if recipe.keep_features and encoder.frozen and isinstance(encoder.tower, ImageTower)
+    ]
+
+
+def _file_name(tower: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", tower)
 
 
 class _Videos:
@@ -118,4 +138,7 @@ def _fast(layers: nn.Module, pictures: Tensor) -> nn.Module:
         return layers
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of tracing: padding depends on the pictures' size, and they have one size
-        return torch.jit.freeze(torch.jit.trace(layers, pictures, check_trace=False))
+        try:
+            return torch.jit.freeze(torch.jit.trace(layers, pictures, check_trace=False))
+        except Exception:  # not every network of a library can be traced
+            return layers

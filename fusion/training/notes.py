@@ -10,6 +10,7 @@ from preprocess.common.console import human_bytes, plural
 from preprocess.common.processes import available_memory
 from preprocess.store.kinds import KINDS, Pictures
 from streams.batch import ClipDataset
+from streams.clip import ClipSettings
 from streams.loader import AHEAD
 from streams.split import Split
 
@@ -40,12 +41,14 @@ def run_notes(
             f"and never learned; give some of their videos the split train"
         )
     if any(isinstance(KINDS[name], Pictures) for name in dataset.streams):
-        yield from _picture_notes(dataset)
+        shapes = [dataset.clip.of(name) for name in dataset.streams if isinstance(KINDS[name], Pictures)]
+        for clip in dict.fromkeys(shapes):
+            yield from _picture_notes(dataset, clip)
     yield from _memory_notes(dataset, clips=(AHEAD * workers + 1) * batch * processes, shared=workers > 0)
 
 
-def _picture_notes(dataset: ClipDataset) -> Iterator[str]:
-    clip, stored = dataset.clip, dataset.store.parameters["short_side"]
+def _picture_notes(dataset: ClipDataset, clip: ClipSettings) -> Iterator[str]:
+    stored = dataset.store.parameters["short_side"]
     if clip.size > stored:
         yield (
             f"--size {clip.size} is more than is stored, {stored} pixels of the short side: enlarging adds nothing; "
@@ -71,8 +74,8 @@ def _memory_notes(dataset: ClipDataset, *, clips: int, shared: bool) -> Iterator
     """shared: the clips are read by other processes, and lie in shared memory."""
     needed = clips * sum(
         math.prod(shape) * np.dtype(dtype).itemsize
-        for stream in dataset.streams.values()
-        for shape, dtype in stream.shapes(dataset.store.parameters, dataset.clip).values()
+        for name, stream in dataset.streams.items()
+        for shape, dtype in stream.shapes(dataset.store.parameters, dataset.clip.of(name)).values()
     )
     free = {"memory": available_memory()}
     if shared and os.path.isdir(SHARED):

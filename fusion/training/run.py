@@ -95,6 +95,7 @@ def settings_from_json(values: dict) -> TrainSettings:
     """
     recipe = values["recipe"]
     model = ModelSettings(**recipe["model"] | {"towers": tuple(recipe["model"]["towers"])})
+    clip = ClipSettings(**recipe["clip"] | {"clip_of": tuple(recipe["clip"].get("clip_of", ()))})
     nested = {
         "data": Path(values["data"]),
         "run": values["run"] and Path(values["run"]),
@@ -102,7 +103,7 @@ def settings_from_json(values: dict) -> TrainSettings:
         "recipe": Recipe(
             **recipe
             | {
-                "clip": ClipSettings(**recipe["clip"]),
+                "clip": clip,
                 "model": model,
                 "lr_of": tuple(recipe.get("lr_of", ())),
                 "teacher": recipe.get("teacher") and Path(recipe["teacher"]),

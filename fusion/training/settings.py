@@ -63,7 +63,8 @@ class Recipe:
     """streams whose towers keep their weights and batch norm's statistics, separated by commas; all else learns"""
     keep_features: bool = True
     """the features of frozen image towers are computed once, from pictures that nothing is done to, and kept beside the
-    store, so that an epoch takes a second; without, they are computed anew for every clip, augmented"""
+    store, so that an epoch takes a second, and clips begin at whole strides; without, they are computed anew for every
+    clip, augmented"""
     lr_of: tuple[str, ...] = ()
     """highest learning rates of towers, as STREAM=RATE, where it is not --lr"""
     teacher: Path | None = None
@@ -112,8 +113,8 @@ class TrainSettings:
     """seed of the weights, the clips and their augmentation"""
     init: tuple[str, ...] = ()
     """encoders to start from: runs or files of weights (.safetensors, .pt, .pth). PATH is for every stream that it has,
-    STREAM=PATH for one; STREAM=kinetics downloads torchvision's, for its towers; image networks start from ImageNet's
-    without being told (STREAM=imagenet)"""
+    STREAM=PATH for one; STREAM=kinetics downloads torchvision's, for its towers; image networks and
+    those of libraries start from their published weights without being told (STREAM=imagenet, STREAM=published)"""
     resume: bool = False
     """go on with the run, with the settings that it was started with; more --epochs than these train it longer"""
     recipe: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
@@ -125,6 +126,7 @@ def validate(settings: TrainSettings) -> None:
     from fusion.training.balance import BALANCES  # these load PyTorch, for which --help must not wait
     from fusion.training.frozen import frozen_streams, tower_rates
     from fusion.training.pretrain import PIECES, PRETEXTS
+    from preprocess.store.kinds import KINDS, Pictures
     from streams.registry import parse_streams
 
     recipe, machine, clip, model = settings.recipe, settings.machine, settings.recipe.clip, settings.recipe.model
@@ -157,6 +159,12 @@ def validate(settings: TrainSettings) -> None:
         raise UserError(f"--lr must be positive, not {recipe.lr}")
     streams = parse_streams(settings.streams)
     tower_rates(recipe.lr_of, streams, frozen=frozen_streams(recipe.freeze, streams))
+    for name in clip.own_streams():
+        if name not in streams or not isinstance(KINDS[name], Pictures):
+            those = ", ".join(one for one in streams if isinstance(KINDS[one], Pictures)) or "none"
+            raise UserError(f"--clip-of {name}=…: name a stream of pictures that this run trains; it has {those}")
+        if recipe.pretrain and clip.of(name).frames < PIECES:
+            raise UserError(f"--clip-of {name}={clip.of(name).shape}: --pretrain needs {PIECES} frames or more")
     if not 0 < clip.least_crop <= 1:
         raise UserError(f"--least-crop must be above 0 and at most 1, not {clip.least_crop}")
     if not 0 < recipe.temperature < math.inf:

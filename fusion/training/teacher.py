@@ -1,6 +1,7 @@
 """Distillation: a trained model, the teacher, answers the clips that a run learns from, for it to learn the answers."""
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from fusion.training.transfer import sha256_of
 from preprocess.common.errors import UserError
 from preprocess.store import Store
 from streams.batch import Batch, ClipDataset
+from streams.clip import ClipSettings
 from streams.registry import STREAMS, subset_name
 from streams.spec import FEATURES
 
@@ -35,6 +37,7 @@ class Teacher:
     model: FusionModel
     path: Path
     sha256: str  # digest of its weights file
+    clip: ClipSettings  # the shape of its training clips
     share: float  # weight of its answers in the targets
     temperature: float
 
@@ -55,19 +58,21 @@ class Teacher:
         return self
 
     def join(self, dataset: ClipDataset) -> None:
-        """Let a dataset's clips have the teacher's streams too.
+        """Let a dataset's clips have the teacher's streams too, those of it alone in the shape that it learned from.
 
         Raises UserError if there is nothing for the teacher to see.
         """
         if not any(video.streams[name] for video in dataset.videos for name in self.streams):
             raise UserError(f"--teacher {self.path} sees {subset_name(self.streams)}, which no training video has")
-        shape = dataset.store.parameters, dataset.clip
         for name in self.streams:
+            shape = dataset.store.parameters, dataset.clip.of(name)
             if name in dataset.streams and FEATURES in dataset.streams[name].shapes(*shape):
                 raise UserError(
                     f"--teacher {self.path} needs what {name} shows, of which this run reads kept features: add "
                     f"--no-keep-features, or take a teacher without {name}"
                 )
+        alone = (text for text in self.clip.clip_of if text.partition("=")[0] not in dataset.streams)
+        dataset.clip = replace(dataset.clip, clip_of=(*dataset.clip.clip_of, *alone))
         dataset.streams = {
             name: dataset.streams.get(name, stream)
             for name, stream in STREAMS.items()
@@ -88,8 +93,8 @@ class Teacher:
         return torch.where(there[:, None], targets.lerp(answers, self.share), targets)
 
 
-def load_teacher(recipe: Recipe, store: Store) -> Teacher | None:
-    """The teacher that a recipe names, if any, on the CPU.
+def load_teacher(recipe: Recipe, store: Store, streams: Collection[str]) -> Teacher | None:
+    """The teacher that a recipe names, if any, on the CPU, for a student of these streams.
 
     Raises UserError if there is none at its path, or if it knows other classes, stores or clips.
     """
@@ -112,8 +117,14 @@ def load_teacher(recipe: Recipe, store: Store) -> Teacher | None:
         if getattr(ours, name) != (there := getattr(theirs, name)):
             option = f"--{name.replace('_', '-')}"
             raise UserError(f"--teacher {path} sees clips of {option} {there}: train with the same, or another teacher")
+    for name in (name for name in streams if name in model.encoders):
+        there = theirs.of(name).shape
+        if ours.of(name).shape != there:
+            raise UserError(
+                f"--teacher {path} sees clips of --clip-of {name}={there}: train with the same, or another teacher"
+            )
     model.eval().requires_grad_(False)
-    return Teacher(model, path, sha256_of(path), recipe.distil, recipe.temperature)
+    return Teacher(model, path, sha256_of(path), theirs, recipe.distil, recipe.temperature)
 
 
 def check_same_teacher(run: Path, teacher: Teacher | None) -> None:

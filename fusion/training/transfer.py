@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from fusion.model import FusionModel
 from fusion.training.weights import (
-    IMAGENET,
     KINETICS,
+    OWN,
     PUBLISHED,
     Source,
     Weights,
@@ -22,11 +22,11 @@ from fusion.training.weights import (
 )
 from preprocess.common.errors import UserError
 from streams.encoder import Encoder
-from streams.towers.image import LICENCE, ImageTower, imagenet_weights
+from streams.towers.image import LICENCE, imagenet_weights
 from streams.towers.inflate import inflate_channels, resize_bands, stretch_bands
+from streams.towers.published import UNSTATED, Published
 from streams.towers.torchvision import kinetics_weights
 
-UNSTATED = "not stated with the file"
 COUNTER = "num_batches_tracked"  # batch norm's counter, which is not used
 
 
@@ -71,30 +71,30 @@ def initialise(model: FusionModel, texts: tuple[str, ...]) -> list[Report]:
     """Load the weights that --init names into the model's encoders; from a run of as many classes, own heads too.
 
     The fusion head is learned anew. A text is STREAM=PATH, STREAM=kinetics, STREAM=imagenet, or PATH for every stream
-    that is not named by another. An image tower that none of them has weights for starts from those of ImageNet.
+    that is not named by another. A tower of a library that none of them has weights for starts from the published ones.
 
     Raises UserError for a file that cannot be read, or of which nothing fits.
     """
     sources = parse_init(texts, tuple(model.encoders))
     named = {source.stream for source in sources}
     reports: dict[str, Report] = {}
-    for source in _with_imagenet(sources, model, reports):
-        label, path, weights = _read(source, model)
-        file = {"sha256": sha256_of(path), "licence": LICENCE if source.text == IMAGENET else UNSTATED}
+    for source in _with_published(sources, model, reports):
+        file = _read(source, model)
+        label, weights, facts = file.label, file.tensors, {"sha256": sha256_of(file.path), "licence": file.licence}
         for stream in [source.stream] if source.stream else _streams_in(weights, source, model, named):
             if stream in reports:
                 raise UserError(f"--init {source} holds {stream}, as an earlier one does: say which with {stream}=PATH")
             report = load_encoder(model.encoders[stream], weights, stream=stream, source=label)
-            reports[stream] = replace(_load_own_head(model, weights, report), **file)
+            reports[stream] = replace(_load_own_head(model, weights, report), **facts)
     return list(reports.values())
 
 
-def _with_imagenet(sources: list[Source], model: FusionModel, reports: dict[str, Report]) -> Iterator[Source]:
-    """The sources, then one for each image tower that has no report after them."""
+def _with_published(sources: list[Source], model: FusionModel, reports: dict[str, Report]) -> Iterator[Source]:
+    """The sources, then one for each tower of a library that has no report after them."""
     yield from sources
     for stream, encoder in model.encoders.items():
-        if stream not in reports and isinstance(encoder.tower, ImageTower):
-            yield Source(stream, IMAGENET)
+        if stream not in reports and getattr(encoder.tower, "published", None):
+            yield Source(stream, OWN)
 
 
 def sha256_of(path: Path) -> str:
@@ -226,19 +226,22 @@ def _input_layers(tower: nn.Module) -> list[str]:
     return names
 
 
-def _read(source: Source, model: FusionModel) -> tuple[str, Path, Weights]:
-    """The source's name for people, its file and its weights."""
+def _read(source: Source, model: FusionModel) -> Published:
     if source.text not in PUBLISHED:
         path, weights = read_weights(source.text)
-        return str(path), path, weights
+        return Published(str(path), path, weights)
     if source.stream is None:
         stream = next(iter(model.encoders))
         raise UserError(f"--init {source}: say for which stream, as in --init {stream}={source}")
     tower = model.encoders[source.stream].tower
     if source.text == KINETICS:
-        return "torchvision's Kinetics-400 weights", *kinetics_weights(tower)
+        return Published("torchvision's Kinetics-400 weights", *kinetics_weights(tower))
+    if source.text == OWN:
+        if not getattr(tower, "published", None):
+            raise UserError(f"--init {source}: no weights are published for this tower; give a run or a file")
+        return tower.published()
     path, weights = imagenet_weights(tower)
-    return f"ImageNet weights {path.name}", path, weights
+    return Published(f"ImageNet weights {path.name}", path, weights, LICENCE)
 
 
 def _streams_in(weights: Weights, source: Source, model: FusionModel, named: set[str | None]) -> list[str]:

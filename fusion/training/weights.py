@@ -14,8 +14,8 @@ from preprocess.common.errors import UserError, one_line
 from streams.registry import STREAMS
 
 Weights = dict[str, Tensor]
-KINETICS, IMAGENET = "kinetics", "imagenet"
-PUBLISHED = (KINETICS, IMAGENET)  # what a stream may start from instead of a path
+KINETICS, IMAGENET, OWN = "kinetics", "imagenet", "published"
+PUBLISHED = (KINETICS, IMAGENET, OWN)  # what a stream may start from instead of a path
 NESTED = ("model", "state_dict", "model_state_dict")  # keys under which training programs save the weights
 WRAPPERS = ("module.", "model.", "_orig_mod.")  # prefixes of names by DataParallel, Lightning and torch.compile
 

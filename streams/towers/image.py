@@ -4,6 +4,7 @@ timm and not code of our own: its EfficientNet-Lite pads as TensorFlow does, whi
 """
 
 import os
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from preprocess.common.errors import UserError
+from streams.towers.published import Published, library
 
 LICENCE = "Apache-2.0"  # of the packages below
 # pixels of the pictures that the weights were trained on
@@ -28,12 +30,27 @@ class ImageTower(nn.Module):
     few clips are too alike to tell better ones (Wang et al. 2016, partial BN).
     """
 
-    def __init__(self, *, name: str, channels: int) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        layers: nn.Module,
+        features: int,
+        side: int,
+        exact: bool = False,
+        norm: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+        published: Callable[[], Published] | None = None,
+    ) -> None:
+        """layers: pictures → (N, D); side: pixels of the pictures of its weights; exact: it takes no larger ones; norm:
+        mean and deviation of 0…1 that they expect, None for -1…1; published: loads these weights, from which the tower
+        starts without being told.
+        """
         super().__init__()
-        self.name = name
-        self.side = SIDES[name]
-        self.layers = _timm(name).create_model(f"tf_{name}", in_chans=channels, num_classes=0)
-        self.features = self.layers.num_features
+        self.name, self.layers, self.features, self.side = name, layers, features, side
+        self.exact, self.published = exact, published
+        for part, values in zip(("mean", "std"), norm or (), strict=False):
+            self.register_buffer(part, torch.tensor(values).view(-1, 1, 1), persistent=False)
+        self.normed = norm is not None
         self.to(memory_format=torch.channels_last)  # three times as fast on a CPU
 
     def train(self, mode: bool = True) -> "ImageTower":
@@ -48,13 +65,31 @@ class ImageTower(nn.Module):
         return rearrange(self.layers(self.pictures(clip)), "(b t) d -> b t d", t=clip.shape[2])
 
     def pictures(self, clip: Tensor) -> Tensor:
-        """The network's input, at least as large as its weights expect: (B, C, T, H, W) → (B T, C, H, W)"""
+        """The network's input, as large as its weights expect, or larger: (B, C, T, H, W) → (B T, C, H, W)"""
         pictures = rearrange(clip, "b c t h w -> (b t) c h w")
+        if self.normed:
+            pictures = ((pictures + 1) / 2 - self.mean) / self.std
         scale = self.side / min(pictures.shape[2:])
-        if scale > 1:
+        if scale > 1 or (scale < 1 and self.exact):
             size = [round(scale * length) for length in pictures.shape[2:]]
-            pictures = functional.interpolate(pictures, size=size, mode="bilinear")
+            pictures = functional.interpolate(pictures, size=size, mode="bilinear", antialias=scale < 1)
         return pictures.contiguous(memory_format=torch.channels_last)
+
+
+def lite_tower(name: str, *, channels: int) -> ImageTower:
+    """One of the EfficientNet-Lite networks in SIDES.
+
+    Raises UserError if timm is not installed.
+    """
+    layers = library(name, "timm", "pretrained").create_model(f"tf_{name}", in_chans=channels, num_classes=0)
+    tower = ImageTower(name=name, layers=layers, features=layers.num_features, side=SIDES[name])
+
+    def published() -> Published:
+        path, tensors = imagenet_weights(tower)
+        return Published(f"ImageNet weights {path.name}", path, tensors, LICENCE)
+
+    tower.published = published
+    return tower
 
 
 def imagenet_weights(tower: nn.Module) -> tuple[Path, dict[str, Tensor]]:
@@ -62,7 +97,7 @@ def imagenet_weights(tower: nn.Module) -> tuple[Path, dict[str, Tensor]]:
 
     Raises UserError for other towers, and if the package is not installed.
     """
-    if not isinstance(tower, ImageTower):
+    if not isinstance(tower, ImageTower) or tower.name not in SIDES:
         raise UserError(
             "imagenet has weights for efficientnet_lite0 to 2: choose one, as in --towers rgb=efficientnet_lite2"
         )
@@ -90,11 +125,3 @@ def _renamed(there: dict[str, Tensor], names: list[str], package: str) -> dict[s
         raise UserError(f"the weights of {package} are not those of this network: install version 0.1.0 of it")
     new = dict(zip(layers, names, strict=True))
     return {new.get(name, name): tensor for name, tensor in there.items()}
-
-
-def _timm(tower: str):
-    try:
-        return import_module("timm")
-    except (ImportError, RuntimeError) as error:  # not installed, or its torchvision is made for another PyTorch
-        why = str(error).partition("\n")[0]
-        raise UserError(f"tower {tower} needs timm ({why}): pip install 'tristream[pretrained]'") from error

@@ -5,16 +5,18 @@ from functools import partial
 from torch import nn
 
 from streams.towers.convolutional import AudioTower, VisualTower, r2plus1d
-from streams.towers.image import SIDES, ImageTower
+from streams.towers.image import SIDES, ImageTower, lite_tower
+from streams.towers.libraries import timm_tower, torchvision_tower
 from streams.towers.spectral import SpectralTower
 from streams.towers.torchvision import r2plus1d_18, r3d_18, s3d
+from streams.towers.transformer import hf_tower
 
 IMAGE = tuple(SIDES)  # image networks, for pictures and for flow fields
 
 
 def _image(name: str, *, channels: int, width: int) -> ImageTower:
     """`width` is ignored."""
-    return ImageTower(name=name, channels=channels)
+    return lite_tower(name, channels=channels)
 
 
 TOWERS = {
@@ -28,10 +30,15 @@ TOWERS = {
     **{name: partial(_image, name) for name in IMAGE},
 }
 
+LIBRARIES = {"timm": timm_tower, "torchvision": torchvision_tower, "hf": hf_tower}  # towers called LIBRARY:NAME
+
 
 def create_tower(name: str, *, channels: int, width: int) -> nn.Module:
-    """The tower called `name`; its attribute `features` is D.
+    """The tower called `name`, one of TOWERS or LIBRARY:NAME; its attribute `features` is D.
 
-    Raises UserError for a tower of torchvision or timm if that is not installed.
+    Raises UserError for a tower of a library that is not installed, or does not know the name.
     """
+    library, named, rest = name.partition(":")
+    if named:
+        return LIBRARIES[library](rest, channels=channels)
     return TOWERS[name](channels=channels, width=width)

@@ -32,7 +32,7 @@ def run_folder(folder: Path, store: Store, split: Split, settings: TrainSettings
     }
     if settings.init:
         decides["init"] = _starts(settings.init, streams)
-    if teacher := load_teacher(settings.recipe, store):
+    if teacher := load_teacher(settings.recipe, store, streams):
         decides["teacher"] = teacher.sha256
     text = json.dumps(decides, sort_keys=True, default=str)
     digest = blake2b(text.encode(), digest_size=6).hexdigest()
@@ -95,9 +95,10 @@ def _digest(source: Source) -> str:
 def _own_recipe(recipe: Recipe, streams: tuple[str, ...]) -> Recipe:
     """The recipe without what it says of other known streams, which has no effect."""
     others = STREAMS.keys() - {*streams}
-    towers, lr_of = (
+    towers, lr_of, clip_of = (
         tuple(text for text in texts if text.partition("=")[0] not in others)
-        for texts in (recipe.model.towers, recipe.lr_of)
+        for texts in (recipe.model.towers, recipe.lr_of, recipe.clip.clip_of)
     )
     freeze = ",".join(name for name in recipe.freeze.split(",") if name.strip() not in others)
-    return replace(recipe, model=replace(recipe.model, towers=towers), lr_of=lr_of, freeze=freeze)
+    model, clip = replace(recipe.model, towers=towers), replace(recipe.clip, clip_of=clip_of)
+    return replace(recipe, model=model, clip=clip, lr_of=lr_of, freeze=freeze)

@@ -28,7 +28,7 @@ def prepare(settings: TuneSettings) -> Space:
     need_classes(settings.recipe)
     streams, store = parse_streams(settings.streams), Store(settings.data)
     split_videos(store.videos, seed=settings.recipe.split_seed, name=str(store.path))
-    load_teacher(settings.recipe, store)
+    load_teacher(settings.recipe, store, streams)
     space = parse_space(settings.search)
     if len(streams) == 1:
         space.pop("stream_dropout", None)  # a single stream is never hidden

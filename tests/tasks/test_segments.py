@@ -55,6 +55,25 @@ def test_a_raw_video_and_decoded_chunks_give_what_the_store_gives(model, videos,
     assert asked.classes == pytest.approx(model.predict(store, video=name).classes, abs=1e-6)
 
 
+@pytest.mark.parametrize("shape", ["rgb=3x5x40", "rgb=2x1x32"])
+@pytest.mark.parametrize("name", ["long.mkv", "short.mkv"])
+def test_a_store_and_decoded_chunks_agree_where_a_stream_has_clips_of_its_own(
+    model, videos, store, name, shape, monkeypatch
+):
+    plain = joined(model.windows(store, video=name))
+    clip = replace(model.clip, clip_of=(shape,))
+    own = replace(model, settings=replace(model.settings, recipe=replace(model.settings.recipe, clip=clip)))
+    for whole_strides in ([], ["rgb"]):
+        monkeypatch.setattr("tasks.model.kept_streams", lambda *_, names=whole_strides: names)
+        monkeypatch.setattr("tasks.model.kept_features", lambda *_, **__: ({}, []))
+        for window in ({}, {"length": 0.8, "hop": 0.2}):
+            stored = joined(own.windows(store, video=name, **window))
+            assert_alike(joined(own.windows(decoded(own, videos / name), **window)), stored)
+    stored = joined(own.windows(store, video=name))
+    torch.testing.assert_close(stored.logits["flow"], plain.logits["flow"], atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(stored.logits["rgb"], plain.logits["rgb"])
+
+
 def test_a_window_is_as_long_as_its_segments_or_as_asked_for_and_they_are_spread_over_it(model, videos):
     assert model.seconds == pytest.approx(3 * SPAN)
     usual = joined(model.windows(videos / "long.mkv"))

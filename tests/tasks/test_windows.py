@@ -140,6 +140,21 @@ def test_decoded_chunks_give_what_the_file_gives_each_window_as_soon_as_it_is_th
         assert max(waits) < 0.5
 
 
+@pytest.mark.parametrize("shape", ["rgb=3x5x40", "rgb=2x1x32"])
+def test_a_stream_with_clips_of_its_own_gives_the_same_from_a_store_and_from_decoded_chunks(
+    model, videos, store, shape, monkeypatch
+):
+    monkeypatch.setattr("tasks.model.kept_streams", lambda *_: ["rgb"])  # also begins at whole strides
+    recipe = model.settings.recipe
+    recipe = replace(recipe, clip=replace(recipe.clip, clip_of=(shape,)))
+    own = replace(model, settings=replace(model.settings, recipe=recipe))
+    monkeypatch.setattr("tasks.model.kept_features", lambda *_, **__: ({}, []))
+    for name in ("both.mkv", "one.mkv"):
+        expected = joined(own.windows(store, video=name, **WINDOW))
+        assert_alike(joined(own.windows(decoded(model, videos / name), **WINDOW)), expected)
+    assert not torch.allclose(expected.logits["rgb"], joined(model.windows(store, video=name, **WINDOW)).logits["rgb"])
+
+
 def test_a_video_that_goes_on_is_held_only_as_far_as_the_next_windows_need(model, monkeypatch):
     held = []
     forget = LiveVideo.forget
