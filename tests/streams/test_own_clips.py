@@ -31,7 +31,7 @@ def test_its_clips_are_those_of_a_run_of_that_shape_from_a_frame_with_the_same_c
     assert CLIP.of("rgb") == ClipSettings(frames=3, stride=5, size=40, audio_seconds=0.32)
     for row, video in enumerate(store.videos):
         room = max(0, video.frames - 15)
-        for view, start in enumerate(both.starts(video)):
+        for view, (start,) in enumerate(both.starts(video)):
             batch, beside = both.__getitems__([(row, view)]), plain.__getitems__([(row, view)])
             begin = min(max(0, int(np.floor(start + 8 / 2 - 15 / 2))), room)
             alone = own.__getitems__([(row, begin)])
