@@ -158,7 +158,7 @@ def test_pieces_change_places_as_a_row_s_order_says():
     clip = torch.arange(2 * 8 * 2).reshape(2, 1, 8, 2)  # the last two steps are left out
     found = in_order(clip, torch.tensor([[2, 0, 1], [0, 1, 2]]))
     assert torch.equal(found[0], clip[0][:, [4, 5, 0, 1, 2, 3]]) and torch.equal(found[1], clip[1][:, :6])
-    assert in_order(clip[:0], torch.empty(0, 3, dtype=torch.int64), 2).shape == (0, 1, 6, 2)  # a rank without rows
+    assert in_order(clip[:0], torch.empty(0, 3, dtype=torch.int64)).shape == (0, 1, 6, 2)  # a rank without rows
 
 
 @pytest.mark.slow
