@@ -22,6 +22,7 @@ class ModelSettings:
     mean: of the streams' own logits, nothing learned;
     weighted: mean with weights and a temperature for each combination of streams, fitted on the validation videos;
     stacked: sum of the streams' own log-probabilities, each through an affine map fitted on the validation videos;
+    mixture: sum of the streams' own probabilities, each weighted by how sure it is of the clip, fitted likewise;
     gated: features through learned gates that depend on all streams, then context gating;
     attention: a learned query attends to all time steps of all streams;
     lowrank: products of all streams' features, with few weights;

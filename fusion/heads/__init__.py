@@ -12,6 +12,7 @@ from fusion.heads.concat import Concat
 from fusion.heads.gated import Gated
 from fusion.heads.lowrank import LowRank
 from fusion.heads.mean import Mean
+from fusion.heads.mixture import Mixture
 from fusion.heads.stacked import Stacked
 from fusion.heads.weighted import Weighted
 
@@ -20,6 +21,7 @@ HEADS = {
     "mean": Mean,
     "weighted": Weighted,
     "stacked": Stacked,
+    "mixture": Mixture,
     "gated": Gated,
     "attention": Attention,
     "lowrank": LowRank,
