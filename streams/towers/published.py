@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from preprocess.common.errors import UserError, one_line
+from preprocess.common.errors import UserError
 
 UNSTATED = "not stated with the file"
 
@@ -36,7 +36,7 @@ def library(tower: str, module: str, extra: str):
 
 def not_loaded(tower: str, what: str, error: Exception) -> UserError:
     """For a file that is neither on this machine nor can be downloaded, or that is damaged."""
-    why = one_line(str(error)) or type(error).__name__
+    why = str(error).partition("\n")[0] or type(error).__name__
     return UserError(
         f"the {what} of {tower} could not be downloaded or read ({why}): on a machine without a network, copy them "
         f"there first, into the library's cache or a folder"

@@ -1,5 +1,6 @@
 """Towers of the transformers library, hf:NAME: VideoMAE, V-JEPA 2 and AST, from a folder or the Hugging Face hub."""
 
+import logging
 import re
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def hf_tower(name: str, *, channels: int) -> nn.Module:
     """
     tower = f"hf:{name}"
     transformers = library(tower, "transformers", "hf")
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its warnings come on top of the error below
     try:
         config = transformers.AutoConfig.from_pretrained(name)
     except Exception as error:  # no network, no such repository, a damaged file
