@@ -73,7 +73,7 @@ def _train(
     shared = {"streams": streams, "classes": store.classes, "clip": CLIP}
     dataset = ClipDataset(store, store.videos, seed=0, **shared)
     if knows:
-        step.teacher = Teacher(knows, Path("t"), "", share=0.5, temperature=1.0)
+        step.teacher = Teacher(knows, Path("t"), "", CLIP, share=0.5, temperature=1.0)
         step.teacher.join(dataset)
     share = {"rank": ranks.rank, "ranks": ranks.size}
     batches = EpochBatches(dataset, batch=RECIPE.batch, parts=1, seed=0, **share)

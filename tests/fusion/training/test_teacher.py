@@ -48,7 +48,7 @@ def network(toy, streams: tuple[str, ...]) -> FusionModel:
 
 def taught(toy, streams: tuple[str, ...] = THEIRS) -> Step:
     step = make(toy, streams=OWN)
-    step.teacher = Teacher(network(toy, streams), Path("t"), "", share=SHARE, temperature=TEMPERATURE)
+    step.teacher = Teacher(network(toy, streams), Path("t"), "", PLAIN.clip, share=SHARE, temperature=TEMPERATURE)
     return step
 
 
@@ -124,7 +124,7 @@ def test_a_teacher_is_refused_a_stream_that_is_read_as_kept_features(toy):
 
     dataset = ClipDataset(toy, toy.videos, streams=OWN, classes=toy.classes, clip=PLAIN.clip, seed=0)
     dataset.streams["rgb"] = Kept()
-    teacher = Teacher(network(toy, THEIRS), Path("runs/three"), "", share=0.5, temperature=1.0)
+    teacher = Teacher(network(toy, THEIRS), Path("runs/three"), "", PLAIN.clip, share=0.5, temperature=1.0)
     teacher.join(dataset)
     assert list(dataset.streams) == list(READ) and isinstance(dataset.streams["rgb"], Kept)
     with pytest.raises(UserError, match=r"runs/three.*rgb.*--no-keep-features"):
@@ -134,6 +134,6 @@ def test_a_teacher_is_refused_a_stream_that_is_read_as_kept_features(toy):
 def test_a_teacher_that_no_training_video_has_a_stream_of_is_refused(tmp_path):
     store = make_store(tmp_path / "s.h5", [replace(spec, streams=("rgb",)) for spec in three_bit(8)])
     dataset = ClipDataset(store, store.videos, streams=("rgb",), classes=store.classes, clip=PLAIN.clip, seed=0)
-    teacher = Teacher(network(store, ("flow",)), Path("runs/flow"), "", share=0.5, temperature=1.0)
+    teacher = Teacher(network(store, ("flow",)), Path("runs/flow"), "", PLAIN.clip, share=0.5, temperature=1.0)
     with pytest.raises(UserError, match=r"runs/flow.*flow"):
         teacher.join(dataset)
