@@ -94,9 +94,10 @@ def warp_clip(frames: torch.Tensor, maps: torch.Tensor, size: int, *, zero: floa
     """
     stacked = rearrange(frames, "b t c h w -> b (c t) h w").float().sub_(zero)
     fine = max(1, round(EVAL_SHARE * min(frames.shape[-2:]) / size))  # samples a pixel, along each axis
-    warped = (
-        avg_pool2d(warp(stacked, _resized(maps, fine), fine * size), fine) if fine > 1 else warp(stacked, maps, size)
-    )
+    if fine > 1:
+        warped = avg_pool2d(warp(stacked, _resized(maps, fine), fine * size), fine)
+    else:
+        warped = warp(stacked, maps, size)
     return rearrange(warped, "b (c t) h w -> b c t h w", t=frames.shape[1])
 
 

@@ -51,6 +51,6 @@ def test_a_head_that_joins_features_learns_what_two_streams_tell_together(store,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", ["mean", "weighted", "stacked"])
+@pytest.mark.parametrize("head", ["mean", "weighted", "stacked", "mixture"])
 def test_a_head_that_adds_answers_up_cannot(store, tmp_path, head):
     assert best_top1(store, tmp_path, head=head, epochs=12) < 0.75

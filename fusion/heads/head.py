@@ -54,6 +54,16 @@ def joined(parts: Parts, present: Mask, streams: Iterable[str]) -> Tensor:
     return torch.cat([*shown, flags.to(shown[0].dtype)], dim=1)
 
 
+def combination(present: Mask, streams: Iterable[str]) -> Tensor:
+    """{(B,)} → (B,) int64: the number of each row's combination of streams, whose bit k is set for the k-th."""
+    return sum(present[name].long() << bit for bit, name in enumerate(streams))
+
+
+def subset_number(subset: Iterable[str], streams: Iterable[str]) -> int:
+    """The number that `combination` gives to rows with just these streams."""
+    return sum((name in subset) << bit for bit, name in enumerate(streams))
+
+
 def perceptron(inputs: int, *, feature: int, classes: int, dropout: float) -> tuple[nn.Sequential, nn.Sequential]:
     """Two layers: (B, inputs) → (B, 2 D), the hidden one, and (B, 2 D) → (B, K)."""
     hidden = nn.Sequential(nn.Linear(inputs, 2 * feature), nn.ReLU(inplace=True))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import nll_loss
 
-from fusion.heads.head import Mask, Parts, StreamOutputs
+from fusion.heads.head import Mask, Parts, StreamOutputs, combination, subset_number
 from fusion.heads.mean import Mean
 from streams.registry import subsets
 
@@ -76,17 +76,11 @@ def _fit_subset(subset: tuple[str, ...], logits: Parts, present: Mask, labels: T
     return found.detach() if better else start
 
 
-def combination(present: Mask, streams: tuple[str, ...]) -> Tensor:
-    """{(N,)} → (N,) int64: the number whose bits are set for the streams of each row."""
-    return sum(present[name].long() << bit for bit, name in enumerate(streams))
-
-
 def gate_table(gates: Gates, streams: tuple[str, ...]) -> Tensor:
     """(2^S, PARAMETERS, S) float64: the parameters by the number of the combination."""
     table = torch.zeros(1 << len(streams), PARAMETERS, len(streams), dtype=torch.float64)
     for subset, parameters in gates.of.items():
-        row = sum((name in subset) << bit for bit, name in enumerate(streams))
-        table[row][:, [streams.index(name) for name in subset]] = parameters
+        table[subset_number(subset, streams)][:, [streams.index(name) for name in subset]] = parameters
     return table
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from fusion.heads.head import Mask, Parts, StreamOutputs
+from fusion.heads.head import Mask, Parts, StreamOutputs, combination, subset_number
 from fusion.heads.mean import Mean, weighted_mean
 from streams.registry import subsets
 
@@ -117,7 +117,7 @@ class Weighted(Mean):
         """logits {(B, K)}, present {(B,)} → (B, K); zeros where no stream is present"""
         if self.training:
             return super().features(outputs, present)
-        rows = sum(present[name].long() << bit for bit, name in enumerate(self.streams))
+        rows = combination(present, self.streams)
         weights = dict(zip(self.streams, self.weights[rows].unbind(1), strict=True))
         return weighted_mean(outputs.logits, present, weights) / self.temperatures[rows, None]
 
@@ -129,6 +129,6 @@ class Weighted(Mean):
     def take(self, weightings: Weightings) -> None:
         """Use these weights."""
         for subset, weighting in weightings.of.items():
-            row = sum((name in subset) << bit for bit, name in enumerate(self.streams))
+            row = subset_number(subset, self.streams)
             self.weights[row] = torch.tensor([weighting.weights.get(name, 0.0) for name in self.streams])
             self.temperatures[row] = weighting.temperature

@@ -1,5 +1,6 @@
 """--pretrain: what encoders learn from videos without labels, in place of the classes."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from itertools import combinations, permutations
 from typing import NamedTuple
@@ -30,7 +31,7 @@ class Found(NamedTuple):
     rows: Tensor  # () float32, their number
 
 
-class Pretext(nn.Module):
+class Pretext(nn.Module, ABC):
     """A task that makes its own answers. Its layers are in the checkpoints, but not in a run's weights files."""
 
     needed = 1  # streams that a video must have, of several
@@ -42,6 +43,7 @@ class Pretext(nn.Module):
         super().__init__()
         self.register_buffer("units", torch.tensor(units), persistent=False)
 
+    @abstractmethod
     def forward(
         self, model: FusionModel, inputs: dict[str, Tensor], batch: Batch, units: Tensor, *, ranks: Ranks
     ) -> dict[str, Found]:
@@ -49,7 +51,6 @@ class Pretext(nn.Module):
 
         inputs: of a batch on the device, units: (V,) int64 of all videos, which batch.videos are rows of.
         """
-        raise NotImplementedError
 
     def answers(self, model: FusionModel, inputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """stream → what its layers give, (B, …) float32"""

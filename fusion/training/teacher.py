@@ -13,6 +13,7 @@ from fusion.training.mixing import Clips
 from fusion.training.run import check_parameters, load_model, read_settings
 from fusion.training.settings import Recipe
 from fusion.training.transfer import sha256_of
+from fusion.training.weights import weights_file
 from preprocess.common.errors import UserError
 from preprocess.store import Store
 from streams.batch import Batch, ClipDataset
@@ -98,15 +99,9 @@ def load_teacher(recipe: Recipe, store: Store, streams: Collection[str]) -> Teac
 
     Raises UserError if there is none at its path, or if it knows other classes, stores or clips.
     """
-    path = recipe.teacher
-    if path is None:
+    if recipe.teacher is None:
         return None
-    if path.is_dir():
-        path = path / "best.safetensors"
-        if not path.exists():
-            raise UserError(f"--teacher {path.parent} is no run with a finished epoch: it has no best.safetensors")
-    elif not path.exists():
-        raise UserError(f"--teacher {path} is not there: name a run's folder or its .safetensors file")
+    path = weights_file("--teacher", recipe.teacher)
     model, about = load_model(path)
     if about.classes != store.classes:
         other = next(iter({*about.classes} ^ {*store.classes}), "their order")

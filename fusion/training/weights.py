@@ -50,18 +50,27 @@ def parse_init(texts: tuple[str, ...], streams: tuple[str, ...]) -> list[Source]
     return sources
 
 
+def weights_file(option: str, given: str | Path) -> Path:
+    """The file of weights that an option names: itself, or the best ones of a run's folder.
+
+    Raises UserError if there is none.
+    """
+    path = Path(given)
+    if path.is_dir():
+        path = path / "best.safetensors"
+        if not path.exists():
+            raise UserError(f"{option} {given}: the folder has no {path.name}, so it is no run with a finished epoch")
+    if not path.exists():
+        raise UserError(f"{option} {given}: there is no such run or file; give a run's folder or a file of weights")
+    return path
+
+
 def read_weights(text: str) -> tuple[Path, Weights]:
     """The path of the weights file, and its tensors; no code in it is run.
 
     Raises UserError if it is missing, is damaged, or holds anything but tensors.
     """
-    path = Path(text)
-    if path.is_dir():
-        path = path / "best.safetensors"
-        if not path.exists():
-            raise UserError(f"--init {text}: the folder has no best.safetensors, so it is no run with a finished epoch")
-    if not path.exists():
-        raise UserError(f"--init {text}: there is no such run or file; give a run's folder or a file of weights")
+    path = weights_file("--init", text)
     if path.suffix == ".safetensors":
         try:
             return path, _unwrapped(load_file(path))

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from preprocess.common.errors import UserError
 from streams.towers.image import ImageTower
-from streams.towers.published import UNSTATED, Published, library, not_loaded
+from streams.towers.published import UNSTATED, Published, first_line, library, not_loaded
 
 NO_CLIPS = ("detection", "segmentation", "optical_flow", "quantization")  # torchvision's other kinds of networks
 
@@ -24,7 +24,7 @@ def timm_tower(name: str, *, channels: int) -> ImageTower:
     try:
         layers = timm.create_model(name, in_chans=channels, num_classes=0)
     except Exception as error:  # a name that it does not know, a network that is no image encoder
-        raise UserError(f"--towers …={tower}: timm cannot build it ({_first_line(error)})") from error
+        raise UserError(f"--towers …={tower}: timm cannot build it ({first_line(error)})") from error
     settings = layers.pretrained_cfg
     side = min(settings["input_size"][1:])
 
@@ -57,7 +57,7 @@ def torchvision_tower(name: str, *, channels: int) -> nn.Module:
     try:
         builder, weights = models.get_model_builder(name), models.get_model_weights(name).DEFAULT
     except ValueError as error:
-        raise UserError(f"--towers …={tower}: torchvision has no such network ({_first_line(error)})") from error
+        raise UserError(f"--towers …={tower}: torchvision has no such network ({first_line(error)})") from error
     if any(part in builder.__module__ for part in NO_CLIPS):
         raise UserError(f"--towers …={tower}: it does not classify pictures or clips")
     layers = builder(weights=None)
@@ -100,7 +100,7 @@ class ClipTower(nn.Module):
         try:
             return self.layers(((clip + 1) / 2 - self.mean) / self.std)[:, None]
         except RuntimeError as error:
-            why = _first_line(error)
+            why = first_line(error)
             raise UserError(f"{self.name} does not take clips of {clip.shape[2]} pictures ({why})") from error
 
 
@@ -112,7 +112,3 @@ def resampled(clip: Tensor, frames: int, size: tuple[int, int]) -> Tensor:
     if tuple(clip.shape[3:]) != tuple(size):
         clip = functional.interpolate(clip, size=(frames, *size), mode="trilinear")
     return clip
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__

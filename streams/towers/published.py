@@ -30,14 +30,19 @@ def library(tower: str, module: str, extra: str):
         return import_module(module)
     except (ImportError, RuntimeError) as error:  # RuntimeError: its torchvision is made for another PyTorch
         name = module.partition(".")[0]
-        why = str(error).partition("\n")[0]
-        raise UserError(f"tower {tower} needs {name} ({why}): pip install 'tristream[{extra}]'") from error
+        raise UserError(
+            f"tower {tower} needs {name} ({first_line(error)}): pip install 'tristream[{extra}]'"
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """Of what a library says, the first line; or the error's kind if it says nothing."""
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def not_loaded(tower: str, what: str, error: Exception) -> UserError:
     """For a file that is neither on this machine nor can be downloaded, or that is damaged."""
-    why = str(error).partition("\n")[0] or type(error).__name__
     return UserError(
-        f"the {what} of {tower} could not be downloaded or read ({why}): on a machine without a network, copy them "
-        f"there first, into the library's cache or a folder"
+        f"the {what} of {tower} could not be downloaded or read ({first_line(error)}): on a machine without a "
+        f"network, copy them there first, into the library's cache or a folder"
     )

@@ -18,10 +18,7 @@ from streams.towers.published import UNSTATED, Published, library, not_loaded
 VIDEO = ("videomae", "vjepa2")  # model types of transformers
 SOUND = "audio-spectrogram-transformer"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, which both video networks expect
-AST_MEAN, AST_STD = (
-    -4.2677393,
-    4.5689974,
-)  # of log-mel over AudioSet (Gong et al. 2021); the input has half the deviation
+AST_MEAN, AST_STD = -4.2677393, 4.5689974  # of log-mel over AudioSet (Gong et al. 2021); it expects half the deviation
 FILES = ("model.safetensors", "pytorch_model.bin")
 
 
