@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from streams.registry import subset_name, subsets
-from tasks.ablation.shapley import shapley
 from tasks.audit import Audit
 from tasks.bootstrap import paired_bootstrap
+from tasks.shapley import shapley
 
 METHODS = {
     "trained": "trained on these",

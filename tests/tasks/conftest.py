@@ -3,13 +3,19 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import tristream
 from fusion.settings import ModelSettings
 from fusion.training.settings import Machine, Recipe, TrainSettings
+from preprocess.extract import extract
+from preprocess.extraction.settings import ExtractSettings
 from preprocess.store import Store
+from preprocess.video.settings import PieceSettings
 from streams.clip import ClipSettings
-from tests.support.stores import Spec, make_store, three_bit
+from tests.support.stores import BANDS, HEIGHT, Spec, make_store, three_bit
+from tests.support.videos import drift, sound, tone, write_video
 from train import train
 
 TINY = Recipe(
@@ -35,3 +41,28 @@ def toy(tmp_path_factory) -> Store:
 @pytest.fixture(scope="session")
 def run_folder(toy, tmp_path_factory) -> Path:
     return train(TrainSettings(data=toy.path, run=tmp_path_factory.mktemp("runs") / "toy", recipe=TINY, machine=CPU))
+
+
+@pytest.fixture(scope="session")
+def model(run_folder):
+    return tristream.load(str(run_folder), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory):
+    """Two clips, the two one after the other, and one without sound, in a folder; FFV1, so that nothing is lost."""
+    folder = tmp_path_factory.mktemp("videos") / "videos"
+    folder.mkdir()
+    one, two = drift(24), drift(24, step=-2, seed=5)
+    voice = np.concatenate([tone(0.96), 0.3 * tone(0.96)])
+    write_video(folder / "one.mkv", one, track=sound(voice[: len(voice) // 2]), codec="ffv1")
+    write_video(folder / "two.mkv", two, track=sound(voice[len(voice) // 2 :]), codec="ffv1")
+    write_video(folder / "both.mkv", [*one, *two], track=sound(voice), codec="ffv1")
+    write_video(folder / "mute.mkv", one, codec="ffv1")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def store(videos, tmp_path_factory):
+    piece = PieceSettings(short_side=HEIGHT, mel_bands=BANDS)
+    return extract(ExtractSettings(videos, tmp_path_factory.mktemp("store") / "s.h5", workers=1, store=piece))

@@ -10,45 +10,16 @@ import tristream
 from fusion.training.settings import TrainSettings
 from preprocess.common.errors import UserError
 from preprocess.common.stopwatch import Stopwatch
-from preprocess.extract import extract
-from preprocess.extraction.settings import ExtractSettings
 from preprocess.video.decoded import Frame, Samples
 from preprocess.video.decoder import Decoder
 from preprocess.video.live import LiveVideo
-from preprocess.video.settings import PieceSettings
-from tests.support.stores import BANDS, HEIGHT, make_store, three_bit
-from tests.support.videos import drift, sound, tone, write_video
+from tests.support.stores import HEIGHT, make_store, three_bit
 from tests.tasks.conftest import CPU, TINY
 from train import train
 
 STREAMS = ("rgb", "flow", "audio")
 CLOSE = {"atol": 1e-6, "rtol": 1e-5}
 WINDOW = {"length": 0.32, "hop": 0.16}  # eight frames each four
-
-
-@pytest.fixture(scope="module")
-def model(run_folder):
-    return tristream.load(str(run_folder), device="cpu")
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory):
-    """Two clips, the two one after the other, and one without sound, in a folder; FFV1, so that nothing is lost."""
-    folder = tmp_path_factory.mktemp("videos") / "videos"
-    folder.mkdir()
-    one, two = drift(24), drift(24, step=-2, seed=5)
-    voice = np.concatenate([tone(0.96), 0.3 * tone(0.96)])
-    write_video(folder / "one.mkv", one, track=sound(voice[: len(voice) // 2]), codec="ffv1")
-    write_video(folder / "two.mkv", two, track=sound(voice[len(voice) // 2 :]), codec="ffv1")
-    write_video(folder / "both.mkv", [*one, *two], track=sound(voice), codec="ffv1")
-    write_video(folder / "mute.mkv", one, codec="ffv1")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def store(videos, tmp_path_factory):
-    piece = PieceSettings(short_side=HEIGHT, mel_bands=BANDS)
-    return extract(ExtractSettings(videos, tmp_path_factory.mktemp("store") / "s.h5", workers=1, store=piece))
 
 
 def test_a_home_folder_is_expanded_and_an_address_is_named(model, videos, monkeypatch):

@@ -6,7 +6,7 @@ from statistics import mean
 import numpy as np
 import pytest
 
-from tasks.ablation.shapley import shapley
+from tasks.shapley import shapley
 
 
 def any_worth(players: str, seed: int = 0) -> dict[frozenset[str], float]:

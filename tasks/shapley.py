@@ -3,10 +3,15 @@
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from math import factorial
+from typing import TypeVar
+
+from torch import Tensor
+
+Worth = TypeVar("Worth", float, Tensor)
 
 
-def shapley(worth: Mapping[frozenset[str], float], players: Sequence[str]) -> dict[str, float]:
-    """Each player's mean gain over all orders of the players (Shapley 1953), exactly.
+def shapley(worth: Mapping[frozenset[str], Worth], players: Sequence[str]) -> dict[str, Worth]:
+    """Each player's mean gain over all orders of the players (Shapley 1953), exactly; of tensors, entry by entry.
 
     `worth` has every subset of the players, with the empty one; the values add up to the worth of all minus that of
     none.
@@ -19,5 +24,5 @@ def shapley(worth: Mapping[frozenset[str], float], players: Sequence[str]) -> di
         for size in range(count):
             orders = factorial(size) * factorial(count - 1 - size) / factorial(count)  # share in which these come first
             for chosen in map(frozenset, combinations(others, size)):
-                values[player] += orders * (worth[chosen | {player}] - worth[chosen])
+                values[player] = values[player] + orders * (worth[chosen | {player}] - worth[chosen])
     return values
