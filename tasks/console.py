@@ -31,7 +31,7 @@ class Command:
     @property
     def usual(self) -> str:
         """The command line without `tristream`."""
-        return "python train.py" if self.module == "train" else f"python -m {self.module}"
+        return "python train.py" if self.module == "train" else f"python -m {self.module.removesuffix('.__main__')}"
 
 
 COMMANDS = {
@@ -46,6 +46,9 @@ COMMANDS = {
     "ablate": Command("tasks.ablate", "tasks.settings:AblateSettings", "what each stream is worth, with controls"),
     "audit": Command("tasks.audit", "tasks.settings:AuditSettings", "what leaks through a split"),
     "tune": Command("tasks.tune", "tasks.settings:TuneSettings", "search for good settings"),
+    "events": Command(
+        "tasks.events.__main__", "tasks.events.settings:EventsSettings", "when what happens in long videos"
+    ),
     "predict": Command("tasks.predict", "tasks.settings:PredictSettings", "ask a run about new videos"),
 }
 

@@ -108,6 +108,8 @@ class Model:
         video: str | None = None,
         batch: int = 32,
         gradients: bool = False,
+        keep: bool = False,
+        bar: str | None = None,
     ) -> Iterator[Windows]:
         """Windows of one video after the other, in the order of time; memory does not grow with the videos' length.
 
@@ -122,6 +124,8 @@ class Model:
             video: of a store, only this one: its path, or a part of it that no other has.
             batch: windows at a time.
             gradients: allow gradients with respect to `Windows.inputs`.
+            keep: keep what frozen towers make of a store beside it; a later call then reads it.
+            bar: name of a progress bar, on a terminal.
 
         Raises:
             UserError: a source that cannot be read or does not fit the model; a length or hop that is not positive.
@@ -136,9 +140,10 @@ class Model:
                 yield encode(self.network, loaded.to(self.device), videos=named, fps=self.fps, gradients=gradients)
             return
         for part in files_of(source):
-            with open_source(part, video=video, parameters=self.parameters) as opened:
+            with open_source(part, video=video, parameters=self.parameters, bar=bar) as opened:
                 shape = {"clip": clip, "hop": frames, "window": window, "batch": batch, "gradients": gradients}
-                yield from self.clips(opened.store, opened.videos, names=opened.names, **shape)
+                kept = keep and opened.lasts
+                yield from self.clips(opened.store, opened.videos, names=opened.names, keep=kept, bar=bar, **shape)
 
     def predict(
         self, source: Source, *, views: int = 5, video: str | None = None, bar: str | None = None

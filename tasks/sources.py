@@ -27,6 +27,7 @@ class Opened:
     store: Store
     videos: Sequence[Video]
     names: Sequence[str]  # names of the videos for people
+    lasts: bool  # the store is the user's own, and there later
 
 
 def is_live(source: Source) -> bool:
@@ -49,7 +50,7 @@ def open_source(
         store = source if isinstance(source, Store) else Store(source)
         check_parameters(store, parameters)
         videos = store.videos if video is None else [store.find(video)]
-        yield Opened(store, videos, store.columns["path"] if video is None else [videos[0].path])
+        yield Opened(store, videos, store.columns["path"] if video is None else [videos[0].path], True)
         return
     if video is not None:
         raise UserError(f"{source} is no store: only a video of a store can be named with video={video}")
@@ -57,7 +58,7 @@ def open_source(
 
     with tempfile.TemporaryDirectory() as folder:
         store = extract_video(Path(source), Path(folder), settings=PieceSettings.like(parameters), bar=bar)
-        yield Opened(store, store.videos, [str(source)])
+        yield Opened(store, store.videos, [str(source)], False)
 
 
 def files_of(source: PathLike | Store) -> list[PathLike | Store]:
