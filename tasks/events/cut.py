@@ -26,7 +26,8 @@ from preprocess.store.writer import StoreWriter
 from tasks.events.event import Event
 from tasks.events.labels import BACKGROUND
 
-LONGEST = 8.0  # seconds of a part without an event
+EVENT = 4.0  # seconds of a part of an event, about; shorter than those without, which are most of a long video, so
+WITHOUT = 8.0  # that the clips of a training, one a part, do not all show the same class
 SHORTEST = 1.0  # seconds; a shorter stretch between two events is left out
 
 
@@ -46,20 +47,25 @@ class Part:
 
 
 def parts_of(video: Video, events: Sequence[Event], *, fps: float) -> Iterator[Part]:
-    """The events of a video, and what lies between them, in pieces of LONGEST seconds at most."""
+    """The events of a video and what lies between them, in equal pieces of about EVENT and WITHOUT seconds."""
     for event in events:
         first, last = round(event.start * fps), min(video.frames, round(event.end * fps))
-        yield Part(video, first, max(first + 1, last), event.label)
+        yield from _pieces(
+            video, min(first, video.frames - 1), max(first + 1, last), event.label, seconds=EVENT, fps=fps
+        )
     free = np.ones(video.frames + 2, bool)
     free[[0, -1]] = False
     for event in events:
         free[1 + max(0, round(event.start * fps)) : 1 + round(event.end * fps)] = False
-    edges = np.flatnonzero(free[1:] != free[:-1]).reshape(-1, 2)
-    for begin, end in edges.tolist():
+    for begin, end in np.flatnonzero(free[1:] != free[:-1]).reshape(-1, 2).tolist():
         if end - begin >= SHORTEST * fps:
-            cuts = np.linspace(begin, end, 1 + max(1, round((end - begin) / (LONGEST * fps)))).round().astype(int)
-            for first, last in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
-                yield Part(video, first, last, BACKGROUND)
+            yield from _pieces(video, begin, end, BACKGROUND, seconds=WITHOUT, fps=fps)
+
+
+def _pieces(video: Video, begin: int, end: int, label: str, *, seconds: float, fps: float) -> Iterator[Part]:
+    cuts = np.linspace(begin, end, 1 + max(1, round((end - begin) / (seconds * fps)))).round().astype(int)
+    for first, last in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
+        yield Part(video, first, last, label)
 
 
 def cut_store(store: Store, events: Mapping[str, Sequence[Event]], out: Path) -> Store:

@@ -7,8 +7,8 @@ import numpy as np
 
 from tasks.events.metrics import temporal_iou
 
-LEAST = 0.001  # score below which a point says nothing
-MOST = 2000  # points of a video and class that are looked at
+LEAST = 0.002  # score below which a point says nothing
+MOST = 300  # points of a video and class that are looked at, the surest
 OVERLAP = 0.5  # σ of soft non-maximum suppression (Bodla et al. 2017, eq. 2)
 
 

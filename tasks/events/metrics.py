@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,33 +21,56 @@ def temporal_iou(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.divide(shared, union, out=np.zeros_like(union), where=union > 0)
 
 
-def average_precision(truth: Sequence[Event], found: Sequence[Event], thresholds: Sequence[float]) -> np.ndarray:
-    """The area under the interpolated precision-recall curve at each threshold, (T,); labels are not looked at.
+@dataclass(frozen=True)
+class Matches:
+    """P found events of one class, and which of them are right at each of T thresholds."""
 
-    As for ActivityNet and THUMOS14: over all videos, from the surest on, each found event takes the true one of its
-    video that it overlaps most, of those that are still free and reach the threshold. NaN without a true event.
+    scores: np.ndarray  # (P,)
+    right: np.ndarray  # (T, P) bool
+    truths: int  # the number of true events
+
+    @classmethod
+    def joined(cls, parts: Sequence["Matches"]) -> "Matches":
+        """Those of several videos."""
+        scores = np.concatenate([part.scores for part in parts])
+        right = np.concatenate([part.right for part in parts], axis=1)
+        return cls(scores, right, sum(part.truths for part in parts))
+
+    def average_precision(self) -> np.ndarray:
+        """(T,) the area under the interpolated precision-recall curve; NaN without a true event."""
+        if not self.truths:
+            return np.full(len(self.right), np.nan)
+        order = np.argsort(-self.scores, kind="stable")
+        hits = self.right[:, order].cumsum(axis=1)
+        recall, precision = hits / self.truths, hits / np.arange(1, len(order) + 1)
+        highest = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        return (np.diff(recall, prepend=0, axis=1) * highest).sum(axis=1)
+
+
+def match(truth: Sequence[Event], found: Sequence[Event], thresholds: Sequence[float]) -> Matches:
+    """Of one video and class: from the surest on, each found event takes the true one that it overlaps most, of those
+    that are still free and reach the threshold.
     """
-    if not truth:
-        return np.full(len(thresholds), np.nan)
-    spans = {video: _spans(events) for video, events in _by_video(truth).items()}
     found = sorted(found, key=lambda event: -event.score)
-    overlaps = [temporal_iou(_spans([event]), spans[event.video])[0] if event.video in spans else () for event in found]
-    result = []
-    for threshold in thresholds:
-        taken, right = {video: set() for video in spans}, np.zeros(len(found))
-        for number, (event, overlap) in enumerate(zip(found, overlaps, strict=True)):
-            for row in np.argsort(-np.asarray(overlap), kind="stable"):
-                if overlap[row] < threshold - CLOSE:
-                    break
-                if row not in taken[event.video]:
-                    taken[event.video].add(row)
-                    right[number] = 1
-                    break
-        hits = right.cumsum()
-        recall, precision = hits / len(truth), hits / np.arange(1, len(found) + 1)
-        highest = np.maximum.accumulate(precision[::-1])[::-1]
-        result.append(float((np.diff(recall, prepend=0) * highest).sum()))
-    return np.array(result)
+    overlaps, right = temporal_iou(_spans(found), _spans(truth)), np.zeros((len(thresholds), len(found)), bool)
+    for level, threshold in enumerate(thresholds):
+        free = np.ones(len(truth), bool)
+        for number, overlap in enumerate(overlaps):
+            possible = np.where(free & (overlap >= threshold - CLOSE), overlap, -1)
+            if len(truth) and possible.max() >= 0:
+                free[possible.argmax()] = False
+                right[level, number] = True
+    return Matches(np.array([event.score for event in found]), right, len(truth))
+
+
+def average_precision(truth: Sequence[Event], found: Sequence[Event], thresholds: Sequence[float]) -> np.ndarray:
+    """The average precision over all videos at each threshold, (T,), as for ActivityNet and THUMOS14.
+
+    Labels are not looked at. NaN without a true event.
+    """
+    true, said = _by_video(truth), _by_video(found)
+    none = match([], [], thresholds)
+    return Matches.joined([none, *(match(true[v], said[v], thresholds) for v in {**true, **said})]).average_precision()
 
 
 def score_events(truth: Sequence[Event], found: Sequence[Event], *, kinds: Mapping[Event, str] | None = None) -> dict:
@@ -87,7 +111,7 @@ def recall(truth: Sequence[Event], found: Sequence[Event], kinds: Mapping[Event,
     hits = defaultdict(list)
     per_video = _by_video(found)
     for video, events in _by_video(truth).items():
-        surest = sorted(per_video.get(video, []), key=lambda event: -event.score)[: 3 * len(events)]
+        surest = sorted(per_video[video], key=lambda event: -event.score)[: 3 * len(events)]
         for event in events:
             same = [one for one in surest if one.label == event.label]
             hit = bool(same) and bool(temporal_iou(_spans([event]), _spans(same)).max() >= 0.5 - CLOSE)

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from preprocess.common.console import plural, print_table
-from preprocess.common.errors import UserError, at_least
+from preprocess.common.errors import UserError
 from tasks.events.detector import Detector, load_detector, streams_of
 from tasks.events.event import Event, write_events
 from tasks.events.figure import draw_events
@@ -21,7 +21,8 @@ def predict(settings: PredictEvents) -> int:
     """
     if not settings.videos:
         raise UserError("no video named: give one or more files, folders or stores after the detector")
-    at_least(0, least=settings.least)
+    if not 0 <= settings.least <= 1:
+        raise UserError(f"--least is a score between 0 and 1, not {settings.least}")
     detector = load_detector(settings.detector, device=settings.device)
     streams = streams_of(detector, settings.streams)
     found, failures = [], 0
