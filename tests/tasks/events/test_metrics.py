@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tasks.events.event import Event, read_events, write_events
+from tasks.events.lead import judged, lead, resampled
 from tasks.events.metrics import average_precision, score_events
 from tests.support.data import SHARED
 
@@ -76,3 +78,14 @@ def test_events_survive_csv_and_subtitles_are_escaped(tmp_path):
     assert Path(tmp_path / "e.vtt").read_text().split("\n\n")[2] == (
         '01:02:05.250 --> 01:02:06.500\n&lt;b&gt;"kiss" &amp; tell now&lt;/b&gt; 25%\n'
     )
+
+
+def test_the_lead_over_another_detector_has_an_interval_over_videos():
+    truth = [Event(video, start, start + 5, "x") for video in "abcd" for start in (0, 20)]
+    half = [replace(event, score=0.9) for event in truth if event.video in "ab"]
+    ours, theirs, none = (resampled([judged(truth, found)] * 2) for found in (truth, half, []))
+    assert ours[0] == 1 and none.max() == 0
+    assert theirs[0] == pytest.approx(average_precision(truth, half, [0.5])[0])
+    ahead = lead(ours, theirs, videos=4)
+    assert ahead.mean == pytest.approx(0.5) and 0 <= ahead.low < 0.5 < ahead.high <= 1
+    assert lead(ours, ours, videos=4).high == 0 and lead(ours, theirs, videos=1).low is None
