@@ -19,7 +19,7 @@ class HeadRecipe:
     """seconds from one window to the next"""
     length: float | None = None
     """seconds of a window; the default is the length of the clips that the towers learned from"""
-    passes: int = 100
+    passes: int = 60
     """passes over the videos"""
     videos: int = 4
     """videos a step"""
@@ -27,7 +27,7 @@ class HeadRecipe:
     """highest learning rate"""
     decay: float = 0.05
     """weight decay"""
-    channels: int = 96
+    channels: int = 64
     """width of the head"""
     drop: float = 0.3
     """share of channels that are dropped in training"""

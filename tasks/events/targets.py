@@ -14,7 +14,7 @@ SMALLEST = 4  # a level is for events of 4 to 8 of its strides; the first also f
 NEAR = 1.5  # strides: points this near to an event's middle answer for it (Tian et al. 2019, FCOS; ActionFormer)
 INNER = 0.3  # or, of a longer event, within this share of its length from the middle
 FOCUS = 2.0  # γ of the focal loss (Lin et al. 2017, eq. 4)
-POSITIVE = 0.25  # α of it
+POSITIVE = 0.5  # α of it: 0.5 keeps a score of one half the point where yes and no are equally likely
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def test_the_losses_are_those_of_the_papers():
 
     torch.manual_seed(0)
     logits, wanted = torch.randn(50, 3), (torch.rand(50, 3) < 0.3).float()
-    torch.testing.assert_close(focal(logits, wanted), sigmoid_focal_loss(logits, wanted, alpha=0.25, gamma=2))
+    torch.testing.assert_close(focal(logits, wanted), sigmoid_focal_loss(logits, wanted, alpha=0.5, gamma=2))
     said, true = (1 + 5 * torch.rand(2, 50, 2)).double()
 
     def box(extents: torch.Tensor) -> torch.Tensor:
