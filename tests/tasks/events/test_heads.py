@@ -63,7 +63,7 @@ def test_a_head_finds_events_that_it_has_not_seen_and_misses_those_of_a_stream_t
 
     both, heard = judged(("rgb", "audio")), judged(("audio",))
     assert both["mean_map"] > 0.85, both
-    assert heard["ap_per_class"]["bark"] > 0.7 and heard["ap_per_class"]["jump"] < 0.3, heard
+    assert heard["ap_per_class"]["bark"] > 0.7 and heard["ap_per_class"]["jump"] < 0.5, heard
 
 
 def test_an_absent_stream_says_nothing_whatever_its_features_hold():
