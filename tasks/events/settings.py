@@ -13,13 +13,13 @@ from fusion.training.settings import Machine, Recipe
 class HeadRecipe:
     """How a temporal head learns."""
 
-    head: str = "multiscale"
-    """lstm, tcn, or multiscale, which finds long events at coarse scales and lets them overlap"""
+    head: str = "tcn"
+    """tcn, lstm, or multiscale, which finds long events at coarse scales and lets them overlap"""
     hop: float = 0.32
     """seconds from one window to the next"""
     length: float | None = None
     """seconds of a window; the default is the length of the clips that the towers learned from"""
-    passes: int = 60
+    passes: int = 100
     """passes over the videos"""
     videos: int = 4
     """videos a step"""

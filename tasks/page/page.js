@@ -237,7 +237,8 @@ function about() {
 function without() { // the browser cannot play it, or there is no file
   playable = false;
   player.hidden = true;
-  $("stand-in").hidden = false;
+  $("stand-in").hidden = data.live;
+  $("live").hidden = !data.live;
   $("unplayable").hidden = !data.source;
   cursor();
 }
@@ -250,8 +251,8 @@ async function follow() {
       view = [Math.max(0, data.seconds - data.length), Math.max(1, data.seconds)];
       about();
       draw();
+      $("live").src = `frame.jpg?${new URLSearchParams([...new URLSearchParams(location.search), ["at", data.seconds]])}`;
     }
-    $("about").classList.toggle("lost", !answer.ok);
   } catch (lost) {
     $("about").textContent = "the program that serves this page has ended";
   }

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from dataclasses import replace
 from html import unescape
 
@@ -14,7 +13,6 @@ from tasks.sources import open_source
 from tasks.timeline import timelines
 from tests.support.videos import drift, sound, tone, write_video
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = "</script><img src=x onerror=\"document.title='hurt'\">&{page.js}"
 EVENTS = [Event("v", 1.0, 1.8, "jump", 0.9), Event("v", 2.0, 2.6, HOSTILE, 0.4)]
 
@@ -42,17 +40,6 @@ def written(model, video):
     return write
 
 
-@pytest.fixture(scope="module")
-def browser():
-    if BROWSER is None:
-        pytest.skip("no Chromium is installed")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 def opened(browser, path, **settings):
     """The page in a new window without a network, and what it says on its console."""
     page, said = browser.new_context(offline=True, **settings).new_page(), []
@@ -64,7 +51,7 @@ def opened(browser, path, **settings):
 
 def test_a_page_holds_all_that_it_shows_and_names_end_nothing(written, tmp_path):
     text = written(tmp_path / "page.html", name=HOSTILE).read_text()
-    assert text.count("<script") == 2 and text.count("</script>") == 2 and "<img" not in text
+    assert text.count("<script") == 2 and text.count("</script>") == 2 and "<img src" not in text
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", text)
     data = json.loads(unescape(re.search(r'application/json">(.*?)</script>', text, re.DOTALL)[1]))
     assert data["name"] == HOSTILE and data["source"].startswith("data:video/mp4;base64,")
