@@ -71,7 +71,7 @@ def test_a_port_that_is_taken_is_one_line():
 def test_the_page_follows_a_live_source(browser):
     state = State()
     with serve(state) as url:
-        page, said = browser.new_page(), []
+        page, said = browser.new_context(bypass_csp=True).new_page(), []  # its waiting needs eval
         page.on("pageerror", lambda error: said.append(str(error)))
         page.goto(url)
         page.wait_for_function("document.getElementById('about').textContent.includes('3 windows')")
