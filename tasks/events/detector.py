@@ -42,9 +42,14 @@ class Detector:
         """The streams that the head has learned from."""
         return tuple(self.head.streams)
 
-    def sequences(self, source: Source, *, keep: bool = False) -> Iterator[VideoFeatures]:
+    @property
+    def length(self) -> float:
+        """The seconds of a window."""
+        return self.recipe.length or self.model.seconds
+
+    def sequences(self, source: Source, *, keep: bool = False, bar: str | None = None) -> Iterator[VideoFeatures]:
         """The window features of each video of a source; errors are those of Model.windows."""
-        yield from sequences(self.model, source, length=self.recipe.length, hop=self.recipe.hop, keep=keep)
+        yield from sequences(self.model, source, length=self.recipe.length, hop=self.recipe.hop, keep=keep, bar=bar)
 
     def events(
         self, video: VideoFeatures, *, streams: Sequence[str] | None = None, name: str | None = None

@@ -55,7 +55,8 @@ def training(folder, run_folder, **changes) -> TrainEvents:
 
 def test_predict_writes_tables_subtitles_and_pictures_of_files_and_stores(detector, folder, videos, tmp_path, capsys):
     given = PredictEvents(detector, (videos / "one.mkv", folder / "test.h5"), out=tmp_path / "found", least=0.0)
-    assert main(EventsSettings(replace(given, device="cpu"))) == 0
+    assert main(EventsSettings(replace(given, device="cpu", page=tmp_path / "pages"))) == 0
+    assert {path.name for path in (tmp_path / "pages").iterdir()} == {"one.html", "test0.html", "test1.html"}
     names = {path.name for path in (tmp_path / "found").iterdir()}
     expected = {f"{name}.{kind}" for name in ("one", "test0", "test1") for kind in ("vtt", "png")}
     assert names == {"events.csv", "events.json"} | expected
@@ -118,6 +119,7 @@ def test_wrong_input_is_one_line_that_names_it(detector, folder, run_folder, tmp
         (replace(judged, detector=tmp_path), str(tmp_path)),
         (PredictEvents(detector, (), out=tmp_path / "found"), "no video"),
         (PredictEvents(detector, (tmp_path / "gone.mp4",), streams="smell", device="cpu"), "smell"),
+        (PredictEvents(detector, (folder / "test.h5", folder / "train.h5"), page=tmp_path / "one.html"), "one.html"),
         (CutEvents(folder / "train.h5", folder / "train.csv", folder / "test.h5"), "test.h5"),
     ):
         if named == "overlap":
