@@ -142,7 +142,7 @@ class Model:
         for part in files_of(source):
             with open_source(part, video=video, parameters=self.parameters, bar=bar) as opened:
                 shape = {"clip": clip, "hop": frames, "window": window, "batch": batch, "gradients": gradients}
-                kept = keep and opened.lasts
+                kept = keep or (not opened.lasts and frames < window)  # windows that overlap share pictures
                 yield from self.clips(opened.store, opened.videos, names=opened.names, keep=kept, bar=bar, **shape)
 
     def predict(

@@ -68,7 +68,7 @@ def _events_of(
     with open_source(source, video=None, parameters=detector.model.parameters, bar=str(source)) as opened:
         if settings.page:
             one_page(settings.page, count=len(opened.videos))
-        for row, video in enumerate(detector.sequences(opened.store, bar="windows")):
+        for row, video in enumerate(detector.sequences(opened.store, keep=True, bar="windows")):
             video = replace(video, video=str(opened.names[row]))
             events = detector.events(video, streams=streams)
             _show(detector, video, events, streams, settings)

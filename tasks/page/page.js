@@ -100,17 +100,29 @@ function area(on, lower, upper, fill) { // between two functions of the window's
   context.fill();
 }
 
+function lanes(events) { // the first row in which each event, in the order of time, has room
+  const ends = [];
+  return events.map((one) => {
+    const free = ends.findIndex((end) => end <= one.start);
+    const lane = free < 0 ? ends.length : free;
+    ends[lane] = one.end;
+    return lane;
+  });
+}
 function eventButtons(on, events, kind) {
-  for (const one of events) {
-    if (one.end < view[0] || one.start > view[1]) continue;
+  const lane = lanes(events), height = 22;
+  on.style.height = `${4 + height * (1 + Math.max(...lane))}px`;
+  events.forEach((one, row) => {
+    if (one.end < view[0] || one.start > view[1]) return;
     const words = `${one.label}${kind ? "" : ` ${Math.round(100 * one.score)} %`}`;
     const made = element("button", words, { class: `event ${kind}`, title: `${words}, ${seconds(one.start)} to ${seconds(one.end)}` });
     made.style.left = `${place(one.start)}%`;
     made.style.width = `${place(one.end) - place(one.start)}%`;
+    made.style.top = `${2 + height * lane[row]}px`;
     if (!kind) made.style.opacity = 0.35 + 0.65 * one.score;
     made.addEventListener("click", (happened) => { happened.stopPropagation(); seek(one.start); });
     on.append(made);
-  }
+  });
 }
 
 function draw() {
@@ -122,14 +134,11 @@ function draw() {
   for (let row = 0; row < count; row += 1) area(track(line.classes[row]), () => 0, (k) => line.curves[row][k], colour("--curve"));
   $("more").hidden = line.classes.length <= FIRST;
   $("more").textContent = every ? "fewer classes" : `all ${line.classes.length} classes`;
-  if (names.length > 1) {
-    const on = track("shares", "tall"), below = {};
+  if (names.length > 1) { // those that speak for the likeliest class; with none at work, nothing is drawn
+    const on = track("shares", "tall");
     const part = (name, k) => Math.max(0, line.streams[name].share[k]);
-    const total = (k) => Math.max(1e-9, names.reduce((sum, name) => sum + part(name, k), 0));
-    names.forEach((name, row) => {
-      const sum = (k, until) => names.slice(0, until).reduce((all, other) => all + part(other, k), 0) / total(k);
-      area(on, (k) => sum(k, row), (k) => sum(k, row + 1), colour(name));
-    });
+    const sum = (k, until) => Math.min(1, names.slice(0, until).reduce((all, name) => all + part(name, k), 0));
+    names.forEach((name, row) => area(on, (k) => sum(k, row), (k) => sum(k, row + 1), colour(name)));
   }
   for (const name of names) {
     const on = track(name, "thin");
@@ -210,8 +219,9 @@ function opinion(body, from, best, tint, share) {
   fill.style.background = colour(tint);
   fill.title = `${Math.round(100 * probability)} %`;
   bar.append(fill);
+  const sure = element("td", best.length ? `${Math.round(100 * probability)} %` : "", { class: "number" });
   const points = share === undefined ? "" : `${share < 0 ? "−" : "+"}${Math.abs(100 * share).toFixed(0)}`;
-  row.append(element("td", from), element("td", label), bar, element("td", points, { class: "number" }));
+  row.append(element("td", from), element("td", label), bar, sure, element("td", points, { class: "number" }));
   body.append(row);
 }
 
@@ -228,7 +238,8 @@ function list() {
   }
 }
 function about() {
-  $("name").textContent = data.name;
+  $("name").textContent = data.name.split("/").pop();
+  $("name").title = data.name;
   const missing = Object.entries(data.why || {}).map(([name, why]) => `no ${name}: ${why}`);
   const count = data.timeline.times.length;
   $("about").textContent = [seconds(data.seconds), `${count} windows`, ...missing].join(" · ");
