@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from preprocess.common.errors import UserError
-from preprocess.video.arrival import Position
+from preprocess.video.arrival import Lasting, Position
 from preprocess.video.decoded import Absent, Frame, Item, Samples
 from preprocess.video.limits import Unusable
 from preprocess.video.log_mel import SAMPLE_RATE
@@ -77,6 +77,11 @@ class LiveBuffer:
             yield item
             if self._seconds is not None and taken.frames >= self._seconds * self._fps:
                 self.stop()
+
+    @property
+    def reconnects(self) -> int:
+        """How often the source was lost and found again."""
+        return self._source.reconnects if isinstance(self._source, Lasting) else 0
 
     def moments(self, frame: int) -> tuple[float, float] | None:
         """The moments at which a frame was due or arrived, and at which it was taken from the queue.
