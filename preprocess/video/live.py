@@ -36,7 +36,8 @@ class LiveVideo:
         self.parameters = parameters
         self.fps: float = parameters["fps"]
         self._name = name
-        self._size = (1, 1)
+        self._size = (parameters["short_side"],) * 2  # (H, W), of the first picture as soon as there is one
+        self._has_size = False
         self._rgb, self._flow, self._mel = _Recent(), _Recent(), _Recent()
         self._samples = 0
         self._heard: deque[tuple[int, int]] = deque()  # intervals of samples that have come
@@ -104,8 +105,8 @@ class LiveVideo:
         """
         if isinstance(item, Frame):
             size = item.rgb.shape[:2]
-            if not self._rgb.count:
-                self._size = size
+            if not self._has_size:
+                self._size, self._has_size = size, True
             if size != self._size or min(size) != self.parameters["short_side"]:
                 wanted = f"pictures of one size, with a shorter side of {self.parameters['short_side']}, are needed"
                 raise UserError(f"{self._name}: {wanted}, not {size[1]}×{size[0]}")

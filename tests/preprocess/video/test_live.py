@@ -65,6 +65,18 @@ def test_a_stream_is_there_in_a_window_only_if_it_has_come():
     assert present(live, 3.0, 3.96) == "rfa"
 
 
+def test_a_video_may_begin_with_what_is_lost():
+    live, pictures = live_video(), drift(20)
+    live.push(Absent(frames=5, samples=5 * 640))
+    push(live, pictures)
+    live.end()
+    assert (live.video.height, live.video.width, live.video.frames) == (36, 48, 25)
+    assert present(live, 0.0, 0.4) == "a" and present(live, 0.2, 0.8) == "rfa"
+    whole = live_video()
+    push(whole, pictures)
+    np.testing.assert_array_equal(live.frames(live.video, "flow", [5, 9]), whole.frames(whole.video, "flow", [0, 4]))
+
+
 def test_a_sound_that_stops_is_noticed_by_the_pictures_that_go_on():
     live, pictures = live_video(), drift(50)
     push(live, pictures[:25])
