@@ -12,9 +12,9 @@ docs/python.md shows the rest.
 
 from preprocess.common.errors import UserError
 from preprocess.store import Store
-from preprocess.video.decoded import Frame, Samples
+from preprocess.video.decoded import Absent, Frame, Samples
 from tasks.model import Model, load
 from tasks.prediction import Prediction
 from tasks.windows import Windows
 
-__all__ = ["Frame", "Model", "Prediction", "Samples", "Store", "UserError", "Windows", "load"]
+__all__ = ["Absent", "Frame", "Model", "Prediction", "Samples", "Store", "UserError", "Windows", "load"]

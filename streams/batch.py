@@ -10,7 +10,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from preprocess.store import Store
 from preprocess.store.index import Video
-from streams.clip import ClipSettings, Starts, hop_starts, own_start, random_starts, view_starts
+from streams.clip import ClipSettings, HopStarts, Starts, own_start, random_starts, view_starts
 from streams.geometry import Crop, clip_crop
 from streams.registry import STREAMS
 from streams.spec import FEATURES
@@ -141,11 +141,11 @@ class ClipDataset(Dataset):
         videos = torch.tensor([row for row, _ in keys], dtype=torch.int64)
         return Batch(clips, present, rows, labels, videos, starts, self.clip)
 
-    def starts(self, video: Video) -> list[Starts]:
+    def starts(self, video: Video) -> Sequence[Starts]:
         """A video's clips, in the order of time, if they are not random."""
         if self.hop is None:
             return view_starts(video, self.clip, self.views)
-        return hop_starts(video, self.clip, self.hop, self.window)
+        return HopStarts(video, self.clip, self.hop, self.window)
 
     def own_starts(self, stream: str, starts: Starts, length: float) -> Starts:
         """A stream's own segments, around the centres of those from `starts` on, in a video of `length` frames."""

@@ -1,5 +1,6 @@
 """Clips: one window of a video or several, segments, the same intervals of the clock for every stream."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -111,15 +112,32 @@ def view_starts(video: Video, clip: ClipSettings, views: int) -> list[Starts]:
     return _views(video.frames, clip, views)
 
 
-def hop_starts(video: Video, clip: ClipSettings, hop: int, window: int) -> list[Starts]:
+@dataclass(frozen=True)
+class HopStarts(Sequence[Starts]):
     """Clips of windows that follow each other by `hop` frames; if none ends with the video, one more does.
 
-    A clip is to its `window` of so many frames as a view is to its video. A video shorter than a window has one.
+    A clip is to its `window` of so many frames as a view is to its video. A video shorter than a window has one. Each
+    is made when it is asked for: a live video of a day has many.
     """
-    room = max(0, video.frames - window)
-    begins = list(range(0, room + 1, hop))
-    begins = begins if begins[-1] == room else [*begins, room]
-    return [window_starts(begin, clip, min(window, video.frames)) for begin in begins]
+
+    video: Video
+    clip: ClipSettings
+    hop: int
+    window: int
+
+    def __len__(self) -> int:
+        return 1 + -(-self._room // self.hop)
+
+    def __getitem__(self, number: int) -> Starts:
+        if not 0 <= number < len(self):
+            raise IndexError(f"there are {len(self)} windows: number {number} is none of them")
+        begin = min(number * self.hop, self._room)
+        return window_starts(begin, self.clip, min(self.window, self.video.frames))
+
+    @property
+    def _room(self) -> int:
+        """The first frame of the last window."""
+        return max(0, self.video.frames - self.window)
 
 
 def window_starts(begin: int, clip: ClipSettings, window: int) -> Starts:

@@ -31,6 +31,7 @@ from streams.clip import ClipSettings
 from streams.loader import ViewBatches, make_loader
 from streams.registry import parse_streams, subset_name
 from tasks.live_windows import live_batches
+from tasks.newest import newest
 from tasks.prediction import Prediction, mean_answer, ranked
 from tasks.sources import Source, files_of, is_live, open_source
 from tasks.windows import Windows, encode, fuse
@@ -110,12 +111,13 @@ class Model:
         gradients: bool = False,
         keep: bool = False,
         bar: str | None = None,
+        newest_only: bool = False,
     ) -> Iterator[Windows]:
         """Windows of one video after the other, in the order of time; memory does not grow with the videos' length.
 
         Args:
-            source: a video file, a folder of them, a store (its path, or a Store), or an iterable of decoded Frame and
-                Samples, whose windows are given as soon as they are complete.
+            source: a video file, a folder of them, a store (its path, or a Store), or an iterable of decoded Frame,
+                Samples and Absent, whose windows are given as soon as they are complete.
             length: seconds of a window; sound extends as much further as in training. The default is the length of the
                 training clips. A clip of one segment shows all of the window, and has more or fewer pictures than in
                 training; several segments are as in training, in the middles of as many equal parts of the window.
@@ -126,6 +128,8 @@ class Model:
             gradients: allow gradients with respect to `Windows.inputs`.
             keep: keep what frozen towers make of a store beside it; a later call then reads it.
             bar: name of a progress bar, on a terminal.
+            newest_only: of a live source, make windows in a thread of their own while the model is busy, and pass over
+                all that have waited but the newest.
 
         Raises:
             UserError: a source that cannot be read or does not fit the model; a length or hop that is not positive.
@@ -135,9 +139,12 @@ class Model:
         if is_live(source):
             shape = {"parameters": self.parameters, "streams": self.streams, "classes": self.classes}
             shape |= {"window": window, "whole_strides": kept_streams(self.network, self.settings.recipe)}
-            for loaded, seconds in live_batches(source, clip=clip, hop=frames, **shape):
-                named = [("live", seconds)]
-                yield encode(self.network, loaded.to(self.device), videos=named, fps=self.fps, gradients=gradients)
+            batches = live_batches(source, clip=clip, hop=frames, **shape)
+            for live in newest(batches) if newest_only else batches:
+                named = [("live", live.seconds)]
+                batch = live.batch.to(self.device)
+                found = encode(self.network, batch, videos=named, fps=self.fps, gradients=gradients)
+                yield replace(found, made=(live.complete, live.ready))
             return
         for part in files_of(source):
             with open_source(part, video=video, parameters=self.parameters, bar=bar) as opened:
@@ -182,11 +189,19 @@ class Model:
         Raises:
             UserError: a stream that the model does not have.
         """
-        names = parse_streams(subset if isinstance(subset, str) else ",".join(subset))
+        return fuse(self.network, windows, self.subset(subset))
+
+    def subset(self, streams: str | Sequence[str]) -> tuple[str, ...]:
+        """Some of its streams: "rgb,audio", or their names.
+
+        Raises:
+            UserError: a stream that the model does not have.
+        """
+        names = parse_streams(streams if isinstance(streams, str) else ",".join(streams))
         unknown = [name for name in names if name not in self.streams]
         if unknown:
             raise UserError(f"{self.path} was not trained on {unknown[0]}: its streams are {', '.join(self.streams)}")
-        return fuse(self.network, windows, names)
+        return names
 
     def clips(
         self,

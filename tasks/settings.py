@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from fusion.training.settings import Machine, Recipe
+from preprocess.common.command import ADDRESS_TOO
 
 SEARCHED = (
     "lr",
@@ -58,6 +59,38 @@ class PredictSettings:
     """clips a video, spread evenly over its time"""
     json: bool = False
     """print one JSON document instead of tables"""
+    device: str = "auto"
+    """cpu, cuda …; auto is cuda where there is one"""
+
+
+@dataclass(frozen=True)
+class LiveSettings:
+    """The command line of tasks.live."""
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """folder of the run, for instance runs/rgb+flow+audio, or a .safetensors file of it"""
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")] = field(metadata=ADDRESS_TOO)
+    """number of a camera (0 is /dev/video0), an address (rtsp://…, http://…), or a video file"""
+    paced: bool = False
+    """hand a file's pictures out by their times, as a camera would; without it all are used, as fast as possible"""
+    length: float | None = None
+    """seconds of a window; the default is a training clip"""
+    hop: float | None = None
+    """seconds from one answer to the next; the default is half of a training clip"""
+    streams: str | None = None
+    """use only these of the run's streams, separated by commas"""
+    seconds: float | None = None
+    """end after so many seconds of the video; the default is its end, or Ctrl-C"""
+    patience: float = 10.0
+    """seconds to wait for the first picture, and later for the next one before the source counts as lost"""
+    reconnect: float = 60.0
+    """seconds for which a lost camera or address is tried again; 0 ends at once"""
+    json: bool = False
+    """print one JSON object a line instead of text"""
+    log: Path | None = None
+    """file to whose end the JSON lines are written"""
+    weights: str = "best"
+    """best (by validation) or last"""
     device: str = "auto"
     """cpu, cuda …; auto is cuda where there is one"""
 

@@ -13,11 +13,11 @@ from preprocess.common.files import local_path
 from preprocess.extraction.sources import from_folder
 from preprocess.store import Store
 from preprocess.store.index import Video
-from preprocess.video.decoded import Frame, Samples
+from preprocess.video.decoded import Item
 from preprocess.video.settings import PieceSettings
 
 PathLike = str | os.PathLike
-Source = PathLike | Store | Iterable[Frame | Samples]
+Source = PathLike | Store | Iterable[Item]
 
 
 @dataclass(frozen=True)

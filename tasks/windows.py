@@ -32,6 +32,7 @@ class Windows:
     fused: Tensor  # (N, F): the head's feature from all present streams
     answer: Tensor  # (N, K) float64: class probabilities from it; zeros if no stream is present
     inputs: dict[str, Tensor] | None = None  # stream → its tower's input, for gradients; None without
+    made: tuple[float, float] | None = None  # of a live source: see LiveBatch.complete and .ready
 
     def __len__(self) -> int:
         return len(self.rows)

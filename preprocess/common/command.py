@@ -18,6 +18,8 @@ from preprocess.common.stopping import stop_by_exception
 
 Settings = TypeVar("Settings")
 
+ADDRESS_TOO = {"address": True}  # metadata of a setting that may be an address on the network
+
 SHORT = "there is not enough memory: lower --batch, --size, --frames or --workers, if the command has them"
 NO_MEMORY = (
     "out of memory",
@@ -64,7 +66,8 @@ def _local(value: Settings) -> Settings:
     if isinstance(value, tuple):
         return tuple(_local(one) for one in value)
     if is_dataclass(value):
-        return replace(value, **{field.name: _local(getattr(value, field.name)) for field in fields(value)})
+        paths = [field.name for field in fields(value) if field.metadata != ADDRESS_TOO]
+        return replace(value, **{name: _local(getattr(value, name)) for name in paths})
     return value
 
 

@@ -20,3 +20,18 @@ class Samples:
     """The next samples of sound: mono at log_mel.SAMPLE_RATE, the first of all at time zero."""
 
     samples: np.ndarray  # (N,) float32 in -1…1
+    there: bool = True  # False for silence before a track begins, or after its end
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A stretch of a live video of which nothing is there; what comes next lies after it."""
+
+    frames: int = 0  # of the constant rate, without a picture
+    samples: int = 0  # without sound
+
+    def __add__(self, other: "Absent") -> "Absent":
+        return Absent(self.frames + other.frames, self.samples + other.samples)
+
+
+Item = Frame | Samples | Absent

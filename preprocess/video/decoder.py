@@ -5,6 +5,7 @@ whether a still of many minutes may be believed, and whether the file was cut.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from mmap import mmap
 
 import av
@@ -40,8 +41,12 @@ class Decoder:
         watch: Stopwatch,
         limits: Limits = Limits(),  # noqa: B008 – frozen
         heartbeat: Callable[[float], None] | None = None,
+        open_live: Callable[..., av.container.InputContainer] | None = None,
     ) -> None:
-        """`heartbeat` is called after every packet with the seconds decoded so far."""
+        """`heartbeat` is called after every packet with the seconds decoded so far.
+
+        open_live: opens a camera or an address, which cannot be opened twice, in `open_media`'s place.
+        """
         self.file = file
         self.limits = limits
         self.audio_absent: str | None = None  # the reason why there is no sound
@@ -56,6 +61,8 @@ class Decoder:
         self._short_side = short_side
         self._watch = watch
         self._heartbeat = heartbeat
+        self._open = open_live or open_media
+        self._is_live = open_live is not None
         self._too_large = False  # True if a decoder refused a frame for its size
 
     @property
@@ -69,7 +76,7 @@ class Decoder:
         Raises Unusable if the file has no video, or one beyond a limit; MemoryError if this process's memory limit is
         too small for it.
         """
-        with open_media(self.file, max_pixels=self.limits.max_pixels) as container:
+        with self._open(self.file, max_pixels=self.limits.max_pixels) as container:
             try:
                 yield from self._decode(container)
             except BrokenTimestamps as error:
@@ -77,7 +84,8 @@ class Decoder:
 
     def _decode(self, container: av.container.InputContainer) -> Iterator[Frame | Samples]:
         limits = self.limits
-        tracks = choose_tracks(container, self.file, max_pixels=limits.max_pixels, heartbeat=self._beat)
+        again = None if self._is_live else partial(open_media, self.file, max_pixels=limits.max_pixels)
+        tracks = choose_tracks(container, self.file, again=again, heartbeat=self._beat)
         video, audio, self.audio_absent = tracks.video, tracks.audio, tracks.audio_absent
         limits.check_frame(video.codec_context.width, video.codec_context.height)
         video.codec_context.options = {"max_pixels": str(codec_pixels(limits.max_pixels))}
@@ -121,7 +129,7 @@ class Decoder:
         self.source |= pictures.source
         self.expected, self.truncated = duration.settle(pictures.clock, step=pictures.step, damaged=self.errors > 0)
         if pictures.clock.start is None:
-            scrambled = "mpegts" in container.format.name and is_scrambled(self.file, video.id)
+            scrambled = "mpegts" in container.format.name and not self._is_live and is_scrambled(self.file, video.id)
             raise Unusable(ENCRYPTED if scrambled else self._why_no_frame())
         limits.check_whole(seconds=self.seconds, cut_from=self.expected if self.truncated else None)
         yield from self._sound_until(self.seconds, mono)
@@ -132,7 +140,7 @@ class Decoder:
                 self.audio_absent = "silent"
         if self.audio_absent is None:
             for samples in self.sound.pad(round(self.seconds * SAMPLE_RATE)):
-                yield Samples(samples)
+                yield Samples(samples, there=False)
         self.notes += [*tracks.notes, *pictures.notes, *sorted(mono.notes)]
         if packets.joints:
             self.notes.append(f"the clock begins anew or jumps in {plural(packets.joints, 'place')}: parts are joined")
@@ -193,7 +201,7 @@ class Decoder:
             assert clock.start is not None
             self.sound.begin(mono.start - clock.start)
         for samples in self.sound.take(round((clock.reached if seconds is None else seconds) * SAMPLE_RATE)):
-            yield Samples(samples)
+            yield Samples(samples, there=self.sound.covered is not None)
 
 
 def _end_by_header(container: av.container.InputContainer) -> float:

@@ -32,12 +32,15 @@ class VideoEncoder:
         flow: Sink,
         mel: Sink,
         watch: Stopwatch,
+        flow_chunk: int = FLOW_CHUNK,
     ) -> None:
+        """`flow_chunk` frames' flow is solved together: many need less time, a few give it sooner."""
         self.clipped = self.values = 0  # flow values beyond the bound, and all
         self._solver = {"engine": settings.flow_engine, "preset": settings.flow_preset}
         self._rgb, self._flow, self._mel = rgb, flow, mel
         self._watch = watch
         self._log_mel = LogMel(bands=settings.mel_bands)
+        self._flow_chunk = flow_chunk
         self._grey: list[np.ndarray] = []  # frames whose flow is not solved yet
 
     def push(self, item: Frame | Samples) -> None:
@@ -50,7 +53,7 @@ class VideoEncoder:
             jpeg = encode_rgb(item.rgb)
         for _ in range(item.count):
             self._rgb.add(jpeg)
-        shown = min(item.count, FLOW_CHUNK)
+        shown = min(item.count, self._flow_chunk)
         for _ in range(shown):
             self._push_flow(item.rgb)
         if item.count > shown:
@@ -74,6 +77,11 @@ class VideoEncoder:
                     self._flow.add(encode_flow(code))
         del self._grey[:-1]
 
+    def cut(self) -> None:
+        """Let no flow lead from the pictures so far to the next one."""
+        self.solve_flow()
+        self._grey.clear()
+
     def _push_stillness(self, rgb: np.ndarray, count: int) -> None:
         """Pairs of a long still, which need no solver: its flow is zero."""
         self.solve_flow()
@@ -88,5 +96,5 @@ class VideoEncoder:
         import cv2
 
         self._grey.append(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
-        if len(self._grey) == FLOW_CHUNK:
+        if len(self._grey) >= self._flow_chunk:
             self.solve_flow()

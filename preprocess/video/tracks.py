@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import av
 import numpy as np
 
-from preprocess.video.container import AV_ERRORS, ENCRYPTED, open_media
+from preprocess.video.container import AV_ERRORS, ENCRYPTED
 from preprocess.video.decoded import QUIETEST
 from preprocess.video.limits import Unusable
 from preprocess.video.mp4 import Aperture, Mp4Track, read_tracks
@@ -24,10 +24,15 @@ class Tracks:
 
 
 def choose_tracks(
-    container: av.container.InputContainer, file: str, *, max_pixels: int, heartbeat: Callable[[], None]
+    container: av.container.InputContainer,
+    file: str,
+    *,
+    again: Callable[[], av.container.InputContainer] | None,
+    heartbeat: Callable[[], None],
 ) -> Tracks:
     """Choose the best pictures, and of the same programme the first sound in which something can be heard.
 
+    `again` opens the file a second time, to listen to several tracks; None, for a live source, takes the best one.
     Raises Unusable if there are no pictures, or only encrypted ones.
     """
     boxes = {track.number: track for track in read_tracks(file)} if "mp4" in container.format.name else {}
@@ -41,7 +46,7 @@ def choose_tracks(
     elif not usable:
         absent = "encrypted" if any(_is_encrypted(track, boxes) for track in tracks) else "unknown codec"
     else:
-        number = _first_heard(file, usable, max_pixels=max_pixels, heartbeat=heartbeat) if len(usable) > 1 else 0
+        number = _first_heard(again, usable, heartbeat=heartbeat) if again and len(usable) > 1 else 0
         audio = usable[number]
         if number:
             notes.append(f"sound track {tracks.index(audio) + 1} of {len(tracks)} is used: those before it are silent")
@@ -84,12 +89,14 @@ def _sounds_of(container, video: av.VideoStream) -> list[av.AudioStream]:
     return sorted(tracks, key=lambda track: track is not first)
 
 
-def _first_heard(file: str, tracks: list, *, max_pixels: int, heartbeat: Callable[[], None]) -> int:
+def _first_heard(
+    again: Callable[[], av.container.InputContainer], tracks: list, *, heartbeat: Callable[[], None]
+) -> int:
     """The number of the first track that is not silent; 0 if all are. Mostly that is known after a packet."""
     numbers = {track.index: number for number, track in enumerate(tracks)}
     floats = {index: av.AudioResampler(format="flt") for index in numbers}
     heard: set[int] = set()
-    with open_media(file, max_pixels=max_pixels) as container:
+    with again() as container:
         packets = container.demux([container.streams[index] for index in numbers])
         while 0 not in heard:
             try:
