@@ -4,6 +4,7 @@
     python -m tasks.live runs/NAME rtsp://192.168.0.20/stream1      # also http, https, rtmp, udp, tcp, srt
     python -m tasks.live runs/NAME video.mp4 --paced                # a file in real time
     python -m tasks.live runs/NAME 0 --json --log today.jsonl       # one JSON object an answer
+    python -m tasks.live runs/NAME 0 --page                         # and a page to watch, on this machine
 
 Ctrl-C ends it, and shows how long answers took. Pictures that cannot be used in time are dropped, the oldest first.
 """
@@ -16,6 +17,7 @@ if __name__ == "__main__":
 import json
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TextIO
 
@@ -27,6 +29,8 @@ from preprocess.video.buffer import LiveBuffer
 from preprocess.video.capture import capture
 from tasks.live_answers import Delay, LiveAnswers
 from tasks.model import Model, load
+from tasks.page.live import LivePage
+from tasks.page.server import serve
 from tasks.settings import LiveSettings
 from tasks.timeline import Timeline
 
@@ -100,7 +104,12 @@ def main(settings: LiveSettings | None = None) -> int:
         source = open_source(settings, model, stopping)
         chosen = None if settings.streams is None else model.subset(settings.streams)
         answers = LiveAnswers(model, source, length=settings.length, hop=settings.hop, streams=chosen)
-        tell(answers, source, settings)
+        with ExitStack() as stack:
+            if settings.page:
+                state = LivePage(settings.source, answers, source)
+                url = stack.enter_context(serve(state, host=settings.host, port=settings.port))
+                print(f"watch it at {url}", file=sys.stderr, flush=True)
+            tell(answers, source, settings)
     return 0
 
 

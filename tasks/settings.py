@@ -89,6 +89,12 @@ class LiveSettings:
     """print one JSON object a line instead of text"""
     log: Path | None = None
     """file to whose end the JSON lines are written"""
+    page: bool = False
+    """serve a page with the answers of the last two minutes, and print its address"""
+    host: str = "127.0.0.1"
+    """address to serve the page on: this machine alone, unless another is given, whose URL holds a token"""
+    port: int = 0
+    """port to serve it on; 0 is any free one"""
     weights: str = "best"
     """best (by validation) or last"""
     device: str = "auto"

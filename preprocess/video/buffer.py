@@ -5,6 +5,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
+import numpy as np
+
 from preprocess.common.errors import UserError
 from preprocess.video.arrival import Lasting, Position
 from preprocess.video.decoded import Absent, Frame, Item, Samples
@@ -50,6 +52,7 @@ class LiveBuffer:
         """
         self.dropped = 0  # pictures
         self.stalls = 0  # times at which nothing came for STALL seconds
+        self.latest: np.ndarray | None = None  # (H, W, 3) uint8, the newest picture that was taken
         self._source, self._name, self._fps, self._patience = source, name, fps, patience
         self.lossless = lossless
         self._monotonic = monotonic
@@ -72,6 +75,8 @@ class LiveBuffer:
             moment, item = entry
             before = taken.frames
             taken.add(item)
+            if isinstance(item, Frame):
+                self.latest = item.rgb
             if taken.frames > before:
                 self._moments.append((taken.frames, moment, self._monotonic()))
             yield item

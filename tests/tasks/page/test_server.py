@@ -5,12 +5,16 @@ from dataclasses import dataclass
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import cv2
 import numpy as np
 import pytest
 
 from preprocess.common.errors import UserError
-from tasks.page.server import serve
-from tasks.timeline import Timeline
+from preprocess.video.capture import capture
+from tasks.live_answers import LiveAnswers
+from tasks.page.live import LivePage
+from tasks.page.server import live_data, serve
+from tasks.timeline import Timeline, joined
 
 
 @dataclass
@@ -78,3 +82,14 @@ def test_the_page_follows_a_live_source(browser):
         state.windows = 5
         page.wait_for_function("document.getElementById('about').textContent.includes('5 windows')")
         assert page.locator("#opinions tbody tr").count() == 2 and said == []
+
+
+def test_a_running_live_source_is_what_its_page_shows(model, videos):
+    source = capture(str(videos / "both.mkv"), parameters=model.parameters)
+    answers = LiveAnswers(model, source, length=0.32, hop=0.16)
+    state = LivePage("both.mkv", answers, source)
+    assert state.timeline() is None and state.still() is None
+    found = joined([part for part, _ in answers])
+    np.testing.assert_array_equal(state.timeline().answer, found.answer)
+    assert live_data(state)["seconds"] == pytest.approx(found.seconds)
+    assert cv2.imdecode(np.frombuffer(state.still(), np.uint8), cv2.IMREAD_COLOR).shape == (36, 48, 3)
