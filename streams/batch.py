@@ -141,7 +141,7 @@ class ClipDataset(Dataset):
         videos = torch.tensor([row for row, _ in keys], dtype=torch.int64)
         return Batch(clips, present, rows, labels, videos, starts, self.clip)
 
-    def starts(self, video: Video) -> list[Starts]:
+    def starts(self, video: Video) -> Sequence[Starts]:
         """A video's clips, in the order of time, if they are not random."""
         if self.hop is None:
             return view_starts(video, self.clip, self.views)

@@ -1,5 +1,6 @@
 """Clips: one window of a video or several, segments, the same intervals of the clock for every stream."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -111,15 +112,20 @@ def view_starts(video: Video, clip: ClipSettings, views: int) -> list[Starts]:
     return _views(video.frames, clip, views)
 
 
-def hop_starts(video: Video, clip: ClipSettings, hop: int, window: int) -> list[Starts]:
+def hop_starts(video: Video, clip: ClipSettings, hop: int, window: int) -> Sequence[Starts]:
     """Clips of windows that follow each other by `hop` frames; if none ends with the video, one more does.
 
     A clip is to its `window` of so many frames as a view is to its video. A video shorter than a window has one.
     """
-    room = max(0, video.frames - window)
+    return _hop_starts(video.frames, clip, hop, window)
+
+
+@lru_cache(maxsize=4)  # one is asked for at a time, of all that a video of hours has
+def _hop_starts(length: int, clip: ClipSettings, hop: int, window: int) -> tuple[Starts, ...]:
+    room = max(0, length - window)
     begins = list(range(0, room + 1, hop))
     begins = begins if begins[-1] == room else [*begins, room]
-    return [window_starts(begin, clip, min(window, video.frames)) for begin in begins]
+    return tuple(window_starts(begin, clip, min(window, length)) for begin in begins)
 
 
 def window_starts(begin: int, clip: ClipSettings, window: int) -> Starts:

@@ -50,6 +50,7 @@ COMMANDS = {
         "tasks.events.__main__", "tasks.events.settings:EventsSettings", "when what happens in long videos"
     ),
     "predict": Command("tasks.predict", "tasks.settings:PredictSettings", "ask a run about new videos"),
+    "features": Command("tasks.features", "tasks.settings:FeaturesSettings", "features over time, for other programs"),
 }
 
 
