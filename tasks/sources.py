@@ -66,7 +66,7 @@ class Named:
     """One video that a command line has named, by itself or with others."""
 
     name: str  # the file as it was named, or the path in the store
-    key: str  # relative to the folder or store that it is in
+    key: str  # its path in the folder or store that was named, or the file's name, as text that any file can hold
     source: PathLike | Store
     video: str | None  # the path in the store; None for a file
 
@@ -86,13 +86,18 @@ def named_videos(paths: Iterable[Path], *, video: str | None = None, parameters:
             store = Store(path)
             check_parameters(store, parameters)
             names = list(store.columns["path"]) if video is None else [store.find(video).path]
-            found += [Named(name, name, store, name) for name in names]
+            found += [Named(name, as_text(name), store, name) for name in names]
         else:
             inside = path.is_dir()
             for file in map(Path, files_of(path)):
                 key = file.relative_to(path).as_posix() if inside else file.name
-                found.append(Named(str(file), key, file, None))
+                found.append(Named(str(file), as_text(key), file, None))
     return found
+
+
+def as_text(name: str) -> str:
+    """A file's name with bytes that are no UTF-8 written out."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def files_of(source: PathLike | Store) -> list[PathLike | Store]:
