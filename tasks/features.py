@@ -131,8 +131,8 @@ def _add_all(file: FeatureFile, model: Model, videos: Sequence[Named], settings:
                 failed += 1
                 print(f"error: {one_line(str(error))}", file=sys.stderr)
     except KeyboardInterrupt as stop:
-        done = f"{before + added} of {plural(len(videos), 'video')} are complete; the same command goes on"
-        raise KeyboardInterrupt(done) from stop
+        done = f"complete are {before + added} of {plural(len(videos), 'video')}"
+        raise KeyboardInterrupt(f"{done}; the same command goes on") from stop
     file.finish()
     if before + added:
         again = f", {before} of them there before" if before else ""
