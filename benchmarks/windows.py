@@ -9,11 +9,7 @@ the longest are held against those of the single clips where they coincide. The 
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
-import threading
-import time
 from fractions import Fraction
 from itertools import cycle
 from pathlib import Path
@@ -21,9 +17,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from preprocess.common.processes import family, own_memory
+from benchmarks.memory import measure
 
-ROOT = Path(__file__).resolve().parents[1]
 FPS, RATE = 25, 16_000
 SIZE = (320, 240)
 LENGTH, HOP = 1.28, 0.64  # s
@@ -73,24 +68,10 @@ def write(path: Path, clips) -> list[float]:
     return begins
 
 
-def measure(run: Path, video: Path) -> dict:
+def measure_windows(run: Path, video: Path) -> dict:
     """Seconds and the highest memory of a process, and those that it starts, that goes through all windows."""
-    arguments = [sys.executable, "-c", CHILD, str(run), str(video), str(LENGTH), str(HOP)]
-    begun, peak = time.monotonic(), 0
-    process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    done = threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(0.2):
-            peak = max(peak, sum(map(own_memory, family(process.pid))))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    out, _ = process.communicate()
-    done.set()
-    watcher.join()
-    return {"windows": int(out), "seconds": time.monotonic() - begun, "memory_mb": peak / 1e6}
+    took = measure(["-c", CHILD, run, video, LENGTH, HOP])
+    return {"windows": int(took.output), "seconds": took.seconds, "memory_mb": took.memory_mb}
 
 
 def largest_difference(run: Path, long: Path, clips: list[Path], begins: list[float]) -> dict:
@@ -146,7 +127,7 @@ def main() -> None:
                 if seconds > 60 * minutes:
                     break
             begins = write(path, map(decode, clips))
-            found[f"{minutes:g} min"] = measure(settings.run, path) | {"video_seconds": end_of(path)}
+            found[f"{minutes:g} min"] = measure_windows(settings.run, path) | {"video_seconds": end_of(path)}
             print(json.dumps(found), flush=True)
         singles = [Path(folder) / f"clip{k}.mkv" for k in range(settings.compare)]
         for single, file in zip(singles, clips, strict=False):

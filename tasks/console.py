@@ -53,6 +53,7 @@ COMMANDS = {
     "live": Command(
         "tasks.live", "tasks.settings:LiveSettings", "ask a run about a camera, an address, a file in time"
     ),
+    "features": Command("tasks.features", "tasks.settings:FeaturesSettings", "features over time, for other programs"),
 }
 
 

@@ -1,4 +1,4 @@
-"""The folder that a task writes to: looked at before the work, and made when there is something to write."""
+"""The folder or file that a task writes to: looked at before the work, and made when there is something to write."""
 
 import os
 from collections.abc import Iterator
@@ -26,3 +26,13 @@ def output_folder(path: Path) -> Iterator[None]:
         for folder in new:
             with suppress(OSError):  # it is not empty, or was never made
                 folder.rmdir()
+
+
+def check_output(path: Path, *, option: str) -> None:
+    """Raises UserError, before anything is done, if the file that `option` names cannot be written."""
+    if path.is_dir():
+        raise UserError(f"{option} {path} is a folder: name a file in it")
+    if not path.parent.is_dir():
+        raise UserError(f"{option} {path}: there is no folder {path.parent}; make it, or name another file")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise UserError(f"{option} {path}: nothing can be written in the folder {path.parent}; name another file")

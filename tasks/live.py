@@ -102,7 +102,7 @@ def main(settings: LiveSettings | None = None) -> int:
     model = load(settings.run, weights=settings.weights, device=settings.device)
     with Stopping().listening() as stopping:
         source = open_source(settings, model, stopping)
-        chosen = None if settings.streams is None else model.subset(settings.streams)
+        chosen = None if settings.streams is None else model.choose(settings.streams)
         answers = LiveAnswers(model, source, length=settings.length, hop=settings.hop, streams=chosen)
         with ExitStack() as stack:
             if settings.page:

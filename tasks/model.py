@@ -29,10 +29,11 @@ from preprocess.store.index import Facts, Video
 from streams.batch import ClipDataset
 from streams.clip import ClipSettings
 from streams.loader import ViewBatches, make_loader
-from streams.registry import parse_streams, subset_name
+from streams.registry import parse_streams, subset_name, subsets
 from tasks.live_windows import live_batches
 from tasks.newest import newest
-from tasks.prediction import Prediction, mean_answer, ranked
+from tasks.prediction import Prediction, mean_answer, ranked, seconds_in
+from tasks.shapley import shares
 from tasks.sources import Source, files_of, is_live, open_source
 from tasks.windows import Windows, encode, fuse
 
@@ -69,6 +70,7 @@ def load(run: str | os.PathLike, *, weights: str = "best", device: str = "auto")
         classes=about.classes,
         settings=about.settings,
         parameters=about.parameters,
+        release=about.version,
         device=place,
     )
 
@@ -83,6 +85,7 @@ class Model:
     classes: list[str]
     settings: TrainSettings  # its training settings
     parameters: dict  # parameters of its training store
+    release: str  # the release that trained it
     device: torch.device
 
     @property
@@ -153,35 +156,40 @@ class Model:
                 yield from self.clips(opened.store, opened.videos, names=opened.names, keep=kept, bar=bar, **shape)
 
     def predict(
-        self, source: Source, *, views: int = 5, video: str | None = None, bar: str | None = None
+        self,
+        source: Source,
+        *,
+        views: int = 5,
+        video: str | None = None,
+        streams: str | Sequence[str] | None = None,
+        bar: str | None = None,
     ) -> Prediction:
         """The answer for one video: the mean over `views` windows of the trained length, spread evenly over it.
 
-        For a live source, the mean over all windows until it ends. `bar` names a progress bar, on a terminal.
+        For a live source, the mean over all windows until it ends. Only `streams` are used, if they are given:
+        "rgb,audio", or their names. `bar` names a progress bar, on a terminal.
 
         Raises:
-            UserError: as windows; a source of several videos; a video that has none of the model's streams; a model
-                without a classifier.
+            UserError: as windows; a source of several videos; a video that has none of the streams; a stream that the
+                model does not have; a model without a classifier.
         """
         at_least(1, views=views)
-        if not self.classes:
-            raise UserError(f"{self.path} has no classifier, it was trained with --pretrain: it gives features alone")
+        self.check_classifier()
+        chosen = self.choose(streams)
         if is_live(source):
             found = list(self.windows(source))
             if not found:
                 raise UserError("the source ended before its first picture: there is nothing to answer")
-            return self._prediction(found, seconds=float(found[-1].times[-1, 1]))
+            return self._prediction(found, chosen, seconds=float(found[-1].times[-1, 1]))
         if len(files_of(source)) > 1:
             raise UserError(f"{source} holds several videos: ask about one at a time, or use windows()")
         with open_source(files_of(source)[0], video=video, parameters=self.parameters, bar=bar) as opened:
             if len(opened.videos) != 1:
                 raise UserError(f"{source} holds {len(opened.videos)} videos: name one with video=…, or use windows()")
             one = opened.videos[0]
-            if not any(one.streams[name] for name in self.streams):
-                why = ", ".join(f"{name}: {one.why[name]}" for name in self.streams)
-                raise UserError(f"{source} has no stream that {self.path} can use ({why})")
+            self.check_streams(one, chosen)
             found = list(self.clips(opened.store, opened.videos, views=views, names=opened.names, bar=bar))
-            return self._prediction(found, seconds=one.seconds, facts=one)
+            return self._prediction(found, chosen, seconds=one.seconds, facts=one)
 
     def fuse(self, windows: Windows, subset: str | Sequence[str]) -> Windows:
         """The same windows as if only the streams of `subset` were present: "rgb,audio", or their names.
@@ -189,19 +197,41 @@ class Model:
         Raises:
             UserError: a stream that the model does not have.
         """
-        return fuse(self.network, windows, self.subset(subset))
+        return fuse(self.network, windows, self.choose(subset))
 
-    def subset(self, streams: str | Sequence[str]) -> tuple[str, ...]:
-        """Some of its streams: "rgb,audio", or their names.
+    def choose(self, streams: str | Sequence[str] | None) -> tuple[str, ...]:
+        """The names of the streams that are meant by "rgb,audio", by their names, or, all of them, by None.
 
         Raises:
             UserError: a stream that the model does not have.
         """
+        if streams is None:
+            return self.streams
         names = parse_streams(streams if isinstance(streams, str) else ",".join(streams))
         unknown = [name for name in names if name not in self.streams]
         if unknown:
             raise UserError(f"{self.path} was not trained on {unknown[0]}: its streams are {', '.join(self.streams)}")
         return names
+
+    def spacing(self, *, length: float | None = None, hop: float | None = None) -> tuple[float, float]:
+        """Seconds of a window, and from one to the next, as `windows` makes them of what is asked for: whole frames.
+
+        Raises:
+            UserError: a length or hop that is not positive.
+        """
+        _, window, frames = self._window(length, hop)
+        return window / self.fps, frames / self.fps
+
+    def check_classifier(self) -> None:
+        """Raises UserError if the model gives features alone."""
+        if not self.classes:
+            raise UserError(f"{self.path} has no classifier, it was trained with --pretrain: it gives features alone")
+
+    def check_streams(self, video: Video, streams: Sequence[str]) -> None:
+        """Raises UserError if a video has none of these streams."""
+        if not any(video.streams[name] for name in streams):
+            why = ", ".join(f"{name}: {video.why[name]}" for name in streams)
+            raise UserError(f"{video.path} has no stream that {self.path} can use ({why})")
 
     def clips(
         self,
@@ -273,16 +303,29 @@ class Model:
         window = max(clip.span, round(length * fps)) if spread else clip.length
         return clip, window, window if hop is None else max(1, round(hop * fps))
 
-    def _prediction(self, windows: list[Windows], *, seconds: float, facts: Facts | None = None) -> Prediction:
+    def _prediction(
+        self, windows: list[Windows], streams: Sequence[str], *, seconds: float, facts: Facts | None = None
+    ) -> Prediction:
         why = {} if facts is None else facts.why
-        there = [name for name in self.streams if any(part.present[name].any() for part in windows)]
-        alone = {name: mean_answer([self.fuse(part, [name]) for part in windows]) for name in there}
+        there = [name for name in streams if any(part.present[name].any() for part in windows)]
+        answers = {
+            frozenset(names): mean_answer([self.fuse(part, names) for part in windows]) for names in subsets(streams)
+        }
+        answer = answers[frozenset(streams)]
+        alone = {name: ranked(answers[frozenset([name])], self.classes) for name in there}
+        each = {names: found[None] for names, found in answers.items()}
+        share = shares(each, answer.argmax()[None], streams)
+        count, covered = sum(map(len, windows)), seconds_in(torch.cat([part.times for part in windows]).cpu().numpy())
         return Prediction(
             video=windows[0].videos[0],
             seconds=seconds,
-            classes=ranked(mean_answer(windows), self.classes),
-            streams={name: ranked(answer, self.classes) for name, answer in alone.items()},
-            missing={name: why.get(name, "not in any window") for name in self.streams if name not in there},
+            windows=count,
+            length=self.seconds,
+            seen=min(covered, count * self.seconds),  # of several segments only these are seen, not what lies between
+            classes=ranked(answer, self.classes),
+            streams=alone,
+            shares={name: share[name].item() for name in there},
+            missing={name: why.get(name, "not in any window") for name in streams if name not in there},
             expected=facts and facts.expected,
             damaged=0 if facts is None else facts.damaged,
             notes="" if facts is None else facts.notes,

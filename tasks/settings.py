@@ -52,11 +52,30 @@ class PredictSettings:
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """folder of the run, for instance runs/rgb+flow+audio, or a .safetensors file of it"""
     videos: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="VIDEOS")]
-    """video files"""
-    top: int = 5
-    """number of classes to show"""
+    """video files, folders of them, or stores"""
+    video: str | None = None
+    """of a store only this video: its path, or a part of it that no other has"""
+    streams: str | None = None
+    """use only these of the run's streams, separated by commas"""
+    weights: str = "best"
+    """best (by validation) or last"""
+    timeline: bool = False
+    """answer over the time of every video; without this, of videos of more than 30 seconds"""
+    no_timeline: bool = False
+    """one answer a video, also for a long one"""
+    length: float | None = None
+    """seconds of a timeline's windows; the default is that of the training clips. Asks for a timeline"""
+    hop: float | None = None
+    """seconds from one window of a timeline to the next; the default is the length. Asks for a timeline"""
     views: int = 5
-    """clips a video, spread evenly over its time"""
+    """clips a video for a single answer, spread evenly over its time"""
+    top: int = 5
+    """number of classes to show of a single answer"""
+    csv: Path | None = None
+    """also write a table: a line a video, or a span of its timeline"""
+    page: Path | None = None
+    """also write a page with the video, its timeline and the streams' shares, to open in a browser; of several videos,
+    a folder of pages. Asks for a timeline"""
     json: bool = False
     """print one JSON document instead of tables"""
     device: str = "auto"
@@ -97,6 +116,32 @@ class LiveSettings:
     """port to serve it on; 0 is any free one"""
     weights: str = "best"
     """best (by validation) or last"""
+    device: str = "auto"
+    """cpu, cuda …; auto is cuda where there is one"""
+
+
+@dataclass(frozen=True)
+class FeaturesSettings:
+    """The command line of tasks.features."""
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """folder of the run, for instance runs/rgb+flow+audio, or a .safetensors file of it"""
+    videos: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="VIDEOS OUT")]
+    """video files, folders of them, or stores; then the file to write, .h5 or, for few videos, .npz"""
+    length: float | None = None
+    """seconds of a window; the default is that of the training clips"""
+    hop: float | None = None
+    """seconds from one window to the next; the default is the length"""
+    streams: str | None = None
+    """only these of the run's streams, separated by commas"""
+    towers: bool = False
+    """also each tower's output, before the LSTM, as the mean over a window"""
+    video: str | None = None
+    """of a store only this video: its path, or a part of it that no other has"""
+    weights: str = "best"
+    """best (by validation) or last"""
+    batch: int = 32
+    """windows at a time"""
     device: str = "auto"
     """cpu, cuda …; auto is cuda where there is one"""
 

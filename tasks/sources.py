@@ -61,6 +61,45 @@ def open_source(
         yield Opened(store, store.videos, [str(source)], False)
 
 
+@dataclass(frozen=True)
+class Named:
+    """One video that a command line has named, by itself or with others."""
+
+    name: str  # the file as it was named, or the path in the store
+    key: str  # its path in the folder or store that was named, or the file's name, as text that any file can hold
+    source: PathLike | Store
+    video: str | None  # the path in the store; None for a file
+
+
+def named_videos(paths: Iterable[Path], *, video: str | None = None, parameters: dict) -> list[Named]:
+    """The videos that these files, folders and stores hold; of a store only `video`, if given. Files are not opened.
+
+    Raises UserError for a folder without videos, a store that cannot be read or does not fit the `parameters` of the
+    model, or a `video` of anything but one store.
+    """
+    paths = list(paths)
+    if video is not None and not (len(paths) == 1 and _is_store(local_path(paths[0]))):
+        raise UserError(f"--video {video} names a video of a store: give one store, and nothing else")
+    found = []
+    for path in paths:
+        if _is_store(path):
+            store = Store(path)
+            check_parameters(store, parameters)
+            names = list(store.columns["path"]) if video is None else [store.find(video).path]
+            found += [Named(name, as_text(name), store, name) for name in names]
+        else:
+            inside = path.is_dir()
+            for file in map(Path, files_of(path)):
+                key = file.relative_to(path).as_posix() if inside else file.name
+                found.append(Named(str(file), as_text(key), file, None))
+    return found
+
+
+def as_text(name: str) -> str:
+    """A file's name with bytes that are no UTF-8 written out."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def files_of(source: PathLike | Store) -> list[PathLike | Store]:
     """The sources in a source: a folder's video files, in the order of their names, or the source itself.
 

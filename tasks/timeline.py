@@ -1,17 +1,15 @@
 """What a model says of a video over time: one answer a window, and each stream's share in it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from preprocess.common.errors import UserError
 from streams.registry import subsets
 from tasks.model import Model
-from tasks.shapley import shapley
+from tasks.shapley import shares
 from tasks.sources import Source
 from tasks.windows import Windows
 
@@ -26,7 +24,7 @@ class Timeline:
     answer: np.ndarray  # (N, K) probabilities from all present streams; zeros if none is
     streams: dict[str, np.ndarray]  # stream → (N, K) from it alone; zeros where it is absent
     present: dict[str, np.ndarray]  # stream → (N,) bool
-    shares: dict[str, np.ndarray]  # stream → (N,) see `shares`: of the likeliest class
+    shares: dict[str, np.ndarray]  # stream → (N,) see `shapley.shares`: of the likeliest class
 
     def __len__(self) -> int:
         return len(self.times)
@@ -45,15 +43,16 @@ def timelines(
     hop: float | None = None,
     streams: Sequence[str] | None = None,
     video: str | None = None,
+    bar: str | None = None,
+    keep: bool = False,
 ) -> Iterator[Timeline]:
     """The timeline of each video of a source, one after the other; `streams` are the only ones that are used.
 
     Other arguments, and errors, are those of `Model.windows`.
     """
-    if not model.classes:
-        raise UserError(f"{model.path} has no classifier, it was trained with --pretrain: it gives features alone")
-    chosen = model.streams if streams is None else tuple(streams)
-    windows = model.windows(source, length=length, hop=hop, video=video)
+    model.check_classifier()
+    chosen = model.choose(streams)
+    windows = model.windows(source, length=length, hop=hop, video=video, bar=bar, keep=keep)
     parts = (part for found in windows for part in of_windows(model, found, chosen))
     for _, same in groupby(parts, key=lambda numbered: numbered[0]):
         yield joined([part for _, part in same])
@@ -84,22 +83,6 @@ def of_windows(model: Model, windows: Windows, streams: Sequence[str]) -> Iterat
                 shares={name: part(share) for name, share in shared.items()},
             ),
         )
-
-
-def shares(answers: Mapping[frozenset[str], Tensor], classes: Tensor, streams: Sequence[str]) -> dict[str, Tensor]:
-    """Each stream's share, (N,), of the probability of one class a window: its Shapley value, exactly.
-
-    answers: every non-empty subset of the streams → (N, K); classes: (N,). With no stream each class has 1/K, so the
-    shares of a window add up to the probability less 1/K; that of an absent stream is zero.
-    """
-    count = next(iter(answers.values())).shape[1]
-    there = {names: answer.sum(dim=1) > 0 for names, answer in answers.items()}
-    worth = {
-        names: answer.gather(1, classes[:, None])[:, 0].where(there[names], torch.tensor(1 / count, dtype=answer.dtype))
-        for names, answer in answers.items()
-    }
-    worth[frozenset()] = torch.full_like(classes, 1 / count, dtype=torch.float64)
-    return shapley(worth, streams)
 
 
 def joined(parts: Sequence[Timeline]) -> Timeline:

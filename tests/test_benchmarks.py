@@ -7,9 +7,12 @@ from importlib import import_module
 
 import pytest
 
+from fusion.settings import ModelSettings
+from fusion.training.settings import Machine, Recipe, TrainSettings
 from tests.support.commands import ROOT, environment
 from tests.support.stores import make_store, three_bit
 from tests.support.videos import drift, write_video
+from train import train
 
 
 def test_every_benchmark_can_be_imported():
@@ -52,6 +55,17 @@ def test_ours_is_compared_with_decoders_of_the_very_videos(tmp_path):
 def test_a_training_step_is_measured_on_the_cpu():
     report = run("train_step", "--tiny", "--quick", "--turns", 1, "--batch", 2, "--threads", 1)
     assert report["sides"]["ours"]["ratio"] == 1.0
+
+
+@pytest.mark.slow
+def test_long_videos_go_through_the_commands(tmp_path):
+    store = make_store(tmp_path / "s.h5", three_bit(8, frames=40))
+    machine, recipe = Machine(workers=0, device="cpu"), Recipe(epochs=1, model=ModelSettings(width=2, feature=8))
+    folder = train(TrainSettings(data=store.path, run=tmp_path / "run", recipe=recipe, machine=machine))
+    report = run("long", folder, "--minutes", 0.25, 0.5)
+    assert report.keys() == {"features", "timeline"}
+    for rows in report.values():
+        assert rows["0.5 min"]["video_seconds"] == 30 and rows["memory_ratio"] > 0
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from tasks.events.figure import draw_events
 from tasks.events.sequences import VideoFeatures
 from tasks.events.settings import PredictEvents
 from tasks.folder import output_folder
-from tasks.page.page import write_page
+from tasks.page.page import page_path, write_page
 from tasks.sources import PathLike, files_of, open_source
 
 
@@ -29,7 +29,7 @@ def predict(settings: PredictEvents) -> int:
     if not 0 <= settings.least <= 1:
         raise UserError(f"--least is a score between 0 and 1, not {settings.least}")
     if settings.page:
-        one_page(settings.page, count=len([*sources(settings)]))
+        page_path(settings.page, "", count=len([*sources(settings)]))
     detector = load_detector(settings.detector, device=settings.device)
     streams = streams_of(detector, settings.streams)
     found, failures = [], 0
@@ -54,12 +54,6 @@ def sources(settings: PredictEvents) -> Iterator[PathLike | Store]:
         yield from files_of(video)
 
 
-def one_page(page: Path, *, count: int) -> None:
-    """Raises UserError if so many videos are to have one page."""
-    if page.suffix == ".html" and count > 1:
-        raise UserError(f"--page {page} is one page, of one video: name a folder, without .html")
-
-
 def _events_of(
     detector: Detector, source: PathLike | Store, streams: tuple[str, ...], settings: PredictEvents
 ) -> list[Event]:
@@ -67,16 +61,14 @@ def _events_of(
     found = []
     with open_source(source, video=None, parameters=detector.model.parameters, bar=str(source)) as opened:
         if settings.page:
-            one_page(settings.page, count=len(opened.videos))
+            page_path(settings.page, "", count=len(opened.videos))
         for row, video in enumerate(detector.sequences(opened.store, keep=True, bar="windows")):
             video = replace(video, video=str(opened.names[row]))
             events = detector.events(video, streams=streams)
             _show(detector, video, events, streams, settings)
             found += events
             if settings.page:
-                path = settings.page
-                if path.suffix != ".html":
-                    path = path / f"{Path(video.video).stem}.html"
+                path = page_path(settings.page, video.video, count=1)
                 write_page(
                     path,
                     store=opened.store,

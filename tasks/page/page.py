@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
 
+from preprocess.common.errors import UserError
 from preprocess.common.files import write_aside
 from preprocess.store import Store
 from preprocess.store.index import Video
@@ -64,6 +65,18 @@ def write_page(
     text = page_html(data, title=Path(timeline.video).name)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_aside(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def page_path(page: Path, video: str, *, count: int) -> Path:
+    """The file of one video's page: `page` itself, if it ends with .html, else a file in that folder.
+
+    Raises UserError if several videos are to have one page.
+    """
+    if page.suffix.lower() != ".html":
+        return page / f"{Path(video).stem}.html"
+    if count > 1:
+        raise UserError(f"--page {page} is one page, of one video: name a folder, without .html")
+    return page
 
 
 def page_html(data: dict, *, title: str) -> str:

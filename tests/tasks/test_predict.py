@@ -15,6 +15,7 @@ from preprocess.video.settings import PieceSettings
 from streams.registry import subset_name
 from tasks.model import load
 from tasks.predict import main, print_prediction
+from tasks.settings import PredictSettings
 from tests.support.commands import assert_one_line_error, run
 from tests.support.runs import run_here
 from tests.support.stores import BANDS, HEIGHT
@@ -156,3 +157,13 @@ def test_the_command_line_answers_wrong_input_with_one_line(run_folder, clips, t
     ):
         result = run_here(monkeypatch, capsys, folder, clips / video, main=main)
         assert_one_line_error(result, says, status=status)
+
+
+def test_a_page_shows_a_video_over_time_and_several_videos_need_a_folder(run_folder, videos, tmp_path):
+    given = PredictSettings(run_folder, (videos / "one.mkv",), hop=0.16, page=tmp_path / "one.html", device="cpu")
+    assert main(given) == 0
+    assert '"name":"' in (tmp_path / "one.html").read_text()
+    assert main(replace(given, videos=(videos,), page=tmp_path / "pages")) == 0
+    assert {path.stem for path in (tmp_path / "pages").iterdir()} == {path.stem for path in videos.iterdir()}
+    with pytest.raises(UserError, match=r"one\.html"):
+        main(replace(given, videos=(videos,)))

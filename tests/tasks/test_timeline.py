@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.timeline import shares, timelines
+from tasks.shapley import shares
+from tasks.timeline import timelines
 
 WINDOW = {"length": 0.32, "hop": 0.16}
 
