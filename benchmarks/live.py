@@ -139,7 +139,8 @@ def run(model: Model, file: Path, *, seconds: float, trouble: bool) -> dict:
         found["back_to_normal_after_s"] = {
             name: back_after(ends, totals, at=at, normal=normal) for name, at in marks.items()
         }
-        inside = (ends > mute[0] + model.seconds) & (ends < mute[1] - model.seconds)
+        reach = (model.clip.audio_seconds + model.seconds) / 2  # s that a window's sound begins before its pictures end
+        inside = (ends > mute[0] + reach) & (ends < mute[1] - reach)
         found["windows_without_sound"] = {"of": int(inside.sum()), "absent": int((~np.array(heard))[inside].sum())}
     return found
 

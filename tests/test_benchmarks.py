@@ -75,3 +75,10 @@ def test_the_benchmark_of_gpus_runs_without_one(tmp_path):
     written = next(tmp_path.glob("gpu-*-tiny.json"))
     assert json.loads(written.read_text()) == report
     assert "| training |" in written.with_suffix(".md").read_text()
+
+
+@pytest.mark.slow
+def test_live_video_is_measured_with_its_stalls_and_at_each_size():
+    report = run("live", "--minutes", 0.15, "--size", "96x64", "--sizes", "128x96", "--seconds", 3)
+    assert report["stalls"] >= 2 and report["delay"]["total"]["p50"] > 0 and report["sizes"]["128x96"]["answers"] > 0
+    assert set(report["back_to_normal_after_s"]) == {"stall 1", "stall 2", "sound gone", "sound back"}
