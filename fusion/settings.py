@@ -11,7 +11,7 @@ class ModelSettings:
     """towers other than the default, as STREAM=TOWER; rgb and flow: conv3d, r2plus1d, torchvision's r3d_18,
     r2plus1d_18 or s3d, or the image networks efficientnet_lite0 to 2, which start from weights trained on ImageNet;
     audio: conv1d, conv2d; timm:NAME (rgb, flow), torchvision:NAME (rgb) and hf:NAME or hf:FOLDER (rgb, audio) are
-    networks of these libraries, from their published weights"""
+    networks of these libraries, from their published weights; yamnet:FILE (audio), from .safetensors or .onnx"""
     width: int = 32
     """channels of the first stage of each tower; others' have their own"""
     feature: int = 128

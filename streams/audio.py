@@ -23,7 +23,7 @@ class Audio:
     """Log-mel: (M, T) float32, natural log of power → (B, M, T), near zero mean and unit variance."""
 
     towers = ("conv1d", "conv2d")
-    libraries = ("hf",)
+    libraries = ("hf", "yamnet")
 
     def channels(self, parameters: dict) -> int:
         return parameters["mel_bands"]

@@ -10,6 +10,7 @@ from streams.towers.libraries import timm_tower, torchvision_tower
 from streams.towers.spectral import SpectralTower
 from streams.towers.torchvision import r2plus1d_18, r3d_18, s3d
 from streams.towers.transformer import hf_tower
+from streams.towers.yamnet import yamnet_tower
 
 IMAGE = tuple(SIDES)  # image networks, for pictures and for flow fields
 
@@ -30,7 +31,12 @@ TOWERS = {
     **{name: partial(_image, name) for name in IMAGE},
 }
 
-LIBRARIES = {"timm": timm_tower, "torchvision": torchvision_tower, "hf": hf_tower}  # towers called LIBRARY:NAME
+LIBRARIES = {  # towers called LIBRARY:NAME, or yamnet:FILE
+    "timm": timm_tower,
+    "torchvision": torchvision_tower,
+    "hf": hf_tower,
+    "yamnet": yamnet_tower,
+}
 
 
 def create_tower(name: str, *, channels: int, width: int) -> nn.Module:
