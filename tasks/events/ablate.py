@@ -12,7 +12,7 @@ from preprocess.store import Store
 from streams.registry import subset_name, subsets
 from tasks.events.decode import mean_points
 from tasks.events.detector import found_events, points
-from tasks.events.evaluate import judged_events, kinds_of
+from tasks.events.evaluate import judged_events
 from tasks.events.event import Event, write_events
 from tasks.events.heads import TemporalHead
 from tasks.events.lead import judged, lead, resampled
@@ -49,7 +49,6 @@ def ablate(settings: AblateEvents) -> dict[tuple[str, str], list[dict]]:
         videos = gather(model, store, events, settings.head)
         tests = gather(model, test, true, settings.head)
         truth = [event for found in true.values() for event in found]
-        kinds = kinds_of(settings.test_labels, true)
         found: Found = {}
         names = subsets(model.streams)
         for seed in range(settings.seeds):
@@ -64,7 +63,7 @@ def ablate(settings: AblateEvents) -> dict[tuple[str, str], list[dict]]:
                     methods[MEAN] = [(heads[(one,)], (one,)) for one in some]
                 for method, parts in methods.items():
                     found.setdefault((subset_name(some), method), []).append(answer(parts, tests, classes))
-        scores = {key: [score_events(truth, its, kinds=kinds) for its in runs] for key, runs in found.items()}
+        scores = {key: [score_events(truth, its) for its in runs] for key, runs in found.items()}
         text = report(scores, found, truth, whole=subset_name(model.streams))
         settings.out.mkdir(parents=True, exist_ok=True)
         write_aside(settings.out / "table.md", lambda part: part.write_text(text, encoding="utf-8"))

@@ -1,6 +1,5 @@
 """Judging a detector on videos whose events are known."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -28,7 +27,6 @@ def evaluate(settings: EvaluateEvents) -> dict:
     streams = streams_of(detector, settings.streams)
     store = Store(settings.data)
     events, notes = judged_events(store, settings.labels, detector.classes)
-    kinds = kinds_of(settings.labels, events)
     out = settings.out or settings.detector / "judged" / store.path.stem
     with output_folder(out):
         for note in notes:
@@ -43,7 +41,7 @@ def evaluate(settings: EvaluateEvents) -> dict:
             "detector": str(settings.detector),
             "data": str(store.path),
             "labels": str(settings.labels),
-            "subsets": {name: score_events(truth, its, kinds=kinds) for name, its in found.items()},
+            "subsets": {name: score_events(truth, its) for name, its in found.items()},
         }
         out.mkdir(parents=True, exist_ok=True)
         whole = found[subset_name(streams)]
@@ -64,20 +62,6 @@ def judged_events(store: Store, labels: Path, classes: Sequence[str]) -> tuple[d
             f"{labels} has the label '{unknown[0]}', which the detector does not know: {', '.join(classes)}"
         )
     return events, notes
-
-
-def kinds_of(labels: Path, events: Mapping[str, Sequence[Event]]) -> dict[Event, str]:
-    """The column kind of a table of events, if it has one."""
-    with open(labels, newline="", encoding="utf-8-sig") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("kind")]
-    kinds = {(float(row["start"]), row["label"].strip(), row["video"].strip()): row["kind"] for row in rows}
-    return {
-        event: kind
-        for (start, label, name), kind in kinds.items()
-        for video, found in events.items()
-        for event in found
-        if (event.start, event.label) == (start, label) and name in video
-    }
 
 
 def draw_all(

@@ -23,11 +23,12 @@ class Event:
     end: float
     label: str
     score: float = 1.0  # between 0 and 1: how sure; 1 for an event that is known
+    kind: str | None = None  # of a known event, by which recall is told apart
 
 
 def read_events(table: Path) -> list[Event]:
-    """The events of a CSV file with the columns video, start, end, label and, of predictions, score; others are passed
-    over.
+    """The events of a CSV file with the columns video, start, end, label and, if there are, score and kind; others are
+    passed over.
 
     Raises UserError, with the line, for a missing column, a time that is no number of seconds, an end that is not after
     its start, an empty name, or a score that is no number.
@@ -57,7 +58,7 @@ def _event(row: dict, place: str) -> Event:
             raise UserError(f"{place}: {name} is empty")
     if numbers["start"] < 0 or numbers["end"] <= numbers["start"]:
         raise UserError(f"{place}: the event ends at {row['end']} s, which is not after its start at {row['start']} s")
-    return Event(video=row["video"].strip(), label=row["label"].strip(), **numbers)
+    return Event(video=row["video"].strip(), label=row["label"].strip(), kind=row.get("kind") or None, **numbers)
 
 
 def write_events(path: Path, events: Iterable[Event]) -> None:
@@ -83,8 +84,9 @@ def as_csv(events: Sequence[Event]) -> str:
 
 
 def as_json(events: Sequence[Event]) -> str:
-    """A list of objects with the fields of Event."""
-    return json.dumps([asdict(event) for event in events], indent=1, ensure_ascii=False) + "\n"
+    """A list of objects with the fields of Event that are known."""
+    found = [{name: value for name, value in asdict(event).items() if value is not None} for event in events]
+    return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
 
 
 def as_vtt(events: Sequence[Event]) -> str:

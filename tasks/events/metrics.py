@@ -1,7 +1,7 @@
 """How good found events are: average precision over temporal overlaps, recall, F1. All rates are between 0 and 1."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,11 +73,10 @@ def average_precision(truth: Sequence[Event], found: Sequence[Event], thresholds
     return Matches.joined([none, *(match(true[v], said[v], thresholds) for v in {**true, **said})]).average_precision()
 
 
-def score_events(truth: Sequence[Event], found: Sequence[Event], *, kinds: Mapping[Event, str] | None = None) -> dict:
+def score_events(truth: Sequence[Event], found: Sequence[Event]) -> dict:
     """All figures: mAP at each threshold and their mean, per class, without classes, recall, F1, segment F1.
 
-    Found events of videos without true ones are passed over. With `kinds`, of true events, recall is told apart by
-    them.
+    Found events of videos without true ones are passed over.
     """
     videos = {event.video for event in truth}
     found = [event for event in found if event.video in videos]
@@ -98,13 +97,13 @@ def score_events(truth: Sequence[Event], found: Sequence[Event], *, kinds: Mappi
         "map": {f"{threshold:.1f}": float(value) for threshold, value in zip(THRESHOLDS, means, strict=True)},
         "ap_per_class": {name: float(values.mean()) for name, values in per_class.items()},
         "class_agnostic_ap": float(average_precision(truth, found, THRESHOLDS).mean()),
-        "recall": recall(truth, found, kinds or {}),
+        "recall": recall(truth, found),
         **f1(truth, found),
         "segment_f1": segment_f1(truth, found, classes),
     }
 
 
-def recall(truth: Sequence[Event], found: Sequence[Event], kinds: Mapping[Event, str]) -> dict[str, float]:
+def recall(truth: Sequence[Event], found: Sequence[Event]) -> dict[str, float]:
     """The share of true events that one of the surest found ones of their class overlaps by half or more, of all and of
     each kind. The surest are, in each video, three times as many as there are true events.
     """
@@ -116,8 +115,8 @@ def recall(truth: Sequence[Event], found: Sequence[Event], kinds: Mapping[Event,
             same = [one for one in surest if one.label == event.label]
             hit = bool(same) and bool(temporal_iou(_spans([event]), _spans(same)).max() >= 0.5 - CLOSE)
             hits["all"].append(hit)
-            if event in kinds:
-                hits[kinds[event]].append(hit)
+            if event.kind:
+                hits[event.kind].append(hit)
     return {kind: float(np.mean(values)) for kind, values in hits.items()}
 
 
