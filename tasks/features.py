@@ -31,7 +31,7 @@ from tasks.feature_file import About, FeatureFile, open_features
 from tasks.folder import check_output
 from tasks.model import Model, load
 from tasks.settings import FeaturesSettings
-from tasks.sources import Named, as_text, named_videos, open_source
+from tasks.sources import Named, as_text, check_keys, named_videos, open_source
 from tasks.windows import Windows
 
 LONGEST = 40  # letters of a name beside a progress bar
@@ -81,15 +81,6 @@ def is_done(file: FeatureFile, one: Named) -> bool:
     if one.video is not None:
         return held.content == one.source.find(one.video).content
     return one.source.is_file() and held.content == digest(one.source)
-
-
-def check_keys(videos: Sequence[Named]) -> None:
-    """Raises UserError if two videos would have one name in the file."""
-    names: dict[str, str] = {}
-    for one in videos:
-        if one.key in names:
-            raise UserError(f"{names[one.key]} and {one.name} are both called {one.key}: name a folder that holds both")
-        names[one.key] = one.name
 
 
 def main(settings: FeaturesSettings | None = None) -> int:

@@ -54,7 +54,7 @@ def predict(model: Model, one: Named, settings: PredictSettings, *, bar: str) ->
         shared = {"streams": streams, "bar": bar, "keep": not opened.lasts}
         (timeline,) = timelines(model, opened.store, video=video.path, **shared, **asked)
         if settings.page:
-            path = page_path(settings.page, one.name, count=1)
+            path = page_path(settings.page, one.key, count=1)
             file = None if opened.lasts else Path(one.source)
             write_page(path, store=opened.store, video=video, timeline=replace(timeline, video=one.name), file=file)
         length, hop = model.spacing(**asked)

@@ -116,6 +116,15 @@ def files_of(source: PathLike | Store) -> list[PathLike | Store]:
     return [Path(file) for file in found]
 
 
+def check_keys(videos: Sequence[Named]) -> None:
+    """Raises UserError if two videos would have one name in what is written."""
+    names: dict[str, str] = {}
+    for one in videos:
+        if one.key in names:
+            raise UserError(f"{names[one.key]} and {one.name} are both called {one.key}: name a folder that holds both")
+        names[one.key] = one.name
+
+
 def _is_store(path: Path) -> bool:
     """True if the file has HDF5's signature, at the start or, as in a store after its seal, at byte 512."""
     try:

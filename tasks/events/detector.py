@@ -47,9 +47,12 @@ class Detector:
         """The seconds of a window."""
         return self.recipe.length or self.model.seconds
 
-    def sequences(self, source: Source, *, keep: bool = False, bar: str | None = None) -> Iterator[VideoFeatures]:
-        """The window features of each video of a source; errors are those of Model.windows."""
-        yield from sequences(self.model, source, length=self.recipe.length, hop=self.recipe.hop, keep=keep, bar=bar)
+    def sequences(
+        self, source: Source, *, video: str | None = None, keep: bool = False, bar: str | None = None
+    ) -> Iterator[VideoFeatures]:
+        """The window features of each video of a source; arguments and errors are those of Model.windows."""
+        shape = {"length": self.recipe.length, "hop": self.recipe.hop}
+        yield from sequences(self.model, source, video=video, keep=keep, bar=bar, **shape)
 
     def events(
         self, video: VideoFeatures, *, streams: Sequence[str] | None = None, name: str | None = None

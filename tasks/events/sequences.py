@@ -59,14 +59,21 @@ class VideoFeatures:
 
 
 def sequences(
-    model: Model, source: Source, *, length: float | None, hop: float, keep: bool = False, bar: str | None = None
+    model: Model,
+    source: Source,
+    *,
+    length: float | None,
+    hop: float,
+    video: str | None = None,
+    keep: bool = False,
+    bar: str | None = None,
 ) -> Iterator[VideoFeatures]:
     """Each video's windows, `hop` seconds apart; a window's features are those of its streams and their answers.
 
     With `keep`, what frozen towers make of a store stays beside it. Errors are those of Model.windows.
     """
     hop = max(1, round(hop * model.fps)) / model.fps
-    windows = model.windows(source, length=length, hop=hop, keep=keep, bar=bar)
+    windows = model.windows(source, length=length, hop=hop, video=video, keep=keep, bar=bar)
     parts = (part for some in windows for part in _parts(some))
     for (_, video), same in groupby(parts, key=lambda part: part[:2]):
         found = [part for _, _, part in same]

@@ -68,12 +68,12 @@ def write_page(
 
 
 def page_path(page: Path, video: str, *, count: int) -> Path:
-    """The file of one video's page: `page` itself, if it ends with .html, else a file in that folder.
+    """The file of one video's page: `page` itself, if it ends with .html, else one in that folder, called `video`.
 
     Raises UserError if several videos are to have one page.
     """
     if page.suffix.lower() != ".html":
-        return page / f"{Path(video).stem}.html"
+        return page / f"{video}.html"
     if count > 1:
         raise UserError(f"--page {page} is one page, of one video: name a folder, without .html")
     return page

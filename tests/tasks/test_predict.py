@@ -164,6 +164,6 @@ def test_a_page_shows_a_video_over_time_and_several_videos_need_a_folder(run_fol
     assert main(given) == 0
     assert '"name":"' in (tmp_path / "one.html").read_text()
     assert main(replace(given, videos=(videos,), page=tmp_path / "pages")) == 0
-    assert {path.stem for path in (tmp_path / "pages").iterdir()} == {path.stem for path in videos.iterdir()}
+    assert {path.stem for path in (tmp_path / "pages").iterdir()} == {path.name for path in videos.iterdir()}
     with pytest.raises(UserError, match=r"one\.html"):
         main(replace(given, videos=(videos,)))

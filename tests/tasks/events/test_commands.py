@@ -56,15 +56,16 @@ def training(folder, run_folder, **changes) -> TrainEvents:
 def test_predict_writes_tables_subtitles_and_pictures_of_files_and_stores(detector, folder, videos, tmp_path, capsys):
     given = PredictEvents(detector, (videos / "one.mkv", folder / "test.h5"), out=tmp_path / "found", least=0.0)
     assert main(EventsSettings(replace(given, device="cpu", page=tmp_path / "pages"))) == 0
-    assert {path.name for path in (tmp_path / "pages").iterdir()} == {"one.html", "test0.html", "test1.html"}
+    names = {path.name for path in (tmp_path / "pages").iterdir()}
+    assert names == {"one.mkv.html", "test0.mp4.html", "test1.mp4.html"}
     names = {path.name for path in (tmp_path / "found").iterdir()}
-    expected = {f"{name}.{kind}" for name in ("one", "test0", "test1") for kind in ("vtt", "png")}
+    expected = {f"{name}.{kind}" for name in ("one.mkv", "test0.mp4", "test1.mp4") for kind in ("vtt", "png")}
     assert names == {"events.csv", "events.json"} | expected
     events = read_events(tmp_path / "found" / "events.csv")
     assert {event.label for event in events} == {"day", "night"}
     assert all(0 <= event.start < event.end <= 6 and 0 <= event.score <= 1 for event in events)
     assert len(json.loads((tmp_path / "found" / "events.json").read_text())) == len(events)
-    assert (tmp_path / "found" / "one.vtt").read_text().startswith("WEBVTT\n")
+    assert (tmp_path / "found" / "one.mkv.vtt").read_text().startswith("WEBVTT\n")
     assert "test0.mp4" in capsys.readouterr().out
 
 
@@ -72,7 +73,7 @@ def test_a_file_that_is_no_video_does_not_stop_the_others(detector, videos, tmp_
     (tmp_path / "bad.mp4").write_text("no video")
     given = PredictEvents(detector, (tmp_path / "bad.mp4", videos / "one.mkv"), out=tmp_path / "found", device="cpu")
     assert main(EventsSettings(given)) == 1
-    assert "bad.mp4" in capsys.readouterr().err and (tmp_path / "found" / "one.vtt").is_file()
+    assert "bad.mp4" in capsys.readouterr().err and (tmp_path / "found" / "one.mkv.vtt").is_file()
 
 
 def test_evaluate_judges_every_subset_and_tells_kinds_apart(detector, folder, tmp_path):
@@ -119,6 +120,7 @@ def test_wrong_input_is_one_line_that_names_it(detector, folder, run_folder, tmp
         (replace(judged, detector=tmp_path), str(tmp_path)),
         (PredictEvents(detector, (), out=tmp_path / "found"), "no video"),
         (PredictEvents(detector, (tmp_path / "gone.mp4",), streams="smell", device="cpu"), "smell"),
+        (PredictEvents(detector, (folder / "test.h5", folder / "test.h5"), device="cpu"), "test0"),
         (PredictEvents(detector, (folder / "test.h5", folder / "train.h5"), page=tmp_path / "one.html"), "one.html"),
         (CutEvents(folder / "train.h5", folder / "train.csv", folder / "test.h5"), "test.h5"),
     ):
