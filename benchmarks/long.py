@@ -80,6 +80,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, nargs=2, default=(10.0, 60.0), help="of the two videos")
     parser.add_argument("--length", type=float, help="seconds of a window; the default is the run's")
     parser.add_argument("--hop", type=float, help="seconds from one window to the next; the default is the length")
+    parser.add_argument("--only", nargs="+", help="of features, timeline and events, these alone")
     parser.add_argument("--detector", type=Path, help="a folder that tasks.events train has written")
     settings = parser.parse_args()
     window = [part for name in ("length", "hop") if (value := getattr(settings, name)) for part in (f"--{name}", value)]
@@ -92,6 +93,8 @@ def main() -> None:
             video, times = folder / f"{minutes:g}.mkv", max(1, round(60 * minutes / UNIT))
             repeat(folder / "unit.mkv", video, times=times)
             for task, arguments in commands(run, video, folder, window=window, detector=detector):
+                if settings.only and task not in settings.only:
+                    continue
                 took = measure(arguments)
                 row = {"seconds": took.seconds, "memory_mb": took.memory_mb, "video_seconds": float(times * UNIT)}
                 row["times_real_time"] = row["video_seconds"] / took.seconds
