@@ -63,7 +63,7 @@ from fusion.training.run import (
     write_json,
 )
 from fusion.training.settings import Machine, Recipe, TrainSettings, differences, options
-from fusion.training.step import Step
+from fusion.training.step import Schedule, Step
 from fusion.training.teacher import check_same_teacher, load_teacher
 from fusion.training.transfer import initialise
 from preprocess.common.command import available_cores, parse_command, run_command
@@ -128,16 +128,15 @@ def train(
         norm_set = middle_clips(train_set, recipe.norm_clips, seed=settings.seed)
         norm_loader = make_loader(norm_set, EpochBatches(norm_set, **drawn), **loading)
         balance = BALANCES[recipe.balance](streams=streams, auxiliary=recipe.auxiliary, epochs=recipe.epochs)
+        steps, rates = recipe.epochs * batches.total, tower_rates(recipe.lr_of, streams)
+        schedule = Schedule(lr=recipe.lr, weight_decay=recipe.weight_decay, steps=steps, tower_lr=rates)
         step = Step(
             model,
             balance=balance,
-            lr=recipe.lr,
-            weight_decay=recipe.weight_decay,
-            steps=recipe.epochs * batches.total,
+            schedule=schedule,
             device=device,
             ranks=ranks,
             average=recipe.average,
-            tower_lr=tower_rates(recipe.lr_of, streams),
             teacher=teacher and teacher.to(device),
             pretext=pretext,
         )

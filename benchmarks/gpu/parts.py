@@ -92,12 +92,12 @@ def new_step(model, device: torch.device):
     from fusion.training.balance import Auxiliary
     from fusion.training.ranks import Ranks
     from fusion.training.settings import Recipe
-    from fusion.training.step import Step
+    from fusion.training.step import Schedule, Step
 
     recipe, number = Recipe(), 0
     balance = Auxiliary(streams=tuple(model.encoders), auxiliary=recipe.auxiliary, epochs=recipe.epochs)
-    rates = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "steps": 10**6}
-    step = Step(model, balance=balance, **rates, device=device, ranks=Ranks())
+    schedule = Schedule(lr=recipe.lr, weight_decay=recipe.weight_decay, steps=10**6)
+    step = Step(model, balance=balance, schedule=schedule, device=device, ranks=Ranks())
 
     def run(batch) -> None:
         nonlocal number

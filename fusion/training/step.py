@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -40,6 +41,16 @@ class Taken(NamedTuple):
     seen: Tensor  # (3,) float64: the two sums of answer_sums, and the clips that they are over
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rates of a run over its steps."""
+
+    lr: float  # highest learning rate
+    weight_decay: float
+    steps: int  # in the whole run
+    tower_lr: dict[str, float] = field(default_factory=dict)  # stream → its tower's highest rate, where it is not `lr`
+
+
 class Step:
     """Optimises a model. It never waits for a GPU, except for a check every LOOK_EVERY steps that losses are finite.
 
@@ -52,19 +63,15 @@ class Step:
         model: FusionModel,
         *,
         balance: Auxiliary,
-        lr: float,
-        weight_decay: float,
-        steps: int,
+        schedule: Schedule,
         device: torch.device,
         ranks: Ranks,
         average: float = 0.0,
-        tower_lr: dict[str, float] | None = None,
         teacher: Teacher | None = None,
         pretext: Pretext | None = None,
     ) -> None:
-        """steps: in the whole run; average: the decay of the weights' moving average, 0 for none; tower_lr: the highest
-        rates of those streams' towers, where it is not `lr`; teacher: whose streams the batches then have too; pretext:
-        what is learned in place of the classes."""
+        """average: the decay of the weights' moving average, 0 for none; teacher: whose streams the batches then have
+        too; pretext: what is learned in place of the classes."""
         self.model = model
         self.pretext = pretext.to(device) if pretext else None
         self.average = Average(model, decay=average).to(device) if average else None
@@ -72,10 +79,11 @@ class Step:
         self.device = device
         self.ranks = ranks
         self.teacher = teacher
-        self.lr = lr
-        self.steps = steps
-        groups, self._shares = _groups(model, {name: rate / lr for name, rate in (tower_lr or {}).items()}, pretext)
-        self.optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, fused=True)
+        self.schedule = schedule
+        groups, self._shares = _groups(
+            model, {name: lr / schedule.lr for name, lr in schedule.tower_lr.items()}, pretext
+        )
+        self.optimizer = torch.optim.AdamW(groups, lr=schedule.lr, weight_decay=schedule.weight_decay, fused=True)
         self._seen: list[tuple[int, Tensor, Tensor]] = []  # step, True if its loss was finite, rows of its videos
         self._bad = 0  # steps in a row without a finite loss
         self.stop_asked = False
@@ -145,7 +153,7 @@ class Step:
             if self._bad == BAD_IN_A_ROW:
                 raise UserError(
                     f"steps {number - BAD_IN_A_ROW + 2} to {number + 1} gave no finite loss: try a smaller --lr "
-                    f"(it is {self.lr}); the last checkpoint has the weights from before them"
+                    f"(it is {self.schedule.lr}); the last checkpoint has the weights from before them"
                 )
         self._seen = []
         return skipped
@@ -162,11 +170,11 @@ class Step:
 
     def rate(self, number: int) -> float:
         """The learning rate of a step: a linear warm-up, then half a cosine."""
-        warmup = max(1, round(WARMUP * self.steps))
+        warmup = max(1, round(WARMUP * self.schedule.steps))
         if number < warmup:
-            return self.lr * (number + 1) / warmup
-        progress = min(1.0, (number - warmup) / max(1, self.steps - warmup))
-        return self.lr * (LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * progress)))
+            return self.schedule.lr * (number + 1) / warmup
+        progress = min(1.0, (number - warmup) / max(1, self.schedule.steps - warmup))
+        return self.schedule.lr * (LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * progress)))
 
     def state_dict(self) -> dict[str, dict]:
         """The state to save: model, optimizer, balance method, average."""

@@ -16,7 +16,7 @@ from fusion.training.fitting import fit_head
 from fusion.training.norms import estimate_norms
 from fusion.training.ranks import Ranks
 from fusion.training.settings import Recipe
-from fusion.training.step import Step
+from fusion.training.step import Schedule, Step
 from fusion.training.teacher import Teacher
 from preprocess.store import Store
 from streams.batch import Batch, ClipDataset
@@ -67,9 +67,9 @@ def _train(
     knows = teacher and build_model(settings, streams=teacher, **shape).eval().requires_grad_(False)
     model = build_model(settings, streams=streams, **shape).train()
     # at a small rate: AdamW makes large steps of what rounding makes of gradients near zero
-    rates = {"lr": 1e-4, "weight_decay": 0.05, "steps": 20}
+    schedule = Schedule(lr=1e-4, weight_decay=0.05, steps=20)
     method = BALANCES[balance](streams=streams, auxiliary=RECIPE.auxiliary, epochs=2)
-    step = Step(model, balance=method, **rates, device=torch.device("cpu"), ranks=ranks, average=0.5)
+    step = Step(model, balance=method, schedule=schedule, device=torch.device("cpu"), ranks=ranks, average=0.5)
     shared = {"streams": streams, "classes": store.classes, "clip": CLIP}
     dataset = ClipDataset(store, store.videos, seed=0, **shared)
     if knows:

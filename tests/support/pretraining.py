@@ -13,7 +13,7 @@ from fusion.training.balance import Auxiliary
 from fusion.training.pretrain import PRETEXTS
 from fusion.training.ranks import Ranks
 from fusion.training.settings import Recipe
-from fusion.training.step import Step
+from fusion.training.step import Schedule, Step
 from preprocess.store import Store
 from streams.batch import Batch, ClipDataset
 from streams.clip import ClipSettings
@@ -55,8 +55,8 @@ def make_step(
         heads.requires_grad_(False)
     pretext = PRETEXTS[kind](streams=streams, feature=MODEL.feature, units=group_numbers(store.videos))
     balance = Auxiliary(streams=streams, auxiliary=0.5, epochs=1)
-    rates = {"lr": lr, "weight_decay": 0.05, "steps": steps}
-    return Step(model, balance=balance, device=CPU, ranks=ranks or Ranks(), pretext=pretext, **rates)
+    schedule = Schedule(lr=lr, weight_decay=0.05, steps=steps)
+    return Step(model, balance=balance, schedule=schedule, device=CPU, ranks=ranks or Ranks(), pretext=pretext)
 
 
 def pretrain(

@@ -15,7 +15,7 @@ from fusion.settings import ModelSettings
 from fusion.training.balance import BALANCES
 from fusion.training.ranks import Ranks
 from fusion.training.settings import Recipe
-from fusion.training.step import BAD_IN_A_ROW, LAST_RATE, WARMUP, Step
+from fusion.training.step import BAD_IN_A_ROW, LAST_RATE, WARMUP, Schedule, Step
 from preprocess.common.errors import UserError
 from streams.batch import Batch, ClipDataset
 from streams.clip import ClipSettings
@@ -50,8 +50,9 @@ def make(
     torch.manual_seed(0)
     model = build_model(settings, streams=streams, classes=8, parameters=toy.parameters).to(device)
     method = BALANCES[balance](streams=streams, auxiliary=0.5, epochs=4)
-    rates = {"lr": lr, "weight_decay": 0.05, "steps": steps, "average": average}
-    return Step(model.train(), balance=method, device=device, ranks=Ranks(), **rates)
+    schedule = Schedule(lr=lr, weight_decay=0.05, steps=steps)
+    given = {"device": device, "ranks": Ranks(), "average": average}
+    return Step(model.train(), balance=method, schedule=schedule, **given)
 
 
 def batches_of(
@@ -131,7 +132,7 @@ def test_a_step_tells_the_fused_likelihood_and_top1_of_its_clips_as_validation_w
     outputs = []
     model = make(toy).model
     model.register_forward_hook(lambda *given: outputs.append(given[-1]))
-    rates = {"lr": 1e-2, "weight_decay": 0.0, "steps": 9, "device": CPU, "ranks": Ranks()}
+    rates = {"schedule": Schedule(lr=1e-2, weight_decay=0.0, steps=9), "device": CPU, "ranks": Ranks()}
     method = BALANCES["auxiliary"](streams=tuple(STREAMS), auxiliary=0.5, epochs=4)
     taken = Step(model, balance=method, **rates)([batch], 0, recipe=replace(PLAIN, label_smoothing=0.2), seed=0)
     logits, labels = outputs[0].logits.detach().double(), batch.labels
