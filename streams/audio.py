@@ -17,6 +17,7 @@ CENTRE, SPREAD = -6.0, 4.0  # of log-mel over everyday sound: give a tower's inp
 GAIN = 1.0  # nepers of power, to either side: a louder or quieter recording
 MASKS = 2  # masks of time, and of bands
 KNOTS = 6  # knots of a random filter, spread evenly over the bands
+PATCH, STEP = 96, 48  # rows of a patch of sound, and from one to the next
 
 
 class Audio:
@@ -24,17 +25,33 @@ class Audio:
 
     towers = ("conv1d", "conv2d")
     libraries = ("hf", "yamnet")
+    step = 1  # rows: windows begin at whole multiples of it
 
     def channels(self, parameters: dict) -> int:
         return parameters["mel_bands"]
 
     def shapes(self, parameters: dict, clip: ClipSettings) -> Shapes:
-        return {"mel": ((parameters["mel_bands"], clip.segments * round(clip.audio_seconds * MEL_RATE)), np.float32)}
+        return {"mel": ((parameters["mel_bands"], clip.segments * self.rows(clip)), np.float32)}
 
     def reach(self, start: int, clip: ClipSettings, fps: float) -> tuple[float, float]:
-        count = round(clip.audio_seconds * MEL_RATE)
-        first = max(0, _first_row(start, clip, fps, count))
-        return first / MEL_RATE, (first + count) / MEL_RATE
+        first = max(0, self._first_row(start, clip, fps))
+        return first / MEL_RATE, (first + self.rows(clip)) / MEL_RATE
+
+    def rows(self, clip: ClipSettings) -> int:
+        """The rows of log-mel of a segment."""
+        return round(clip.audio_seconds * MEL_RATE)
+
+    def window(self, video: Video, start: int, clip: ClipSettings, fps: float) -> tuple[int, bool]:
+        """The first row of the sound around a segment, and whether the track has any of it.
+
+        If the video is long enough, the window lies inside it; a shorter video is centred in silence or in itself.
+        """
+        count, total = self.rows(clip), round(video.seconds * MEL_RATE)
+        first = self._first_row(start, clip, fps)
+        first = min(max(first, 0), total - count) if total >= count else (count - total) // -2
+        first = int(first / self.step) * self.step  # towards zero, so that a shorter video stays inside it
+        begin, end = max(first, 0), min(first + count, total)
+        return first, end > video.sound[0] * MEL_RATE and begin < video.sound[1] * MEL_RATE
 
     def read(
         self,
@@ -49,7 +66,26 @@ class Audio:
             return False
         segments = zip(starts, np.split(into["mel"], clip.segments, axis=1), strict=True)
         # silence where the track has ended or not begun, as in a window that it covers in part
-        return any([_read_segment(store, video, start, clip, mel) for start, mel in segments])
+        return any([self._read_segment(store, video, start, clip, mel) for start, mel in segments])
+
+    def _read_segment(self, store: Store, video: Video, start: int, clip: ClipSettings, mel: np.ndarray) -> bool:
+        """Fill `mel`, (M, T), with the sound around a segment; False, and silence, where the track has none of it."""
+        first, there = self.window(video, start, clip, store.fps)
+        count = mel.shape[1]
+        begin, end = max(first, 0), min(first + count, round(video.seconds * MEL_RATE))
+        if there and clip.repeat_sound:
+            mel[:] = store.mel(video, begin, end).T[:, np.arange(first - begin, first - begin + count) % (end - begin)]
+            return True
+        if end - begin < count or not there:
+            mel[:] = SILENCE
+        if there:
+            mel[:, begin - first : end - first] = store.mel(video, begin, end).T
+        return there
+
+    def _first_row(self, start: int, clip: ClipSettings, fps: float) -> int:
+        """The first row of a window whose centre is that of the segment's pictures."""
+        first = round((start + clip.span / 2) / fps * MEL_RATE - self.rows(clip) / 2)
+        return first // self.step * self.step
 
     def prepare(self, clips: dict[str, torch.Tensor], clip: ClipSettings, *, training: bool) -> torch.Tensor:
         mel = (clips["mel"] - CENTRE) / SPREAD
@@ -66,28 +102,16 @@ class Audio:
         return mel
 
 
-def _read_segment(store: Store, video: Video, start: int, clip: ClipSettings, mel: np.ndarray) -> bool:
-    """Fill `mel`, (M, T), with the sound around a segment; False, and silence, where the track has none of it."""
-    count = mel.shape[1]
-    total = round(video.seconds * MEL_RATE)
-    # if the video is long enough, the window lies inside it; a shorter video is centred in silence or in itself
-    first = _first_row(start, clip, store.fps, count)
-    first = min(max(first, 0), total - count) if total >= count else -((count - total) // 2)
-    begin, end = max(first, 0), min(first + count, total)
-    there = end > video.sound[0] * MEL_RATE and begin < video.sound[1] * MEL_RATE
-    if there and clip.repeat_sound:
-        mel[:] = store.mel(video, begin, end).T[:, np.arange(first - begin, first - begin + count) % (end - begin)]
-        return True
-    if end - begin < count or not there:
-        mel[:] = SILENCE
-    if there:
-        mel[:, begin - first : end - first] = store.mel(video, begin, end).T
-    return there
+class PatchedAudio(Audio):
+    """Windows of whole patches from a whole step on, of which a frozen tower's features can be kept.
 
+    They begin up to a step earlier than those of Audio around the same centre, and are up to a step longer, or a patch.
+    """
 
-def _first_row(start: int, clip: ClipSettings, fps: float, count: int) -> int:
-    """The first of `count` rows whose centre is that of the segment's pictures."""
-    return round((start + clip.span / 2) / fps * MEL_RATE - count / 2)
+    step = STEP
+
+    def rows(self, clip: ClipSettings) -> int:
+        return PATCH + STEP * max(0, -(-(super().rows(clip) - PATCH) // STEP))
 
 
 def _mask(mel: torch.Tensor, dim: int, longest: float) -> torch.Tensor:

@@ -12,7 +12,7 @@ from preprocess.store import Store
 from preprocess.store.index import Video
 from streams.clip import ClipSettings, HopStarts, Starts, own_start, random_starts, view_starts
 from streams.geometry import Crop, clip_crop
-from streams.registry import STREAMS
+from streams.registry import PATCHED, STREAMS
 from streams.spec import FEATURES
 
 
@@ -103,11 +103,12 @@ class ClipDataset(Dataset):
         stands for a `window` of so many frames, by default as many as its segments have.
 
         apart: each stream of a training clip draws a crop of its own.
-        whole_strides: streams whose segments begin a whole number of strides after the video's begin.
+        whole_strides: streams whose segments begin a whole number of strides after the video's begin, and their sound a
+        whole number of steps.
         """
         self.store = store
         self.videos = videos  # not copied to a list: a store makes them on access, as is needed with a million
-        self.streams = {name: STREAMS[name] for name in streams}
+        self.streams = {name: (PATCHED if name in whole_strides else STREAMS)[name] for name in streams}
         self.rows = {name: row for row, name in enumerate(classes)}
         self.clip = clip
         self.whole_strides = whole_strides

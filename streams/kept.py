@@ -10,6 +10,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from torch import nn
 
 from preprocess.common.errors import UserError
 from preprocess.store import Store
@@ -25,6 +26,13 @@ class KeptFeatures:
 
     A segment begins at the last kept picture that is not after its start. Cheap to fork: each read opens the file.
     """
+
+    unit = "picture"
+
+    @classmethod
+    def can_keep(cls, clip: ClipSettings) -> bool:
+        """False for clips that show what cannot be computed once."""
+        return True
 
     def __init__(self, name: str, path: Path) -> None:
         """name: the stream's. Raises UserError if the file is damaged."""
@@ -67,6 +75,14 @@ class WholeVideos(ClipDataset):
 
     def starts(self, video: Video) -> list[Starts]:
         return [(start,) for start in range(0, video.frames, self.clip.span)]
+
+    def count(self, video: Video) -> int:
+        """The pictures of a video."""
+        return picture_count(video.frames, self.clip)
+
+    def decides(self, tower: nn.Module) -> str:
+        """All that decides the features, beside the videos and the weights."""
+        return f"{tower.side} {self.clip.size} {self.clip.stride}"
 
     def counts(self, batch: Batch) -> list[int]:
         """The pictures of each clip of a batch that are in the video; those after them repeat its first ones."""

@@ -1,12 +1,13 @@
 """The streams: for each, reading and augmentation of its clips, and the towers that can encode it."""
 
 from preprocess.common.errors import UserError
-from streams.audio import Audio
+from streams.audio import Audio, PatchedAudio
 from streams.flow import Flow
 from streams.rgb import Rgb
 from streams.spec import Stream
 
 STREAMS: dict[str, Stream] = {"rgb": Rgb(), "flow": Flow(), "audio": Audio()}
+PATCHED = STREAMS | {"audio": PatchedAudio()}  # the same, as a tower reads them whose features can be kept
 
 
 def parse_streams(text: str) -> tuple[str, ...]:

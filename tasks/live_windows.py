@@ -10,7 +10,6 @@ from preprocess.video.decoded import Item
 from preprocess.video.live import LiveVideo
 from streams.batch import Batch, ClipDataset
 from streams.clip import ClipSettings, Starts, window_starts
-from streams.registry import STREAMS
 
 PATIENCE = 1.0  # seconds that sound may lag behind the pictures; after that a window is given without the missing sound
 
@@ -61,8 +60,9 @@ def live_batches(
 
     def reach(name: str, start: int) -> tuple[float, float]:
         """The interval that a stream's part of the segment from `start` on covers, in a video that does not end."""
-        (own,) = dataset().own_starts(name, (start,), math.inf)
-        return STREAMS[name].reach(own, clip.of(name), live.fps)
+        so_far = dataset()
+        (own,) = so_far.own_starts(name, (start,), math.inf)
+        return so_far.streams[name].reach(own, clip.of(name), live.fps)
 
     def read(number: int, complete: float) -> Iterator[LiveBatch]:
         shape, begin = dataset(dataset().starts(live.video)[number]), (number * hop,)

@@ -1,4 +1,4 @@
-"""Features of frozen image towers: computed once, and kept beside the store."""
+"""Features of frozen image towers, and of YAMNet: computed once, and kept beside the store."""
 
 import json
 import re
@@ -20,13 +20,17 @@ from preprocess.common.errors import UserError
 from preprocess.common.files import only_one, write_aside
 from preprocess.store import Store
 from streams.clip import ClipSettings
-from streams.kept import KeptFeatures, WholeVideos, picture_count
+from streams.kept import KeptFeatures, WholeVideos
+from streams.kept_sound import KeptSound, WholeSounds
 from streams.loader import ViewBatches, make_loader
 from streams.spec import FEATURES
 from streams.towers.image import ImageTower
+from streams.towers.yamnet import YamnetTower
 
 VERSION = 1  # rises if the same weights would be given other pictures
-CLIP, BATCH = 16, 4  # pictures of a clip, and clips of a batch, while features are computed
+CLIP, BATCH = 16, 4  # pictures or patches of a clip, and clips of a batch, while features are computed
+# towers whose features can be kept → what goes through a store's videos, and what reads clips of them
+KINDS = {ImageTower: (WholeVideos, KeptFeatures), YamnetTower: (WholeSounds, KeptSound)}
 
 
 def features_folder(store: Path) -> Path:
@@ -49,7 +53,7 @@ def kept_features(
     for name in kept_streams(model, recipe):
         if recipe.cutmix:
             raise UserError(
-                f"--cutmix cuts pictures, and {name} has kept features: leave it out, or add --no-keep-features"
+                f"--cutmix cuts clips, and {name} has kept features: leave it out, or add --no-keep-features"
             )
         tower = model.encoders[name].tower
         videos = _Videos(name, tower, store, recipe.clip.of(name))
@@ -65,22 +69,25 @@ def kept_features(
             raise UserError(
                 f"{path} cannot be written ({error}): free some space, or train with --no-keep-features"
             ) from error
-        found[name] = KeptFeatures(name, path)
-        what = f"{plural(found[name].shape[0], 'picture')}, {human_bytes(path.stat().st_size)}"
+        _, reader = KINDS[type(tower)]
+        found[name] = reader(name, path)
+        what = f"{plural(found[name].shape[0], reader.unit)}, {human_bytes(path.stat().st_size)}"
         lines.append(f"features of {name}: {'computed, and kept in' if new else 'from'} {path} ({what})")
     return found, lines
 
 
 def kept_streams(model: FusionModel, recipe: Recipe) -> list[str]:
-    """The streams whose features are kept: those with a frozen image tower, unless the recipe says not to.
+    """The streams whose features are kept: those with a frozen tower of KINDS, unless the recipe says not to.
 
     Their clips begin at whole strides, with and without kept features, so that a model's answers are the same.
     """
-    return [
-        name
-        for name, encoder in model.encoders.items()
-        if recipe.keep_features and encoder.frozen and isinstance(encoder.tower, ImageTower)
-    ]
+
+    def can_keep(tower: nn.Module) -> bool:
+        _, reader = KINDS.get(type(tower), (None, None))
+        return reader is not None and reader.can_keep(recipe.clip)
+
+    frozen = [name for name, encoder in model.encoders.items() if encoder.frozen and can_keep(encoder.tower)]
+    return frozen if recipe.keep_features else []
 
 
 def _file_name(tower: str) -> str:
@@ -90,17 +97,17 @@ def _file_name(tower: str) -> str:
 class _Videos:
     """The videos of a store that have a stream, each file once, and the tower that encodes them."""
 
-    def __init__(self, name: str, tower: ImageTower, store: Store, clip: ClipSettings) -> None:
+    def __init__(self, name: str, tower: ImageTower | YamnetTower, store: Store, clip: ClipSettings) -> None:
         self.name = name
         self.tower = tower
         chosen = {video.content: video for video in store.videos if video.streams[name]}
-        clip = replace(clip, frames=CLIP, segments=1)
-        self.dataset = WholeVideos(store, list(chosen.values()), streams=(name,), classes=store.classes, clip=clip)
+        clip, (whole, _) = replace(clip, frames=CLIP, segments=1), KINDS[type(tower)]
+        self.dataset = whole(store, list(chosen.values()), streams=(name,), classes=store.classes, clip=clip)
 
     def digest(self) -> str:
         """A digest of all that decides the features: weights, pictures; not of labels and splits, which may change."""
-        store, clip, tower = self.dataset.store, self.dataset.clip, self.tower
-        text = f"{VERSION} {tower.side} {clip.size} {clip.stride} {json.dumps(store.parameters, sort_keys=True)}"
+        tower, parameters = self.tower, json.dumps(self.dataset.store.parameters, sort_keys=True)
+        text = f"{VERSION} {self.dataset.decides(tower)} {parameters}"
         digest = blake2b(text.encode(), digest_size=8)
         for video in self.dataset.videos:
             digest.update(f"{video.content} {video.frames} {video.bytes[self.name]}".encode())
@@ -111,9 +118,9 @@ class _Videos:
 
     @torch.inference_mode()
     def write(self, path: Path, *, device: torch.device, workers: int) -> None:
-        """Encode all pictures into a new file; memory does not grow with their number."""
+        """Encode all pictures or patches into a new file; memory does not grow with their number."""
         videos = self.dataset.videos
-        ends = np.cumsum([picture_count(video.frames, self.dataset.clip) for video in videos])
+        ends = np.cumsum([self.dataset.count(video) for video in videos])
         batches = ViewBatches(self.dataset, batch=BATCH)
         loader = make_loader(self.dataset, batches, workers=workers, pin=device.type == "cuda")
         layers = None

@@ -43,8 +43,8 @@ def human_seconds(seconds: float) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """1 → '1 class'; 3 → '3 classes'."""
-    return f"{count} {noun}{'' if count == 1 else 'es' if noun.endswith('s') else 's'}"
+    """1 → '1 class'; 3 → '3 classes', '3 patches'."""
+    return f"{count} {noun}{'' if count == 1 else 'es' if noun.endswith(('s', 'ch')) else 's'}"
 
 
 def progress(

@@ -4,7 +4,7 @@ MobileNet v1 (Howard et al. 2017) on patches of 0.96 s × 64 mel bands, trained 
 and Ellis, github.com/tensorflow/models, research/audioset/yamnet). No package carries the weights with a licence.
 """
 
-from collections.abc import Iterator
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -13,114 +13,106 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from preprocess.common.errors import UserError
-from preprocess.store.format import MEL_FLOOR
-from streams.audio import CENTRE, SPREAD
-from streams.towers.published import Published, first_line, library
+from preprocess.store.format import SILENCE
+from streams.audio import CENTRE, PATCH, SPREAD, STEP
+from streams.towers.published import Published
+from streams.towers.yamnet_file import EPSILON, yamnet_weights
 
 RATE = 16_000  # Hz
-PATCH, STEP = 96, 48  # rows of 10 ms: a patch, and from one to the next
 BANDS, LOWEST, HIGHEST = 64, 125.0, 7500.0  # mel bands of its input, and their edges in Hz
-BINS = 257  # of its spectrum, from 0 to RATE / 2
+BIN, OURS = RATE / 512, RATE / 1024  # Hz from one bin to the next of its spectrum, and of the store's
 OFFSET = 0.001  # of its logarithm
-OURS = RATE / 1024  # Hz of a bin of our spectrum
+FLOOR = float(np.exp(np.float32(np.float16(SILENCE))))  # the power that silence has in the store
+LEAST = 1e-14  # of a power, so that it has a logarithm
 RAYLEIGH = np.sqrt(np.pi) / 2  # mean magnitude of noise by the root of its mean power
-# stride and channels of the layers after the first, each a depthwise and a pointwise convolution
+FIRST = 32  # channels of the first layer
+# stride and channels of the others, each a depthwise and a pointwise convolution
 LAYERS = ((1, 64), (2, 128), (1, 128), (2, 256), (1, 256), (2, 512), *[(1, 512)] * 5, (2, 1024), (1, 1024))
-FIRST = 32  # channels of the first
-EPSILON = 1e-4  # of batch norm
-
-Arrays = dict[str, np.ndarray]
 
 
 class YamnetTower(nn.Module):
-    """(B, M, T) → (B, T', 1024), a step each 0.48 s; shorter sound is followed by silence.
+    """Each patch of 0.96 s through YAMNet, averaged over time and bands: a step each 0.48 s.
 
-    Our log-mel differs from what the weights were trained on: power instead of magnitude, Slaney's bands instead of
-    HTK's. The magnitudes are interpolated between our bands and summed up over YAMNet's, as if sound were noise within
-    each band; `tests/streams/towers/test_yamnet.py` says how near that comes.
+    Our log-mel is not what the weights were trained on: power over Slaney's bands of 0 to 8000 Hz instead of magnitude
+    over HTK's of 125 to 7500 Hz. The logarithm of the magnitude is interpolated between the centres of our bands, as if
+    sound were noise within each, of YAMNet's width; `tests/streams/test_yamnet.py` measures how near that comes. Sound
+    that is no whole number of patches is followed by silence. Batch norm keeps the statistics of the weights also in
+    training, as in ImageTower.
     """
 
-    features = 1024
+    name, features = "yamnet", LAYERS[-1][1]
 
-    def __init__(self, file: str, *, bands: int) -> None:
+    def __init__(self, *, file: Path, bands: int) -> None:
         super().__init__()
-        self.name, self.file = f"yamnet:{file}", Path(file)
-        channels = [FIRST, *(out for _, out in LAYERS)]
-        pairs = zip(channels[:-1], LAYERS, strict=True)
-        self.layers = nn.Sequential(
-            _Convolution(1, FIRST, size=3, stride=2),
-            *(
-                nn.Sequential(_Convolution(into, into, size=3, stride=stride, groups=into), _Convolution(into, out))
-                for into, (stride, out) in pairs
-            ),
-        )
-        self.register_buffer("bands", torch.from_numpy(band_matrix(bands)).float(), persistent=False)
+        self.file = file
+        layers: dict[str, nn.Module] = {"layer1": _Convolution(1, FIRST, size=3, stride=2)}
+        channels = FIRST
+        for number, (stride, out) in enumerate(LAYERS, start=2):
+            depthwise = _Convolution(channels, channels, size=3, stride=stride, groups=channels)
+            pair = {"depthwise_conv": depthwise, "pointwise_conv": _Convolution(channels, out)}
+            layers[f"layer{number}"] = nn.Sequential(OrderedDict(pair))
+            channels = out
+        self.layers = nn.Sequential(OrderedDict(layers, mean=_Mean())).to(memory_format=torch.channels_last)
+        between, wider = bands_to_yamnet(bands)
+        self.register_buffer("between", torch.from_numpy(between).float(), persistent=False)
+        self.register_buffer("wider", torch.from_numpy(wider).float()[:, None], persistent=False)
+
+    def train(self, mode: bool = True) -> "YamnetTower":
+        super().train(mode)
+        self.layers.eval()
+        return self
 
     def forward(self, sound: Tensor) -> Tensor:
-        """(B, M, T) as the audio stream gives it → (B, T', 1024)"""
-        if sound.ndim != 3:
-            raise UserError(f"{self.name} takes sound, not pictures")
+        """(B, M, T) of the stream → (B, T', 1024); features that were kept, (B, 1024, T'), as they are"""
+        if sound.shape[1] == self.features:
+            return sound.transpose(1, 2)
+        return rearrange(self.layers(self.pictures(sound)), "(b s) d -> b s d", b=len(sound))
+
+    def pictures(self, sound: Tensor) -> Tensor:
+        """The network's input, a picture a patch: (B, M, T) → (B T', 1, 96, 64)"""
         mel = self.log_mel(sound * SPREAD + CENTRE)
-        rest = max(PATCH - mel.shape[2], -(mel.shape[2] - PATCH) % STEP)
-        mel = pad(mel, (0, rest), value=float(np.log(OFFSET)))
-        patches = mel.unfold(2, PATCH, STEP)  # (B, M, T', PATCH)
-        steps = patches.shape[2]
-        pictures = rearrange(patches, "b m s t -> (b s) 1 t m")
-        return rearrange(self.layers(pictures).mean(dim=(2, 3)), "(b s) d -> b s d", s=steps)
+        missing = max(PATCH - mel.shape[2], -(mel.shape[2] - PATCH) % STEP)
+        mel = pad(mel, (0, missing), value=float(np.log(OFFSET)))
+        return rearrange(mel.unfold(2, PATCH, STEP), "b m s t -> (b s) 1 t m")
 
     def log_mel(self, mel: Tensor) -> Tensor:
-        """Our natural log of mel power, (B, M, T) → YAMNet's log of mel magnitude, (B, 64, T)"""
-        power = (mel.float().exp() - MEL_FLOOR).clamp(min=0) * OURS
-        return torch.log(torch.einsum("ym,bmt->byt", self.bands, power.sqrt() * RAYLEIGH) + OFFSET)
+        """The store's natural log of mel power, (B, M, T) → YAMNet's of mel magnitude, (B, 64, T)"""
+        power = (mel.float().exp() - FLOOR).clamp(min=LEAST)  # also in mixed precision
+        magnitude = torch.einsum("ym,bmt->byt", self.between, power.log() / 2) + self.wider
+        return torch.log(magnitude.exp() + OFFSET)
 
     def published(self) -> Published:
-        """The weights in the file, whose names are those of this tower, or of TensorFlow's model.
+        """The weights in the file.
 
         Raises UserError if it is not there, or is not YAMNet's.
         """
-        if not self.file.is_file():
-            raise UserError(f"--towers audio={self.name}: there is no file {self.file}")
-        arrays = _onnx(self.file) if self.file.suffix == ".onnx" else _safetensors(self.file)
-        tensors = {}
-        for (name, convolution), found in zip(self._convolutions(), arrays, strict=False):
-            tensors |= {f"layers.{name}.{key}": torch.from_numpy(value) for key, value in found.items()}
-            for key, wanted in convolution.state_dict().items():
-                there = tensors.setdefault(f"layers.{name}.{key}", wanted)
-                if there.shape != wanted.shape:
-                    shapes = f"{tuple(there.shape)}, not {tuple(wanted.shape)}"
-                    raise UserError(f"{self.file} is not YAMNet's: layer {name}'s {key} is {shapes}")
-        if len(tensors) < len(self.state_dict()):
-            raise UserError(f"{self.file} is not YAMNet's: it has {len(arrays)} convolutions of 27")
-        return Published(f"YAMNet's weights {self.file.name}", self.file, tensors)
-
-    def _convolutions(self) -> Iterator[tuple[str, "_Convolution"]]:
-        return ((name, part) for name, part in self.layers.named_modules() if isinstance(part, _Convolution))
+        shapes = {name: value.shape for name, value in self.layers.state_dict().items()}
+        tensors, licence = yamnet_weights(self.file, shapes)
+        return Published(f"YAMNet's weights {self.file}", self.file, tensors, licence)
 
 
 def yamnet_tower(file: str, *, channels: int) -> YamnetTower:
     """The tower; `channels` are the bands of the store's log-mel. The file is read when its weights are asked for."""
-    return YamnetTower(file, bands=channels)
+    return YamnetTower(file=Path(file).expanduser(), bands=channels)
 
 
-def band_matrix(bands: int) -> np.ndarray:
-    """(64, M): what a magnitude in each of our bands adds to each of YAMNet's."""
-    bins = np.linspace(0, RATE / 2, BINS)
-    shares = np.stack([np.interp(bins, _centres(bands), row) for row in np.eye(bands)], axis=1)  # (BINS, M)
-    mel, edges = _htk(bins), np.linspace(_htk(LOWEST), _htk(HIGHEST), BANDS + 2)
-    low, middle, high = (edges[k : k + BANDS, None] for k in range(3))
+def bands_to_yamnet(bands: int) -> tuple[np.ndarray, np.ndarray]:
+    """(64, M), the weights of our bands in each of YAMNet's; (64,), what a sum over its band adds to log magnitude."""
+    edges = np.linspace(_htk(LOWEST), _htk(HIGHEST), BANDS + 2)
+    centres = 700 * np.expm1(edges[1:-1] / 1127)
+    between = np.stack([np.interp(centres, _centres(bands), row) for row in np.eye(bands)], axis=1)
+    mel = _htk(np.arange(RATE // 2 // BIN + 1) * BIN)[:, None]
+    low, middle, high = (edges[k : k + BANDS] for k in range(3))
     triangles = np.minimum((mel - low) / (middle - low), (high - mel) / (high - middle)).clip(0)
-    triangles[:, 0] = 0  # as TensorFlow's linear_to_mel_weight_matrix
-    return triangles @ shares
+    return between, np.log(triangles.sum(axis=0) * RAYLEIGH * np.sqrt(OURS))
 
 
 def _centres(bands: int) -> np.ndarray:
-    """(M,) the middles in Hz of Slaney's bands between 0 and RATE / 2, those of the store's log-mel."""
-    from torchaudio.functional import melscale_fbanks
-
-    bins = np.linspace(0, RATE / 2, 513)
-    filters = melscale_fbanks(513, 0.0, RATE / 2, bands, RATE, norm="slaney", mel_scale="slaney").numpy()
-    return (filters * bins[:, None]).sum(axis=0) / filters.sum(axis=0)
+    """(M,) the centres in Hz of the store's bands: even on Slaney's scale, linear to 1 kHz and logarithmic above."""
+    edge, octaves = 1000.0, 27 / np.log(6.4)  # Hz, and steps of the scale an e-fold; 15 steps below the edge
+    highest = 15 + octaves * np.log(RATE / 2 / edge)
+    places = np.linspace(0, highest, bands + 2)[1:-1]
+    return np.where(places < 15, edge / 15 * places, edge * np.exp((places - 15) / octaves))
 
 
 def _htk(hertz):
@@ -128,91 +120,21 @@ def _htk(hertz):
 
 
 class _Convolution(nn.Module):
-    """Convolution, batch norm, ReLU; where it strides it pads as TensorFlow does: more after than before."""
+    """Convolution, batch norm, ReLU; a stride pads an even length as TensorFlow does, after it alone."""
 
     def __init__(self, channels: int, out: int, *, size: int = 1, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
-        self.before, self.size, self.stride = (size - 1) // 2, size, stride
+        before = size // 2 if stride == 1 else 0
+        self.pad = nn.ZeroPad2d((before, size // 2, before, size // 2))
         self.conv = nn.Conv2d(channels, out, size, stride, groups=groups, bias=False)
-        self.norm = nn.BatchNorm2d(out, eps=EPSILON)
+        self.bn = nn.BatchNorm2d(out, eps=EPSILON)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B, C, T, M) → (B, out, T / stride, M / stride)"""
-        amounts = []
-        for length in (maps.shape[3], maps.shape[2]):
-            total = max(0, (-(-length // self.stride) - 1) * self.stride + self.size - length)
-            amounts += [total // 2, total - total // 2]
-        return torch.relu(self.norm(self.conv(pad(maps, amounts))))
+        """(N, C, T, M) → (N, out, T / stride, M / stride)"""
+        return torch.relu(self.bn(self.conv(self.pad(maps))))
 
 
-def _safetensors(file: Path) -> list[Arrays]:
-    """The arrays of each convolution, in the order of the layers, under our names.
-
-    TensorFlow's kernels are (height, width, in, out), of depthwise ones (height, width, channels, 1).
-    """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        there = load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{file} is damaged, or no safetensors file ({first_line(error)})") from error
-    ours = {name.removeprefix("tower.").removeprefix("layers."): value for name, value in there.items()}
-    found: list[Arrays] = []
-    if any(name.endswith("conv.weight") for name in ours):
-        for name in sorted((name for name in ours if name.endswith("conv.weight")), key=_layer_order):
-            stem = name.removesuffix("conv.weight")
-            its = {key.removeprefix(stem): value for key, value in ours.items() if key.startswith(stem)}
-            found.append({key: value for key, value in its.items() if not key.endswith("num_batches_tracked")})
-        return found
-    names = [name.replace(".", "/").replace(":0", "") for name in there]
-    values = dict(zip(names, there.values(), strict=True))
-    for layer in range(1, 2 + len(LAYERS)):
-        for part in ("conv",) if layer == 1 else ("depthwise_conv", "pointwise_conv"):
-            place = f"layer{layer}/{part}/"
-            its = {name.split(place)[1]: value for name, value in values.items() if place in name}
-            kernel = its.get("kernel", its.get("depthwise_kernel", its.get("depthwise_weights")))
-            if kernel is None or kernel.ndim != 4:
-                raise UserError(f"{file} is not YAMNet's: it has no layer{layer}/{part}/kernel of four axes")
-            order = (2, 3, 0, 1) if part == "depthwise_conv" else (3, 2, 0, 1)
-            arrays = {"conv.weight": np.ascontiguousarray(kernel.transpose(order))}
-            for theirs, name in (("beta", "bias"), ("moving_mean", "running_mean"), ("moving_variance", "running_var")):
-                value = next((v for key, v in its.items() if key.endswith(theirs)), None)
-                if value is None:
-                    raise UserError(f"{file} is not YAMNet's: layer{layer}/{part} has no {theirs}")
-                arrays[f"norm.{name}"] = value
-            found.append(arrays)
-    return found
-
-
-def _layer_order(name: str) -> list[int]:
-    return [int(part) for part in name.split(".") if part.isdigit()]
-
-
-def _onnx(file: Path) -> list[Arrays]:
-    """The arrays of each convolution of an ONNX graph, in its order; batch norm apart, or folded into them."""
-    onnx = library(f"yamnet:{file}", "onnx", "onnx")
-    try:
-        graph = onnx.load(str(file)).graph
-        weights = {one.name: onnx.numpy_helper.to_array(one).astype(np.float32) for one in graph.initializer}
-    except Exception as error:  # a damaged file may raise anything
-        raise UserError(f"{file} is damaged, or no ONNX file ({first_line(error)})") from error
-    after = {name: node for node in graph.node for name in node.input}
-    found = []
-    for node in graph.node:
-        if node.op_type != "Conv":
-            continue
-        if any(name not in weights for name in node.input[1:]):
-            raise UserError(f"{file}: the weights of a convolution are computed in the graph; export it with constants")
-        kernel = weights[node.input[1]]
-        shift = weights[node.input[2]] if len(node.input) > 2 else np.zeros(len(kernel), np.float32)
-        arrays = {"conv.weight": kernel, "norm.bias": shift}
-        norm = after.get(node.output[0])
-        if norm is not None and norm.op_type == "BatchNormalization":
-            scale, bias, mean, variance = (weights[name] for name in norm.input[1:5])
-            arrays |= {"norm.weight": scale, "norm.bias": bias, "norm.running_mean": mean - shift}
-            arrays["norm.running_var"] = variance
-        else:  # folded: a norm that changes nothing but by its shift
-            arrays["norm.running_var"] = np.full(len(kernel), 1 - EPSILON, np.float32)
-        found.append(arrays)
-    return found
+class _Mean(nn.Module):
+    def forward(self, maps: Tensor) -> Tensor:
+        """(N, D, T, M) → (N, D)"""
+        return maps.mean(dim=(2, 3))
