@@ -62,9 +62,9 @@ class Recipe:
     freeze: str = ""
     """streams whose towers keep their weights and batch norm's statistics, separated by commas; all else learns"""
     keep_features: bool = True
-    """the features of frozen image towers are computed once, from pictures that nothing is done to, and kept beside the
-    store, so that an epoch takes a second, and clips begin at whole strides; without, they are computed anew for every
-    clip, augmented"""
+    """the features of frozen image towers, and of YAMNet, are computed once, from clips that nothing is done to, and
+    kept beside the store, so that an epoch takes a second, and clips begin at whole strides; without, they are computed
+    anew for every clip, augmented"""
     lr_of: tuple[str, ...] = ()
     """highest learning rates of towers, as STREAM=RATE, where it is not --lr"""
     teacher: Path | None = None

@@ -126,6 +126,15 @@ def test_a_stream_with_clips_of_its_own_gives_the_same_from_a_store_and_from_dec
     assert not torch.allclose(expected.logits["rgb"], joined(model.windows(store, video=name, **WINDOW)).logits["rgb"])
 
 
+def test_sound_in_whole_patches_gives_the_same_from_a_store_and_from_decoded_chunks(model, videos, store, monkeypatch):
+    monkeypatch.setattr("tasks.model.kept_streams", lambda *_: ["audio"])  # as of a frozen tower that takes patches
+    monkeypatch.setattr("tasks.model.kept_features", lambda *_, **__: ({}, []))
+    for name in ("both.mkv", "one.mkv"):
+        expected = joined(model.windows(store, video=name, **WINDOW))
+        assert expected.inputs is None and expected.towers["audio"].shape[1] == 12  # of 96 rows
+        assert_alike(joined(model.windows(decoded(model, videos / name), **WINDOW)), expected)
+
+
 def test_a_video_that_goes_on_is_held_only_as_far_as_the_next_windows_need(model, monkeypatch):
     held = []
     forget = LiveVideo.forget
