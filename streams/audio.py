@@ -48,7 +48,7 @@ class Audio:
         """
         count, total = self.rows(clip), round(video.seconds * MEL_RATE)
         first = self._first_row(start, clip, fps)
-        first = min(max(first, 0), total - count) if total >= count else (count - total) // -2
+        first = min(max(first, 0), total - count) if total >= count else -((count - total) // 2)
         first = int(first / self.step) * self.step  # towards zero, so that a shorter video stays inside it
         begin, end = max(first, 0), min(first + count, total)
         return first, end > video.sound[0] * MEL_RATE and begin < video.sound[1] * MEL_RATE
