@@ -153,7 +153,7 @@ def train(
         for dataset in (train_set, val_set, norm_set):
             dataset.streams.update(kept)
         if teacher:
-            teacher.join(train_set)
+            teacher.join(train_set, model)
         # the same weights say the same, wherever and however often the run went on
         about = About(
             release(),

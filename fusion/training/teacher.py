@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fusion.device import mixed_precision
 from fusion.model import FusionModel
@@ -58,8 +58,10 @@ class Teacher:
         self.model.to(device)
         return self
 
-    def join(self, dataset: ClipDataset) -> None:
+    def join(self, dataset: ClipDataset, student: FusionModel) -> None:
         """Let a dataset's clips have the teacher's streams too, those of it alone in the shape that it learned from.
+
+        Where the student reads kept features of a frozen tower, the teacher can if it has the same tower.
 
         Raises UserError if there is nothing for the teacher to see.
         """
@@ -67,10 +69,11 @@ class Teacher:
             raise UserError(f"--teacher {self.path} sees {subset_name(self.streams)}, which no training video has")
         for name in self.streams:
             shape = dataset.store.parameters, dataset.clip.of(name)
-            if name in dataset.streams and FEATURES in dataset.streams[name].shapes(*shape):
+            kept = name in dataset.streams and FEATURES in dataset.streams[name].shapes(*shape)
+            if kept and not _same(self.model.encoders[name].tower, student.encoders[name].tower):
                 raise UserError(
-                    f"--teacher {self.path} needs what {name} shows, of which this run reads kept features: add "
-                    f"--no-keep-features, or take a teacher without {name}"
+                    f"--teacher {self.path} needs what {name} shows, of which this run reads kept features of another "
+                    f"tower: add --no-keep-features, or take a teacher without {name}"
                 )
         alone = (text for text in self.clip.clip_of if text.partition("=")[0] not in dataset.streams)
         dataset.clip = replace(dataset.clip, clip_of=(*dataset.clip.clip_of, *alone))
@@ -92,6 +95,15 @@ class Teacher:
         answers = (logits.float() / self.temperature).softmax(dim=1)
         there = torch.stack([*seen.present.values()]).any(dim=0)
         return torch.where(there[:, None], targets.lerp(answers, self.share), targets)
+
+
+def _same(one: nn.Module, other: nn.Module) -> bool:
+    """True if two towers are of one kind, with the same weights."""
+    ours, theirs = one.state_dict(), other.state_dict()
+    return type(one) is type(other) and all(
+        name in theirs and value.shape == theirs[name].shape and torch.equal(value.cpu(), theirs[name].cpu())
+        for name, value in ours.items()
+    )
 
 
 def load_teacher(recipe: Recipe, store: Store, streams: Collection[str]) -> Teacher | None:

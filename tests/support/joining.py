@@ -74,7 +74,7 @@ def _train(
     dataset = ClipDataset(store, store.videos, seed=0, **shared)
     if knows:
         step.teacher = Teacher(knows, Path("t"), "", CLIP, share=0.5, temperature=1.0)
-        step.teacher.join(dataset)
+        step.teacher.join(dataset, model)
     share = {"rank": ranks.rank, "ranks": ranks.size}
     batches = EpochBatches(dataset, batch=RECIPE.batch, parts=1, seed=0, **share)
     loader = make_loader(dataset, batches, workers=0, pin=False)

@@ -117,7 +117,7 @@ def test_parts_of_a_step_are_taught_as_the_whole(toy):
     torch.testing.assert_close(results[0].objective, results[1].objective, rtol=1e-5, atol=1e-6)
 
 
-def test_a_teacher_is_refused_a_stream_that_is_read_as_kept_features(toy):
+def test_kept_features_serve_a_teacher_with_the_same_tower_and_no_other(toy):
     class Kept:
         def shapes(self, parameters, clip):
             return {FEATURES: ((clip.frames, 8), np.float16)}
@@ -125,10 +125,15 @@ def test_a_teacher_is_refused_a_stream_that_is_read_as_kept_features(toy):
     dataset = ClipDataset(toy, toy.videos, streams=OWN, classes=toy.classes, clip=PLAIN.clip, seed=0)
     dataset.streams["rgb"] = Kept()
     teacher = Teacher(network(toy, THEIRS), Path("runs/three"), "", PLAIN.clip, share=0.5, temperature=1.0)
-    teacher.join(dataset)
+    student, same, other = (network(toy, ("rgb",)) for _ in range(3))
+    same.load_state_dict(student.state_dict())
+    with torch.no_grad():
+        next(other.encoders["rgb"].tower.parameters()).add_(1)
+    teacher.join(dataset, student)
     assert list(dataset.streams) == list(READ) and isinstance(dataset.streams["rgb"], Kept)
+    replace(teacher, model=same).join(dataset, student)
     with pytest.raises(UserError, match=r"runs/three.*rgb.*--no-keep-features"):
-        replace(teacher, model=network(toy, ("rgb",))).join(dataset)
+        replace(teacher, model=other).join(dataset, student)
 
 
 def test_a_teacher_that_no_training_video_has_a_stream_of_is_refused(tmp_path):
@@ -136,4 +141,4 @@ def test_a_teacher_that_no_training_video_has_a_stream_of_is_refused(tmp_path):
     dataset = ClipDataset(store, store.videos, streams=("rgb",), classes=store.classes, clip=PLAIN.clip, seed=0)
     teacher = Teacher(network(store, ("flow",)), Path("runs/flow"), "", PLAIN.clip, share=0.5, temperature=1.0)
     with pytest.raises(UserError, match=r"runs/flow.*flow"):
-        teacher.join(dataset)
+        teacher.join(dataset, network(store, ("rgb",)))
