@@ -59,7 +59,7 @@ def test_a_training_step_is_measured_on_the_cpu():
 
 @pytest.mark.slow
 def test_long_videos_go_through_the_commands(tmp_path):
-    store = make_store(tmp_path / "s.h5", three_bit(8, frames=40))
+    store = make_store(tmp_path / "s.h5", three_bit(16, frames=40))
     machine, recipe = Machine(workers=0, device="cpu"), Recipe(epochs=1, model=ModelSettings(width=2, feature=8))
     folder = train(TrainSettings(data=store.path, run=tmp_path / "run", recipe=recipe, machine=machine))
     report = run("long", folder, "--minutes", 0.25, 0.5)

@@ -25,7 +25,7 @@ def draw_events(
         for event in known or ():
             row = classes.index(event.label)
             axes.broken_barh([(event.start, event.end - event.start)], (row - 0.35, 0.18), color=KNOWN)
-        axes.set(xlim=(0, seconds), ylim=(len(classes) - 0.5, -0.5), xlabel="seconds")
+        axes.set(xlim=(0, seconds), ylim=(max(1, len(classes)) - 0.5, -0.5), xlabel="seconds")
         axes.set_yticks(range(len(classes)), [as_drawn(label, longest=24) for label in classes])
         axes.set_title(f"{name}: found events, the darker the surer" + (", known ones in grey" if known else ""))
         axes.grid(axis="x", alpha=0.3)
