@@ -130,7 +130,7 @@ def _parse_towers(texts: tuple[str, ...], streams: tuple[str, ...]) -> dict[str,
             continue
         if stream not in streams or tower not in STREAMS[stream].towers:
             names = {
-                name: [*STREAMS[name].towers, *(f"{one}:NAME" for one in STREAMS[name].libraries)] for name in streams
+                name: [*STREAMS[name].towers, *(f"{one}:…" for one in STREAMS[name].libraries)] for name in streams
             }
             known = ", ".join(f"{name}={tower}" for name in streams for tower in names[name])
             raise UserError(f"unknown tower '{text}': this run can have {known}")

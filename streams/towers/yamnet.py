@@ -77,9 +77,10 @@ class YamnetTower(nn.Module):
 
     def log_mel(self, mel: Tensor) -> Tensor:
         """The store's natural log of mel power, (B, M, T) → YAMNet's of mel magnitude, (B, 64, T)"""
-        power = (mel.float().exp() - FLOOR).clamp(min=LEAST)  # also in mixed precision
-        magnitude = torch.einsum("ym,bmt->byt", self.between, power.log() / 2) + self.wider
-        return torch.log(magnitude.exp() + OFFSET)
+        with torch.autocast(mel.device.type, enabled=False):  # eight bits of mantissa are few for a logarithm
+            power = (mel.float().exp() - FLOOR).clamp(min=LEAST)
+            magnitude = torch.einsum("ym,bmt->byt", self.between, power.log() / 2) + self.wider
+            return torch.log(magnitude.exp() + OFFSET)
 
     def published(self) -> Published:
         """The weights in the file.

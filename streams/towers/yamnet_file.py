@@ -33,7 +33,7 @@ def yamnet_weights(file: Path, shapes: dict[str, torch.Size]) -> tuple[Arrays, s
     if not file.is_file():
         raise UserError(f"yamnet:{file}: there is no such file; name YAMNet's weights as .safetensors or .onnx")
     layers = [name.removesuffix(".conv.weight") for name in shapes if name.endswith(".conv.weight")]
-    read = _onnx if file.suffix == ".onnx" else _safetensors
+    read = _onnx if file.suffix.lower() == ".onnx" else _safetensors
     found, licence = read(file, layers)
     tensors = {}
     for layer in layers:
