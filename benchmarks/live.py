@@ -35,6 +35,7 @@ FPS = 25
 LOOP = 8  # s that are encoded once and repeated
 STALL = 3.0  # s
 SLACK = 0.25  # s; a delay is back to normal when it is at most this over the median before
+FEW = 5  # answers, of which the median counts
 SIZES = ("320x240", "640x480", "1280x720", "1920x1080", "3840x2160")
 
 
@@ -152,9 +153,15 @@ def thirds(totals: np.ndarray) -> list[float]:
 
 
 def back_after(ends: np.ndarray, totals: np.ndarray, *, at: float, normal: float) -> float:
-    """Seconds of the video from `at`, within the 20 s after it, to the last answer that was late; 0 if none was."""
-    late = ends[(ends >= at - 1) & (ends < at + 20) & (totals > normal + SLACK)]
-    return max(0.0, float(late.max()) - at) if len(late) else 0.0
+    """Seconds of the video from `at` to the first of FEW answers whose median is normal again; 0 if it always was.
+
+    The median, since now and then an answer is late without any trouble.
+    """
+    after = np.flatnonzero(ends >= at - 1)
+    medians = [float(np.median(totals[row : row + FEW])) for row in after]
+    late = [row for row, median in zip(after, medians, strict=True) if median > normal + SLACK and ends[row] < at + 20]
+    following = [row for row in after if late and row > late[-1]]
+    return max(0.0, float(ends[following[0]]) - at) if following else 0.0
 
 
 def keeps_up(found: dict) -> bool:
