@@ -84,7 +84,7 @@ def test_a_stream_of_the_teacher_alone_is_read_in_the_shape_that_the_teacher_lea
         ClipDataset(store, store.videos, streams=streams, classes=store.classes, clip=shape, seed=1)
         for streams, shape in ((("rgb", "audio"), clip), (tuple(STREAMS), own))
     )
-    teacher.join(both)
+    teacher.join(both, teacher.model)
     given, expected = (dataset.__getitems__([(0, 0), (3, 1)]).inputs(training=False) for dataset in (both, theirs))
     assert given["flow"].shape[2:] == (3, 40, 40) and given["rgb"].shape[2:] == (2, 32, 32)
     torch.testing.assert_close(given, expected, atol=0, rtol=0)
