@@ -48,7 +48,9 @@ def made(count: int, *, seed: int) -> tuple[list[VideoFeatures], dict[str, list[
     return videos, events
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize(
+    "name", ["tcn", *(pytest.param(name, marks=pytest.mark.slow) for name in HEADS if name != "tcn")]
+)
 def test_a_head_finds_events_that_it_has_not_seen_and_misses_those_of_a_stream_that_is_taken_away(name):
     videos, events = made(12, seed=0)
     recipe = HeadRecipe(head=name, passes=60, channels=32, drop=0.1, rate=3e-3)
