@@ -31,10 +31,10 @@ from preprocess.common.command import available_cores, parse_command, run_comman
 from preprocess.common.console import print_table
 from preprocess.common.errors import UserError, one_line
 from preprocess.common.processes import end_with_parent
-from tasks.search.report import Found, best_trials, report
-from tasks.search.settings import prepare
-from tasks.search.trials import ENDED, load_optuna, open_study, spell, work
 from tasks.settings import TuneSettings
+from tasks.tuning.report import Found, best_trials, report
+from tasks.tuning.settings import prepare
+from tasks.tuning.trials import ENDED, load_optuna, open_study, spell, work
 
 
 def tune(settings: TuneSettings) -> Found:

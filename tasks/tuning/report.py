@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from fusion.training.run import write_json
 from preprocess.common.errors import UserError
 from preprocess.common.files import only_one, write_aside
-from tasks.search.settings import command_line, folder_of, trial_settings
 from tasks.settings import TuneSettings
+from tasks.tuning.settings import command_line, folder_of, trial_settings
 
 if TYPE_CHECKING:
     from optuna import Study

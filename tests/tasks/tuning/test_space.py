@@ -4,7 +4,7 @@ import pytest
 
 from fusion.heads import HEADS
 from preprocess.common.errors import UserError
-from tasks.search.space import ends, parse_space
+from tasks.tuning.space import ends, parse_space
 
 pytest.importorskip("optuna")
 

@@ -13,8 +13,8 @@ from preprocess.common.errors import UserError, at_least
 from preprocess.store import Store
 from streams.registry import parse_streams
 from streams.split import split_videos
-from tasks.search.space import KNOWN, Space, contains, ends, parse_space
 from tasks.settings import TuneSettings
+from tasks.tuning.space import KNOWN, Space, contains, ends, parse_space
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -20,11 +20,11 @@ from fusion.training.run import read_settings, read_split
 from preprocess.common.errors import UserError
 from preprocess.common.files import only_one
 from tasks.run import load_run
-from tasks.search import trials
-from tasks.search.settings import folder_of, prepare, recipe_options
-from tasks.search.trials import claim, open_study
 from tasks.settings import TuneSettings
 from tasks.tune import main, tune
+from tasks.tuning import trials
+from tasks.tuning.settings import folder_of, prepare, recipe_options
+from tasks.tuning.trials import claim, open_study
 from tests.support.commands import assert_one_line_error, command, environment, run
 from tests.support.runs import run_here
 from tests.support.stores import make_store, three_bit

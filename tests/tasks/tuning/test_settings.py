@@ -8,11 +8,11 @@ import tyro
 
 from fusion.training.settings import TrainSettings
 from preprocess.common.errors import UserError
-from tasks.search.settings import command_line, prepare, recipe_options, trial_settings
-from tasks.search.space import KNOWN, ends, parse_space
-from tasks.search.trials import open_study
 from tasks.settings import TuneSettings
 from tasks.tune import tune
+from tasks.tuning.settings import command_line, prepare, recipe_options, trial_settings
+from tasks.tuning.space import KNOWN, ends, parse_space
+from tasks.tuning.trials import open_study
 from tests.tasks.conftest import CPU, TINY
 from train import train
 

@@ -17,9 +17,9 @@ from fusion.training.checkpoint import Checkpoints
 from fusion.training.settings import TrainSettings
 from preprocess.common.errors import UserError
 from preprocess.common.files import only_one
-from tasks.search.settings import folder_of, recipe_options, same_search, trial_settings
-from tasks.search.space import Space
 from tasks.settings import TuneSettings
+from tasks.tuning.settings import folder_of, recipe_options, same_search, trial_settings
+from tasks.tuning.space import Space
 from train import train
 
 if TYPE_CHECKING:
