@@ -58,6 +58,7 @@ def test_an_option_that_is_given_counts_also_where_it_is_the_usual_value(setting
         assert_one_line_error(command(*again, *given), "--resume", given[0])
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_longer_along_the_curve_of_all_its_epochs(settings, tmp_path, capsys):
     short = replace(settings, run=tmp_path / "short", recipe=replace(settings.recipe, epochs=4))
     whole = train(replace(short, run=tmp_path / "whole", recipe=replace(settings.recipe, epochs=8)))

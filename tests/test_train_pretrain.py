@@ -34,6 +34,7 @@ def pretrained(store, tmp_path_factory):
     return train(settings_of(store, tmp_path_factory.mktemp("runs") / "pre", recipe=PRETRAIN, seed=3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["shuffled", "missing", "some missing", "one"])
 @pytest.mark.parametrize("streams", ["rgb,flow,audio", "rgb"])
 def test_the_weights_are_the_same_bit_for_bit_whatever_the_labels(tmp_path, how, streams):
@@ -54,6 +55,7 @@ def test_the_weights_are_the_same_bit_for_bit_whatever_the_labels(tmp_path, how,
     assert_same_run(*runs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", [(Step, "__call__", 4), (Checkpoints, "save", 2)])
 @pytest.mark.parametrize(
     ("kind", "streams"), [("contrast", "rgb,flow,audio"), ("contrast", "flow"), ("order", "audio")]

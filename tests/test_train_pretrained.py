@@ -105,6 +105,7 @@ def test_kept_features_are_what_the_tower_gives_for_a_clip(store, tmp_path, clip
                 torch.testing.assert_close(given[whole], expected[whole], atol=2e-3, rtol=2e-3)
 
 
+@pytest.mark.slow
 @needs_pretrained
 def test_judging_makes_kept_features_and_then_reads_no_picture_and_answers_as_without(store, tmp_path, monkeypatch):
     recipe = replace(TINY, clip=replace(CLIP, clip_of=("rgb=3x5x40",)))
@@ -131,6 +132,7 @@ def test_judging_makes_kept_features_and_then_reads_no_picture_and_answers_as_wi
         torch.testing.assert_close(made.probabilities(subset), again.probabilities(subset), atol=0, rtol=0)
 
 
+@pytest.mark.slow
 @needs_pretrained
 def test_a_run_killed_while_features_are_computed_leaves_none_and_the_next_makes_them(store, tmp_path, monkeypatch):
     class Killed(BaseException):
@@ -148,6 +150,7 @@ def test_a_run_killed_while_features_are_computed_leaves_none_and_the_next_makes
     assert len(kept_files(store)) == 2
 
 
+@pytest.mark.slow
 @needs_pretrained
 def test_other_pictures_weights_or_videos_have_features_of_their_own(store, tmp_path):
     rgb = replace(TINY, freeze="rgb", model=replace(TOWERS, towers=(f"rgb={NAME}",)))
@@ -174,6 +177,7 @@ def test_a_damaged_file_of_features_is_one_line(store, tmp_path):
         train(settings_of(store, tmp_path / "again"))
 
 
+@pytest.mark.slow
 @needs_pretrained
 def test_a_resumed_run_is_as_frozen_as_before_and_ends_with_the_same_weights(store, tmp_path):
     recipe = replace(TINY, epochs=2, lr_of=("audio=1e-5",))
@@ -183,6 +187,7 @@ def test_a_resumed_run_is_as_frozen_as_before_and_ends_with_the_same_weights(sto
     torch.testing.assert_close(weights_of(tmp_path / "run", ""), weights_of(whole, ""), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 @needs_pretrained
 def test_a_tower_that_is_not_frozen_learns_from_augmented_pictures_at_its_own_rate(store, tmp_path):
     slow = replace(TINY, freeze="", lr_of=(f"rgb={1e-30}",), weight_decay=0.0)
@@ -196,6 +201,7 @@ def test_a_tower_that_is_not_frozen_learns_from_augmented_pictures_at_its_own_ra
     assert all(rgb) and not all(flow)
 
 
+@pytest.mark.slow
 @needs_pretrained
 def test_without_keeping_a_frozen_tower_reads_pictures(store, tmp_path):
     run = train(settings_of(store, tmp_path / "run", recipe=replace(TINY, keep_features=False)))
@@ -204,6 +210,7 @@ def test_without_keeping_a_frozen_tower_reads_pictures(store, tmp_path):
     torch.testing.assert_close(weights_of(run, "encoders.rgb.tower"), frozen, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_a_tower_of_an_earlier_run_can_be_frozen(store, tmp_path):
     plain = replace(TINY, freeze="", model=replace(TOWERS, towers=()))
     first = train(settings_of(store, tmp_path / "first", recipe=plain))

@@ -44,6 +44,7 @@ def last_of(data: Path, run: Path, streams: str, **recipe) -> dict:
     return rows_of(train(TrainSettings(streams=streams, data=data, run=run, recipe=learning, machine=CPU)))[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_what_the_labels_do_not_say_is_learned_from_a_teacher_of_another_stream(tmp_path):
     """Every training label is wrong, and the teacher, which was told the right ones, sees flow alone."""
@@ -92,6 +93,7 @@ def test_a_stream_of_the_teacher_alone_is_read_in_the_shape_that_the_teacher_lea
     assert set(load_run(student, device="cpu").model.streams) == {"rgb", "audio"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_a_resumed_run_has_the_same_teacher_wherever_it_lies_and_ends_as_undisturbed(store, teacher, tmp_path):
     one = train(settings_of(store, tmp_path / "one", teacher, mixup=0.2))
@@ -107,6 +109,7 @@ def test_a_resumed_run_has_the_same_teacher_wherever_it_lies_and_ends_as_undistu
     assert_same_run(one, settings.run)
 
 
+@pytest.mark.slow
 def test_another_teacher_or_none_before_is_refused_when_a_run_goes_on(store, teacher, tmp_path):
     changed = train(replace(settings_of(store, tmp_path / "changed", None), seed=5))
     plain = train(settings_of(store, tmp_path / "plain", None))

@@ -96,6 +96,7 @@ def test_a_run_starts_from_the_file_says_so_keeps_features_and_needs_the_file_no
     torch.testing.assert_close(tower_of(third), tower_of(run), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize(
     "clip", [CLIP, replace(CLIP, segments=2, audio_seconds=0.32), replace(CLIP, audio_seconds=3.9)]
@@ -128,6 +129,7 @@ def test_kept_features_are_what_the_tower_gives_for_a_clip(store, file, clip):
     assert compared > 50 and expected.std() > 0.05
 
 
+@pytest.mark.slow
 def test_judging_reads_kept_features_and_no_sound_and_answers_as_without(store, file, tmp_path, monkeypatch):
     model = load(train(settings_of(store, tmp_path / "run", recipe_of(file))), device="cpu")
     other = make_store(tmp_path / "other.h5", [Spec(f"{n}.mp4", label="000", frames=n) for n in (4, 33, 90)], seed=1)
@@ -141,6 +143,7 @@ def test_judging_reads_kept_features_and_no_sound_and_answers_as_without(store, 
     torch.testing.assert_close(kept[0].towers, plain[0].towers, atol=3e-3, rtol=3e-3)
 
 
+@pytest.mark.slow
 def test_a_tower_that_is_fine_tuned_learns_at_its_own_rate_and_keeps_the_statistics(store, file, tmp_path):
     start = random_tower().layers.state_dict()
     runs = {}

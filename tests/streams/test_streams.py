@@ -53,6 +53,7 @@ def test_clips_have_one_shape_however_short_the_video(tmp_path, name, frames):
     assert read(name, store, 0, CLIP) is not None
 
 
+@pytest.mark.slow
 @each_stream
 @pytest.mark.parametrize("training", [False, True])
 def test_a_prepared_batch_fits_each_of_the_streams_towers(tmp_path, name, training):

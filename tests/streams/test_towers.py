@@ -77,6 +77,7 @@ def test_silence_of_one_value_can_be_trained_on():
     assert mel.grad.isfinite().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", maybe(TOWERS))
 @torch.no_grad()
 def test_clips_of_a_batch_do_not_mix(name):
@@ -88,6 +89,7 @@ def test_clips_of_a_batch_do_not_mix(name):
         torch.testing.assert_close(together[row : row + 1], tower(batch[row : row + 1]), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", maybe(TOWERS))
 def test_every_edge_of_an_odd_clip_reaches_the_features(name):
     torch.manual_seed(0)

@@ -17,6 +17,7 @@ def some_counts(classes: int) -> torch.Tensor:
     return torch.randint(0, 3, (classes, classes), generator=generator) + 9 * torch.eye(classes, dtype=torch.int64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [1, 2, 7, 25, 101, 400])
 def test_any_number_of_classes_of_any_name_is_drawn_without_a_warning(tmp_path, classes):
     names = [*ODD, *(f"class {row}" for row in range(classes))][:classes]

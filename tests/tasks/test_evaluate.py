@@ -218,6 +218,7 @@ def test_a_failure_leaves_nothing_behind_and_a_place_that_cannot_be_written_is_n
         evaluate(replace(asked, out=tmp_path / "file" / "out"))
 
 
+@pytest.mark.slow
 def test_the_command_line_prints_the_table(run_folder, unseen, tmp_path):
     result = run("tasks.evaluate", run_folder, "--data", unseen.path, "--out", tmp_path, "--views", 1)
     assert result.returncode == 0, result.stderr

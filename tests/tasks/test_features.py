@@ -120,6 +120,7 @@ def test_a_run_without_a_classifier_gives_its_streams_alone(toy, videos, tmp_pat
         np.testing.assert_array_equal(video["rgb"], torch.cat([part.features["rgb"] for part in parts]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".h5", ".npz"])
 def test_stopped_within_a_video_it_goes_on_after_the_last_complete_one(
     run_folder, videos, undisturbed, tmp_path, monkeypatch, suffix

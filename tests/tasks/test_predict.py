@@ -76,6 +76,7 @@ def test_a_single_picture_has_neither_motion_nor_sound(model, clips):
     assert answer.classes == answer.streams["rgb"]
 
 
+@pytest.mark.slow
 def test_of_a_file_that_ends_too_soon_or_is_damaged_it_is_said(run_folder, model, clips, capsys):
     answer = model.predict(clips / "cut.mp4")
     assert answer.expected == pytest.approx(2.0, abs=0.05) and 0 < answer.seconds < 1.5

@@ -75,6 +75,7 @@ def alone(model, batches) -> tuple[dict, dict]:
     return logits, {name: torch.cat([batch.present[name] for batch in batches]) for name in STREAMS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["weighted", "stacked"])
 def test_what_it_says_of_a_video_when_fitted_on_others_does_not_depend_on_that_videos_label(toy, head, monkeypatch):
     monkeypatch.setattr(crossfit, "folds_of", lambda labels, units: units % 3)

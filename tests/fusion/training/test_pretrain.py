@@ -74,6 +74,7 @@ def test_rows_that_lack_a_stream_have_no_influence_and_get_no_gradient():
     assert nobody.loss == 0 and nobody.rows == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streams", [("rgb", "flow", "audio"), ("flow",)])
 @pytest.mark.usefixtures("one_thread")
 def test_streams_learn_to_find_each_other_where_they_tell_the_same_and_only_there(tmp_path, streams):
@@ -144,6 +145,7 @@ def videos_that_change(count: int, *, start: int = 0) -> list[Spec]:
     return specs
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_the_order_of_pieces_is_learned_where_it_can_be_seen_and_only_there(tmp_path):
     """Sound is noise here: nobody can tell how it was cut."""

@@ -39,6 +39,7 @@ def test_a_part_that_was_interrupted_goes_on_where_it_was(engine, videos, out, u
     assert files(out) == files(undisturbed)
 
 
+@pytest.mark.slow
 def test_an_empty_part_harms_nobody(engine, videos, out, undisturbed):
     for number in range(1, 25):
         store = extract_here(videos, out, part=f"{number}/24")

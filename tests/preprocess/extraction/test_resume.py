@@ -57,6 +57,7 @@ def test_files_of_an_extraction_that_has_not_ended_have_the_usual_mode(engine, v
     assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~mask}
 
 
+@pytest.mark.slow
 def test_a_run_that_is_interrupted_again_and_again_ends_all_the_same(engine, videos, out, undisturbed):
     engine.kill_before(1)
     for _ in range(9):
@@ -68,6 +69,7 @@ def test_a_run_that_is_interrupted_again_and_again_ends_all_the_same(engine, vid
     assert files(out) == files(undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["journal", "scratch", "piece", "all journals"])
 def test_what_a_power_failure_leaves_half_written_is_done_again_and_nothing_else(
     engine, videos, out, undisturbed, what

@@ -180,6 +180,7 @@ def test_flow_is_finite_whatever_the_frames_show(solve, preset):
         assert np.isfinite(flow).all(), name
 
 
+@pytest.mark.slow
 def test_a_4k_pair_is_solved():
     # A crop of texture, repeated: generating 4K of it would take longer than solving it.
     frames = np.tile(shifted(270, 480, 2.0, 1.0), (1, 8, 8))

@@ -83,6 +83,7 @@ def shapes(tmp_path_factory) -> dict[str, tuple[int, ...]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", STREAM)
 def test_nothing_is_read_through_a_hostile_stream_nor_copied_and_check_names_it(path, good, shapes, kind):
     """Who reads goes to the places that the index tells: bytes of this file, of the right shape, or one line."""

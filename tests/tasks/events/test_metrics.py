@@ -18,6 +18,7 @@ EVENTS = SHARED / "tasks" / "events"
 DEV = EVENTS / "dev" / "events.csv"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not EVENTS.is_dir(), reason="needs the shared data")
 def test_average_precision_gives_the_published_figures_of_qvhighlights():
     """The mean over queries, each a class of its own (Lei et al. 2021)."""

@@ -136,6 +136,7 @@ def test_the_command_of_the_best_trial_trains_it_again(result, settings):
     assert max(json.loads(line)["val_top1"] for line in lines) == pytest.approx(result.val_top1)
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_instead_of_starting_over(result, settings, tmp_path):
     out = tmp_path / "copy"
     shutil.copytree(settings.out, out, ignore=shutil.ignore_patterns("best"))

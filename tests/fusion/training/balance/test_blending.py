@@ -104,6 +104,7 @@ def test_the_loss_is_the_weighted_sum():
     assert output.logits.grad.any()
 
 
+@pytest.mark.slow
 def test_a_runs_weights_are_logged_and_follow_its_losses(toy, tmp_path):
     rows = rows_of(train(settings_of(toy, tmp_path / "run", recipe=replace(TINY, balance="blending", epochs=3))))
     names = [name for name in rows[0] if name.startswith("weight_")]
