@@ -17,6 +17,7 @@ from fusion.training.settings import Machine, Recipe, TrainSettings, differences
 from preprocess.common.errors import UserError
 from preprocess.common.files import only_one, remove_folder, write_aside
 from preprocess.store import Store
+from preprocess.store.format import is_current
 from streams.clip import ClipSettings
 from streams.registry import parse_streams, subset_name
 from streams.split import Split
@@ -168,6 +169,8 @@ def load_model(path: Path) -> tuple[FusionModel, About]:
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} does not say what model it holds: train it again with this version") from error
     streams = parse_streams(about.settings.streams)
+    if not is_current(about.parameters):
+        raise UserError(f"{path} learned from a store of an older version: extract and train again with this one")
     recipe, sizes = about.settings.recipe, {"classes": len(about.classes), "parameters": about.parameters}
     model = build_model(recipe.model, streams=streams, segments=recipe.clip.segments, **sizes)
     try:

@@ -14,7 +14,8 @@ MEL_RATE = 100  # log-mel rows a second: a 10 ms hop, four rows a frame at 25 fp
 MEL_FLOOR = 1e-6  # power added before the logarithm
 SILENCE = float(np.log(MEL_FLOOR))
 FORMAT = "tristream"
-VERSION = 3
+VERSION = 4
+FLOW_MEANING = "velocity between the source's own pictures"  # before version 4: motion between frames of the store
 
 
 def frame_count(seconds: float) -> int:
@@ -43,6 +44,11 @@ def read_parameters(file) -> dict:
     if not all(isinstance(text, str) for text in texts):
         raise safe_hdf5.UnsafeFile("its parameters do not say what flow it holds")
     return parameters
+
+
+def is_current(parameters: dict) -> bool:
+    """True if the parameters are of a store whose data mean what this version's do."""
+    return parameters["flow"].get("steps") == FLOW_MEANING
 
 
 def release() -> str:

@@ -145,7 +145,7 @@ class Lasting:
     def _parts(self, item: Item) -> Iterator[Item]:
         """The item; of a picture that would be shown for long, as where packets were lost, one and the rest absent."""
         if isinstance(item, Frame) and item.count > max(1, round(STILL * self._position.fps)):
-            yield Frame(item.rgb, 1)
+            yield Frame(item.rgb, 1, item.seconds)
             yield Absent(frames=item.count - 1)
         else:
             yield item

@@ -60,6 +60,11 @@ class FrameClock(Generic[Image]):
         """The duration of the output frames."""
         return self.emitted / self.fps
 
+    def seconds_at(self, time: Ticks) -> float:
+        """A frame's time, in seconds from the first one."""
+        assert self._first is not None
+        return float((time - self._first) * self._tick)
+
     def push(self, time: Ticks, image: Image) -> Iterator[tuple[Image, int]]:
         """Take the next frame; yield each frame whose slots are settled by now, with its number of repeats.
 

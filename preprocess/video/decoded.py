@@ -13,6 +13,7 @@ class Frame:
 
     rgb: np.ndarray  # (H, W, 3) uint8
     count: int
+    seconds: float | None = None  # its own time; None for that of the first frame that shows it
 
 
 @dataclass(frozen=True)

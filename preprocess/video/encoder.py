@@ -1,5 +1,6 @@
 """Encoding of decoded pictures and sound for the store: JPEGs, flow in 8 bits, log-mel; incremental."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -7,10 +8,11 @@ import numpy as np
 from preprocess.common.stopwatch import Stopwatch
 from preprocess.flow import tvl1
 from preprocess.store.codec import encode_flow, encode_rgb, quantise_flow
-from preprocess.store.format import FLOW_BOUND, FLOW_ZERO
+from preprocess.store.format import FLOW_BOUND
 from preprocess.video.decoded import Frame, Samples
 from preprocess.video.log_mel import LogMel
 from preprocess.video.settings import PieceSettings
+from preprocess.video.velocity import Velocities
 
 FLOW_CHUNK = 32  # frames whose flow is solved together: bounds the memory of a long video
 
@@ -22,7 +24,7 @@ class Sink(Protocol):
 
 
 class VideoEncoder:
-    """Sends each frame's JPEG to `rgb`, each pair's to `flow`, rows of log-mel, (T, M), to `mel`."""
+    """Sends each frame's JPEG to `rgb`, each step's velocity as one to `flow`, rows of log-mel, (T, M), to `mel`."""
 
     def __init__(
         self,
@@ -40,8 +42,15 @@ class VideoEncoder:
         self._rgb, self._flow, self._mel = rgb, flow, mel
         self._watch = watch
         self._log_mel = LogMel(bands=settings.mel_bands)
-        self._flow_chunk = flow_chunk
-        self._grey: list[np.ndarray] = []  # frames whose flow is not solved yet
+        self._fps = settings.fps
+        self._frames = 0
+        solver = {"solve": self._solve, "emit": self._add_flow, "chunk": flow_chunk}
+        self._velocities = Velocities(fps=settings.fps, **solver)
+
+    @property
+    def flow_ahead(self) -> int:
+        """The number of steps whose flow `solve_flow` would give."""
+        return self._velocities.ahead
 
     def push(self, item: Frame | Samples) -> None:
         """Take the next picture or the next samples."""
@@ -53,48 +62,40 @@ class VideoEncoder:
             jpeg = encode_rgb(item.rgb)
         for _ in range(item.count):
             self._rgb.add(jpeg)
-        shown = min(item.count, self._flow_chunk)
-        for _ in range(shown):
-            self._push_flow(item.rgb)
-        if item.count > shown:
-            self._push_stillness(item.rgb, item.count - shown)
+        seconds = self._frames / self._fps if item.seconds is None else item.seconds
+        self._frames += item.count
+        self._velocities.push(_grey(item.rgb), steps=item.count, seconds=seconds)
 
     def finish(self) -> None:
         """Encode the rest."""
-        self.solve_flow()
+        self._velocities.finish()
         self._mel.add(self._log_mel.finish())
 
     def solve_flow(self) -> None:
-        """Solve the flow of the waiting frames; the last stays, as the first of the next pair."""
-        if len(self._grey) > 1:
-            with self._watch.stage("flow"):
-                flows = tvl1(np.stack(self._grey), **self._solver)
-            with self._watch.stage("encode"):
-                if max(flows.max(), -flows.min()) > FLOW_BOUND:
-                    self.clipped += int(np.count_nonzero(np.abs(flows) > FLOW_BOUND))
-                self.values += flows.size
-                for code in quantise_flow(flows):
-                    self._flow.add(encode_flow(code))
-        del self._grey[:-1]
+        """Solve the flow that is decided: to the newest picture, unless that may repeat the one before it."""
+        self._velocities.solve()
 
     def cut(self) -> None:
         """Let no flow lead from the pictures so far to the next one."""
-        self.solve_flow()
-        self._grey.clear()
+        self._velocities.finish()
 
-    def _push_stillness(self, rgb: np.ndarray, count: int) -> None:
-        """Pairs of a long still, which need no solver: its flow is zero."""
-        self.solve_flow()
-        zero = np.full((*rgb.shape[:2], 2), FLOW_ZERO, np.uint8)
+    def _solve(self, greys: np.ndarray) -> np.ndarray:
+        with self._watch.stage("flow"):
+            return tvl1(greys, **self._solver)
+
+    def _add_flow(self, flows: np.ndarray, steps: Sequence[int]) -> None:
         with self._watch.stage("encode"):
-            code = encode_flow(zero)
-        self.values += count * zero.size
-        for _ in range(count):
-            self._flow.add(code)
+            if max(flows.max(), -flows.min()) > FLOW_BOUND:
+                beyond = np.count_nonzero(np.abs(flows) > FLOW_BOUND, axis=(1, 2, 3))
+                self.clipped += int(beyond @ np.array(steps))
+            self.values += sum(steps) * flows[0].size
+            for code, count in zip(quantise_flow(flows), steps, strict=True):
+                jpeg = encode_flow(code)
+                for _ in range(count):
+                    self._flow.add(jpeg)
 
-    def _push_flow(self, rgb: np.ndarray) -> None:
-        import cv2
 
-        self._grey.append(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
-        if len(self._grey) >= self._flow_chunk:
-            self.solve_flow()
+def _grey(rgb: np.ndarray) -> np.ndarray:
+    import cv2
+
+    return cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)

@@ -53,8 +53,12 @@ class LiveVideo:
 
     def until(self, stream: str) -> float:
         """The seconds of a stream that are available."""
-        pictures = self._rgb.count / self.fps
-        return {"rgb": pictures, "flow": pictures - 1 / self.fps, "audio": self._mel.count / MEL_RATE}[stream]
+        flow = self._flow.count + self._encoder.flow_ahead
+        return {
+            "rgb": self._rgb.count / self.fps,
+            "flow": flow / self.fps,
+            "audio": self._mel.count / MEL_RATE,
+        }[stream]
 
     @property
     def video(self) -> Video:

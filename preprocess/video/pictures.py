@@ -130,7 +130,16 @@ class Pictures:
         for frame, count in settled:
             self._limits.check_length(seconds=self.clock.seconds, frames=self.decoded)
             with self._watch.stage("resize"):
-                yield Frame(self._scaler.scale(frame.image, frame.aspect), count)
+                yield Frame(self._scaler.scale(frame.image, frame.aspect), count, self._seconds(frame.time))
+
+    def _seconds(self, time: Ticks) -> float:
+        """A picture's time; where ticks are coarse, that of a constant rate, if they agree with it.
+
+        Milliseconds would let the velocity of 30 pictures a second change by 3 % from one to the next.
+        """
+        seconds = self.clock.seconds_at(time)
+        even = round(seconds / self.step) * self.step
+        return even if abs(even - seconds) < float(self._video.time_base) / 2 else seconds
 
 
 def _guessed_lead(first: av.Packet) -> int:

@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from preprocess.flow import describe
+from preprocess.store.format import FLOW_MEANING
 from preprocess.video.limits import Limits
 
 
@@ -39,5 +40,6 @@ class PieceSettings:
         Raises ValueError for a flow engine or preset that does not exist.
         """
         same = {"fps": self.fps, "short_side": self.short_side, "mel_bands": self.mel_bands}
-        same |= {"flow": describe(self.flow_engine, self.flow_preset), "limits": asdict(self.limits)}
+        flow = describe(self.flow_engine, self.flow_preset) | {"steps": FLOW_MEANING}
+        same |= {"flow": flow, "limits": asdict(self.limits)}
         return json.loads(json.dumps(same))

@@ -113,28 +113,18 @@ def test_chunks_leave_no_seam_in_the_flow(tmp_path):
     assert np.abs(stored - expected).mean(axis=(1, 2, 3)).max() < FLOW_BOUND / 127
 
 
-def test_between_repeated_frames_nothing_moves(tmp_path):
-    piece = Piece(write_video(tmp_path / "a.mkv", drift(6, step=3), fps=5, codec="ffv1"))
-    still = (piece.frames("flow") == FLOW_ZERO).all(axis=(1, 2, 3))
-    assert len(still) == 29
-    assert still.sum() == 24
-
-
-def test_a_long_still_is_encoded_as_if_each_of_its_frames_had_come_alone():
+def test_a_long_still_has_no_flow_and_needs_no_solver():
     one, other = drift(2, step=3)
-    found = []
-    for still in ([Frame(other, 200)], [Frame(other, 1)] * 200):
-        sinks = {name: Kept() for name in ("rgb", "flow", "mel")}
-        encoder = VideoEncoder(SETTINGS, **sinks, watch=Stopwatch())
-        for frame in (Frame(one, 5), *still, Frame(one, 3)):
-            encoder.push(frame)
-        encoder.finish()
-        found.append((sinks, encoder.values))
-    (long, values), (single, expected) = found
-    assert values == expected
-    for name in long:
-        assert len(long[name]) == len(single[name])
-        assert all(map(np.array_equal, long[name], single[name]))
+    sinks = {name: Kept() for name in ("rgb", "flow", "mel")}
+    watch = Stopwatch()
+    encoder = VideoEncoder(SETTINGS, **sinks, watch=watch)
+    for frame in (Frame(one, 200), Frame(other, 3)):
+        encoder.push(frame)
+    encoder.finish()
+    assert [len(sinks[name]) for name in ("rgb", "flow")] == [203, 202]
+    assert all((decode_flow(jpeg) == FLOW_ZERO).all() for jpeg in sinks["flow"])
+    assert encoder.values == 202 * one[..., :2].size
+    assert "flow" not in watch.seconds
 
 
 def test_notes_of_decoding_reach_the_index(tmp_path, shared_data):
