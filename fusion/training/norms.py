@@ -21,20 +21,53 @@ def estimate_norms(model: FusionModel, batches: Iterable[Batch], *, device: torc
     model.train()
     learning = [module for module in model.encoders.modules() if isinstance(module, _BatchNorm)]
     norms = [norm for norm in learning if norm.training]  # not those that keep their statistics
-    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
+    means = [_Mean(norm) for norm in norms]
     torch.manual_seed(seed)
     model.eval()
     model.training = True  # the model itself only: a rank without rows of a stream must join the others' sums
     for norm in norms:
         norm.train()
-        norm.momentum = None  # the mean of all batches that have the stream; without any, nothing changes
-        norm.num_batches_tracked.zero_()
     with torch.no_grad():
         for batch in (batch.to(device) for batch in batches):
             clips = batch.inputs(training=True)
             with mixed_precision(device):
                 model.encode(clips, batch.present, rows=batch.rows)
+            for mean in means:
+                mean.add()
+        for mean in means:
+            mean.finish()
     model.eval()
-    for norm, (momentum, count) in zip(norms, before, strict=True):
-        norm.momentum = momentum
-        norm.num_batches_tracked.copy_(count)
+
+
+class _Mean:
+    """The mean of a layer's statistics over all batches that have the stream; without any, they stay as they were.
+
+    With a momentum of one a layer holds the statistics of the latest batch. Sums are taken here, since PyTorch's own
+    mean, a momentum of None, breaks a compiled graph and waits for the device in every layer.
+    """
+
+    def __init__(self, norm: _BatchNorm) -> None:
+        self.norm, self.momentum = norm, norm.momentum
+        self.seen = norm.num_batches_tracked.clone()
+        self.before = [buffer.clone() for buffer in self._buffers()]
+        self.sums = [torch.zeros_like(buffer) for buffer in self._buffers()]
+        self.count = torch.zeros_like(norm.num_batches_tracked)
+        norm.momentum = 1.0
+        norm.num_batches_tracked.zero_()
+
+    def add(self) -> None:
+        """Take the statistics of the batch that went through the layer, if one did."""
+        is_new = self.norm.num_batches_tracked > self.count
+        for total, buffer in zip(self.sums, self._buffers(), strict=True):
+            total += buffer * is_new
+        self.count.copy_(self.norm.num_batches_tracked)
+
+    def finish(self) -> None:
+        """Write the means into the layer."""
+        for before, total, buffer in zip(self.before, self.sums, self._buffers(), strict=True):
+            buffer.copy_(torch.where(self.count > 0, total / self.count.clamp(min=1), before))
+        self.norm.momentum = self.momentum
+        self.norm.num_batches_tracked.copy_(self.seen)
+
+    def _buffers(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.norm.running_mean, self.norm.running_var

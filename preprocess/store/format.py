@@ -48,7 +48,7 @@ def read_parameters(file) -> dict:
 
 def is_current(parameters: dict) -> bool:
     """True if the parameters are of a store whose data mean what this version's do."""
-    return parameters["flow"].get("steps") == FLOW_MEANING
+    return "flow" not in parameters or parameters["flow"].get("steps") == FLOW_MEANING
 
 
 def release() -> str:

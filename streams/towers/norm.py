@@ -32,8 +32,7 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
         variance = (squares / count - mean * mean).clamp(min=0)
         with torch.no_grad():
             self.num_batches_tracked.add_((rows > 1)[0])  # one value has no variance
-            share = 1 / self.num_batches_tracked.clamp(min=1) if self.momentum is None else self.momentum
-            weight = share * (rows > 1)
+            weight = self.momentum * (rows > 1)
             self.running_mean.lerp_(mean, weight.expand_as(mean))
             self.running_var.lerp_(variance * count / (count - 1).clamp(min=1), weight.expand_as(mean))
         mean = torch.where(rows > 1, mean, self.running_mean)

@@ -5,6 +5,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from preprocess.store.format import VERSION
 from tests.support.forged import (
     first_video,
     forged_pictures,
@@ -155,7 +156,7 @@ INDEX = {  # what is wrong → how to make it of a good store, and what the line
     "format of any length": (with_attribute("format", "tristream"), ""),
     "version as a table": (with_attribute("version", np.array([3, 3])), ""),
     "version as a reference": (with_attribute("version", h5py.Reference(), dtype=h5py.ref_dtype), ""),
-    "wrong version": (with_attribute("version", 4), "version 4"),
+    "wrong version": (with_attribute("version", VERSION + 1), f"version {VERSION + 1}"),
     "version missing": (with_attribute("version", None), ""),
 }
 STREAM = {

@@ -17,7 +17,7 @@ import numpy as np
 
 from preprocess.store import Store
 from preprocess.store.codec import encode_flow, encode_rgb, quantise_flow
-from preprocess.store.format import SILENCE
+from preprocess.store.format import FLOW_MEANING, SILENCE
 from preprocess.store.index import Video
 from preprocess.store.new_file import new_file, write_index
 from preprocess.store.seal import stream_checksum, write_seal
@@ -57,7 +57,7 @@ class Spec:
 def make_store(path: Path, specs: Sequence[Spec], *, seed: int = 0, **parameters: float) -> Store:
     """Write a store of these videos to `path` and open it; `parameters` replace the usual ones."""
     rng = np.random.default_rng(seed)
-    flow = {"method": "tv-l1", "engine": "cpu", "preset": "default"}
+    flow = {"method": "tv-l1", "engine": "cpu", "preset": "default", "steps": FLOW_MEANING}
     usual = {"fps": FPS, "short_side": HEIGHT, "mel_bands": BANDS, "flow": flow} | parameters
     with new_file(path, parameters=usual) as file:
         videos = [_add(file["videos"], spec, rng) for spec in specs]

@@ -71,6 +71,16 @@ def test_nothing_but_the_statistics_changes_and_the_model_is_ready_to_judge(stor
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def test_compiled_towers_stay_one_graph_while_statistics_are_taken(store):
+    plain, compiled = a_model(store), a_model(store)
+    for encoder in compiled.encoders.values():
+        encoder.tower.compile(backend="eager", fullgraph=True, dynamic=None)  # an error, where a graph would break
+    for model in (plain, compiled):
+        estimate_norms(model, batches_of(store), device=CPU, seed=0)
+    for name, norm in norms_of(plain).items():
+        torch.testing.assert_close(norms_of(compiled)[name].running_var, norm.running_var, rtol=1e-4, atol=1e-5)
+
+
 def test_what_was_gathered_before_and_what_absent_streams_hold_make_no_difference(store):
     found = []
     for spoil in (False, True):
