@@ -73,7 +73,7 @@ from preprocess.store import Store
 from preprocess.store.format import release
 from streams.batch import ClipDataset
 from streams.loader import EpochBatches, ViewBatches, make_loader
-from streams.registry import parse_streams, subset_name
+from streams.registry import parse_streams, streams_of, subset_name
 from streams.split import group_numbers, split_videos
 
 
@@ -89,8 +89,8 @@ def train(
     with Ranks() as ranks, ExitStack() as held:
         run, settings = claim(settings, ranks, held, epochs=epochs)
         recipe, machine = settings.recipe, settings.machine
-        streams = parse_streams(settings.streams)
         store = Store(settings.data)
+        streams = parse_streams(settings.streams, streams_of(store.parameters))
         classes = known_classes(store, recipe)
         if len(classes) == 1:
             raise UserError(f"{store.path} has one class, {store.classes[0]}: there is nothing to tell apart")

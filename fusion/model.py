@@ -11,7 +11,8 @@ from fusion.heads.head import Mask, StreamOutputs
 from fusion.settings import ModelSettings
 from preprocess.common.errors import UserError
 from streams.encoder import Encoder, EncoderOutput
-from streams.registry import STREAMS
+from streams.registry import streams_of
+from streams.spec import Stream
 
 
 class Output(NamedTuple):
@@ -70,11 +71,13 @@ def build_model(
     """
     if settings.head not in HEADS:
         raise UserError(f"unknown head '{settings.head}': known are {', '.join(HEADS)}")
-    towers = {name: STREAMS[name].towers[0] for name in streams} | _parse_towers(settings.towers, streams)
+    known = streams_of(parameters)
+    kinds = {name: known[name] for name in streams}
+    towers = {name: kind.towers[0] for name, kind in kinds.items()} | _parse_towers(settings.towers, kinds)
     encoders = {
         name: Encoder(
             tower=towers[name],
-            channels=STREAMS[name].channels(parameters),
+            channels=kinds[name].channels(parameters),
             width=settings.width,
             feature=settings.feature,
             dropout=settings.dropout,
@@ -120,18 +123,16 @@ def _encode_present(encoder: Encoder, clips: Tensor, rows: Tensor, training: boo
     return EncoderOutput(put_back(encoded.tower), put_back(encoded.sequence), put_back(encoded.feature))
 
 
-def _parse_towers(texts: tuple[str, ...], streams: tuple[str, ...]) -> dict[str, str]:
+def _parse_towers(texts: tuple[str, ...], streams: dict[str, Stream]) -> dict[str, str]:
     towers = {}
     for text in texts:
         stream, _, tower = text.partition("=")
         library, _, rest = tower.partition(":")
-        if stream in streams and library in STREAMS[stream].libraries and rest:
+        if stream in streams and library in streams[stream].libraries and rest:
             towers[stream] = tower
             continue
-        if stream not in streams or tower not in STREAMS[stream].towers:
-            names = {
-                name: [*STREAMS[name].towers, *(f"{one}:…" for one in STREAMS[name].libraries)] for name in streams
-            }
+        if stream not in streams or tower not in streams[stream].towers:
+            names = {name: [*kind.towers, *(f"{one}:…" for one in kind.libraries)] for name, kind in streams.items()}
             known = ", ".join(f"{name}={tower}" for name in streams for tower in names[name])
             raise UserError(f"unknown tower '{text}': this run can have {known}")
         towers[stream] = tower

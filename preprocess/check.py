@@ -32,8 +32,8 @@ from preprocess.common.errors import UserError, at_least, one_line
 from preprocess.info import total_bytes
 from preprocess.store import Store, safe_hdf5
 from preprocess.store.codec import check_jpegs
-from preprocess.store.index import STREAMS, Video
-from preprocess.store.kinds import KINDS, Pictures
+from preprocess.store.index import Video
+from preprocess.store.kinds import Pictures
 from preprocess.store.reader import stream_datasets
 from preprocess.store.seal import COPY_BLOCK, Broken, new_hasher, verify
 from preprocess.workers.pool import Failure, WorkerLimits, supervise
@@ -126,9 +126,9 @@ def check_video(store: Store, video: Video, *, decode: bool) -> Iterator[str]:
     except (UserError, *safe_hdf5.ERRORS) as error:
         yield f"{one_line(video.path)}: {error}"
         return
-    if not there.issubset(STREAMS):
+    if not there.issubset(store.kinds):
         yield f"{one_line(video.path)}: holds more than its streams"
-    for stream in STREAMS:
+    for stream in store.kinds:
         try:
             if video.streams[stream] != (stream in there):
                 raise safe_hdf5.UnsafeFile("it is there and should not be" if stream in there else "it is not there")
@@ -140,8 +140,8 @@ def check_video(store: Store, video: Video, *, decode: bool) -> Iterator[str]:
 
 def _check_stream(group, store: Store, video: Video, stream: str, *, decode: bool) -> None:
     found, hasher = safe_hdf5.group(group, stream), new_hasher()
-    datasets = stream_datasets(group, video, stream, bands=store.parameters["mel_bands"])
-    kind = KINDS[stream]
+    datasets = stream_datasets(group, video, stream, store.parameters)
+    kind = store.kinds[stream]
     if isinstance(kind, Pictures):
         _check_pictures(datasets["data"], datasets["ends"][:], hasher, video, kind, decode=decode)
     else:

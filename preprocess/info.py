@@ -25,7 +25,7 @@ from preprocess.common.command import parse_command, run_command
 from preprocess.common.console import human_bytes, human_seconds, plural, print_table
 from preprocess.common.errors import one_line
 from preprocess.store import Store
-from preprocess.store.index import STREAMS, UNLABELLED, Rejected, category, notes_on_videos
+from preprocess.store.index import UNLABELLED, Rejected, category, notes_on_videos
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def print_summary(store: Store) -> None:
         f"{plural(len(store.classes), 'class')}, {human_bytes(total_bytes(store))}{shards}; "
         f"{plural(len(store.rejected), 'file')} not used{_reasons(store.rejected)}"
     )
-    print_table(["stream", "present", "missing", "why", "size"], [_stream_row(store, name) for name in STREAMS])
+    print_table(["stream", "present", "missing", "why", "size"], [_stream_row(store, name) for name in store.kinds])
     for name, rows in (
         ("that end before their container or timestamps say", np.flatnonzero(~np.isnan(columns["expected"]))),
         ("with damaged parts, which were passed over", np.flatnonzero(columns["damaged"])),
@@ -142,9 +142,9 @@ def main(settings: InfoSettings | None = None) -> None:
     print_rejected(store.rejected)
     print_summary(store)
     print_classes(store)
-    flow = store.parameters["flow"]
-    same = {name: value for name, value in store.parameters.items() if name not in ("flow", "limits")}
-    same["flow"] = f"{flow['method']} by {flow['engine']}, preset {flow['preset']}"
+    same = {name: value for name, value in store.parameters.items() if name not in ("flow", "limits", "given")}
+    if flow := store.parameters.get("flow"):
+        same["flow"] = f"{flow['method']} by {flow['engine']}, preset {flow['preset']}"
     print("parameters: " + ", ".join(f"{name} {value}" for name, value in same.items()))
 
 

@@ -12,8 +12,8 @@ from preprocess.store import Store
 from preprocess.store.index import Video
 from streams.clip import ClipSettings, HopStarts, Starts, own_start, random_starts, view_starts
 from streams.geometry import Crop, clip_crop
-from streams.registry import PATCHED, STREAMS
-from streams.spec import FEATURES
+from streams.registry import PATCHED, STREAMS, streams_of
+from streams.spec import FEATURES, GIVEN
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Batch:
         Call it outside of mixed precision: eight bits cannot address every pixel of a picture.
         """
         return {
-            name: clips[FEATURES].float().transpose(1, 2)  # of a frozen tower, which nothing is done to
-            if FEATURES in clips
+            name: next(iter(clips.values())).float().transpose(1, 2)  # features, which nothing is done to
+            if clips.keys() & {FEATURES, GIVEN}
             else STREAMS[name].prepare(clips, self.clip.of(name), training=training)
             for name, clips in self.clips.items()
         }
@@ -108,7 +108,8 @@ class ClipDataset(Dataset):
         """
         self.store = store
         self.videos = videos  # not copied to a list: a store makes them on access, as is needed with a million
-        self.streams = {name: (PATCHED if name in whole_strides else STREAMS)[name] for name in streams}
+        known = streams_of(store.parameters)
+        self.streams = {name: (PATCHED if name in whole_strides else known)[name] for name in streams}
         self.rows = {name: row for row, name in enumerate(classes)}
         self.clip = clip
         self.whole_strides = whole_strides

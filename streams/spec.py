@@ -12,6 +12,7 @@ from streams.clip import ClipSettings
 from streams.geometry import Crop
 
 Shapes = dict[str, tuple[tuple[int, ...], type]]  # name → shape of one clip's array, and its type
+GIVEN = "given"  # the array's name where others extracted the features: (B, S T, D)
 FEATURES = "features"  # the array's name where a clip is a frozen tower's kept features: (B, S T, D)
 
 

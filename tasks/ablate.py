@@ -37,7 +37,7 @@ from preprocess.common.errors import UserError, at_least
 from preprocess.common.files import write_aside
 from preprocess.store import Store
 from preprocess.store.index import Video
-from streams.registry import parse_streams, subset_name, subsets
+from streams.registry import parse_streams, streams_of, subset_name, subsets
 from streams.split import Split, split_videos
 from tasks.ablation.controls import (
     FITTERS,
@@ -89,9 +89,9 @@ def ablate(settings: AblateSettings) -> Ablation:
     """
     at_least(1, seeds=settings.seeds, views=settings.views)
     need_classes(settings.recipe)
-    streams = parse_streams(settings.streams)
-    chosen = _chosen(settings, streams)
     store = Store(settings.data)
+    streams = parse_streams(settings.streams, streams_of(store.parameters))
+    chosen = _chosen(settings, streams)
     split = split_videos(store.videos, seed=settings.recipe.split_seed, name=str(store.path))
     # report impossible settings now, not after the possible runs
     units_of([], by=settings.bootstrap_by)
@@ -115,7 +115,7 @@ def ablate(settings: AblateSettings) -> Ablation:
 def _findings(
     settings: AblateSettings, store: Store, seeds: list[Judged], ceilings: dict[str, float], audited: Audit
 ) -> Ablation:
-    streams, judging = parse_streams(settings.streams), seeds[-1].judging
+    streams, judging = parse_streams(settings.streams, None), seeds[-1].judging
     rights = {
         method: {
             name: np.stack([one.answers[method][name].right(judging.labels) for one in seeds])
@@ -145,7 +145,7 @@ def _findings(
 
 
 def _chosen(settings: AblateSettings, streams: tuple[str, ...]) -> list[tuple[str, ...]]:
-    chosen = [parse_streams(text) for text in settings.subsets] or subsets(streams)
+    chosen = [parse_streams(text, None) for text in settings.subsets] or subsets(streams)
     for subset in chosen:
         if not {*subset} <= {*streams}:
             raise UserError(f"--subsets names {subset_name(subset)}, which is no subset of {settings.streams}")
@@ -154,7 +154,7 @@ def _chosen(settings: AblateSettings, streams: tuple[str, ...]) -> list[tuple[st
 
 def _one_seed(settings: AblateSettings, store: Store, split: Split, chosen: list[tuple[str, ...]], seed: int) -> Judged:
     """Train and judge a model for each of the chosen subsets, then combinations of the single-stream models."""
-    streams = parse_streams(settings.streams)
+    streams = parse_streams(settings.streams, None)
     found: dict[str, dict[str, Probabilities]] = {method: {} for method in METHODS}
     alone: dict[str, Probabilities] = {}  # stream → probabilities of that stream's model for the judged videos
     held: dict[str, Probabilities] = {}  # the same for the videos held for fitting

@@ -91,9 +91,9 @@ def print_report(report: dict) -> None:
     """Print the table."""
     rows = []
     for name, result in report["subsets"].items():
-        rates = [f"{result[key]:.1%}" for key in ("top1", "top5", "macro_f1", "calibration_error")]
+        rates = [f"{result[key]:.1%}" for key in ("top1", "top5", "uar", "macro_f1", "calibration_error")]
         rows.append([name, *rates, f"{result['answered']}"])
-    print_table(["streams", "top-1", "top-5", "macro F1", "calibration error", "answered"], rows)
+    print_table(["streams", "top-1", "top-5", "UAR", "macro F1", "calibration error", "answered"], rows)
     if any(result["answered"] < result["videos"] for result in report["subsets"].values()):
         print(f"  of {report['videos']} videos; one that has none of the streams gets no answer and counts as wrong")
     if report["chosen_on"]:
@@ -114,7 +114,7 @@ def _audit(run: Run, store: Store, videos: list[Video]) -> dict | None:
 
 
 def _streams(run: Run, text: str | None) -> tuple[str, ...]:
-    streams = parse_streams(text) if text else run.model.streams
+    streams = parse_streams(text, None) if text else run.model.streams
     missing = [name for name in streams if name not in run.model.streams]
     if missing:
         raise UserError(f"{run.path} was not trained on {missing[0]}: its streams are {', '.join(run.model.streams)}")

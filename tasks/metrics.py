@@ -11,8 +11,9 @@ def score(probabilities: torch.Tensor, labels: torch.Tensor, answered: torch.Ten
 
     probabilities: (N, K), labels: (N,), answered: (N,) bool. A video that has none of the subset's streams gets no
     answer; it counts as wrong in every rate but `top1_answered` and `calibration_error`, which are over the given
-    answers. `top5` is top-K if there are fewer than five classes. Macro F1 is over the classes that occur in `labels`;
-    the calibration error is the expected one (ECE; Guo et al. 2017) with 15 bins.
+    answers. `top5` is top-K if there are fewer than five classes. Macro F1 and the unweighted average recall (UAR), the
+    mean of the classes' top-1, are over the classes that occur in `labels`; the calibration error is the expected one
+    (ECE; Guo et al. 2017) with 15 bins.
     """
     ranked = probabilities.argsort(dim=1, descending=True)
     hits = (ranked == labels[:, None]) & answered[:, None]
@@ -33,6 +34,7 @@ def score(probabilities: torch.Tensor, labels: torch.Tensor, answered: torch.Ten
         "top1": right.double().mean().item(),
         "top5": hits[:, :5].any(dim=1).double().mean().item(),
         "macro_f1": f1.double().mean().item(),
+        "uar": sum(one["top1"] for one in per_class.values()) / max(1, len(per_class)),
         "top1_answered": right[answered].double().mean().item() if len(given) else 0.0,
         "calibration_error": _calibration_error(given, labels[answered]) if len(given) else 0.0,
         "per_class": per_class,

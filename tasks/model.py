@@ -60,13 +60,13 @@ def load(run: str | os.PathLike, *, weights: str = "best", device: str = "auto")
             raise UserError(f"{path} is no run of train.py: it has no settings.json")
         path = path / f"{weights}.safetensors"
     network, about = load_model(path)
-    for name in frozen_streams(about.settings.recipe.freeze, parse_streams(about.settings.streams)):
+    for name in frozen_streams(about.settings.recipe.freeze, tuple(network.encoders)):
         network.encoders[name].freeze()
     place = choose_device(device)
     return Model(
         path=path,
         network=network.to(place).eval(),
-        streams=parse_streams(about.settings.streams),
+        streams=tuple(network.encoders),
         classes=about.classes,
         settings=about.settings,
         parameters=about.parameters,
@@ -207,7 +207,7 @@ class Model:
         """
         if streams is None:
             return self.streams
-        names = parse_streams(streams if isinstance(streams, str) else ",".join(streams))
+        names = parse_streams(streams if isinstance(streams, str) else ",".join(streams), None)
         unknown = [name for name in names if name not in self.streams]
         if unknown:
             raise UserError(f"{self.path} was not trained on {unknown[0]}: its streams are {', '.join(self.streams)}")

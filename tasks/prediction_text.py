@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from preprocess.common.console import plural, print_table
-from streams.registry import STREAMS
+from streams.registry import in_order
 from tasks.events.event import COLUMNS
 from tasks.prediction import Prediction, Span, TimedPrediction
 
@@ -78,7 +78,7 @@ def _spans(prediction: Prediction | TimedPrediction) -> list[Span]:
 
 def _streams(predictions: Sequence[Prediction | TimedPrediction]) -> list[str]:
     """The streams that were asked for, in their order, whether they are there or not."""
-    return [name for name in STREAMS if any(name in {*one.streams, *one.missing} for one in predictions)]
+    return list(in_order({name for one in predictions for name in (*one.streams, *one.missing)}))
 
 
 def _print_seen(prediction: Prediction | TimedPrediction) -> None:

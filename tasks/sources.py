@@ -54,6 +54,8 @@ def open_source(
         return
     if video is not None:
         raise UserError(f"{source} is no store: only a video of a store can be named with video={video}")
+    if "given" in parameters:
+        raise UserError(f"{source} is no store, and this model reads features: make one with preprocess.features_store")
     from preprocess.extraction.single import extract_video  # needs PyAV, which a machine that only trains may lack
 
     with tempfile.TemporaryDirectory() as folder:

@@ -209,10 +209,10 @@ def test_the_command_line_trains_any_streams_and_takes_out_h5_of_the_folder(tmp_
     assert (settings.recipe.model.head, settings.recipe.epochs, settings.seed) == ("mean", 1, 0)
 
 
-def test_the_command_line_answers_wrong_input_with_one_line(tmp_path, monkeypatch, capsys):
+def test_the_command_line_answers_wrong_input_with_one_line(tmp_path, store, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for options, says in (
-        (["--streams", "rgb,smell"], ("smell",)),
+        (["--streams", "rgb,smell", "--data", str(store.path)], ("smell", "rgb, flow, audio")),
         ([], ("out.h5",)),
     ):
         assert_one_line_error(run_here(monkeypatch, capsys, *options, main=training.main), *says)

@@ -8,7 +8,7 @@ import numpy as np
 
 from preprocess.common.console import human_bytes, plural
 from preprocess.common.processes import available_memory
-from preprocess.store.kinds import KINDS, Pictures
+from preprocess.store.kinds import Pictures
 from streams.batch import ClipDataset
 from streams.clip import ClipSettings
 from streams.loader import AHEAD
@@ -40,8 +40,9 @@ def run_notes(
             f"{len(lacking)} of {len(dataset.rows)} classes without a training video ({named}): judged, "
             f"and never learned; give some of their videos the split train"
         )
-    if any(isinstance(KINDS[name], Pictures) for name in dataset.streams):
-        shapes = [dataset.clip.of(name) for name in dataset.streams if isinstance(KINDS[name], Pictures)]
+    kinds = dataset.store.kinds
+    if any(isinstance(kinds[name], Pictures) for name in dataset.streams):
+        shapes = [dataset.clip.of(name) for name in dataset.streams if isinstance(kinds[name], Pictures)]
         for clip in dict.fromkeys(shapes):
             yield from _picture_notes(dataset, clip)
     yield from _memory_notes(dataset, clips=(AHEAD * workers + 1) * batch * processes, shared=workers > 0)

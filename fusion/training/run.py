@@ -64,7 +64,7 @@ def refuse_changes(run: Path, changes: dict[str, object]) -> None:
 
 def own_settings(given: TrainSettings) -> TrainSettings:
     """The settings of the run that `given` resumes, on the usual machine: what options that are not given mean."""
-    run = given.run or default_run(parse_streams(given.streams), resume=True)
+    run = given.run or default_run(parse_streams(given.streams, None), resume=True)
     return replace(read_settings(run)[0], resume=False, machine=Machine())
 
 
@@ -168,7 +168,7 @@ def load_model(path: Path) -> tuple[FusionModel, About]:
         raise UserError(f"{path} is damaged ({error}): try the run's other weights") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} does not say what model it holds: train it again with this version") from error
-    streams = parse_streams(about.settings.streams)
+    streams = parse_streams(about.settings.streams, None)
     if not is_current(about.parameters):
         raise UserError(f"{path} learned from a store of an older version: extract and train again with this one")
     recipe, sizes = about.settings.recipe, {"classes": len(about.classes), "parameters": about.parameters}
@@ -182,8 +182,13 @@ def load_model(path: Path) -> tuple[FusionModel, About]:
 
 def check_parameters(store: Store, parameters: dict) -> None:
     """Raises UserError if a model trained with these parameters cannot read the store."""
+    if store.parameters.get("given") != parameters.get("given"):
+        what = {True: "videos", False: "features that were given"}
+        ours, theirs = (what[one.get("given") is None] for one in (store.parameters, parameters))
+        more = "" if ours != theirs else ", others or of another size"
+        raise UserError(f"{store.path} holds {ours}, the model was trained on {theirs}{more}")
     for name in MUST_MATCH:
-        if store.parameters.get(name) != parameters[name]:
+        if store.parameters.get(name) != parameters.get(name):
             raise UserError(
                 f"{store.path} was extracted with {name} {store.parameters.get(name)}, the model was trained with "
                 f"{parameters[name]}: extract again with --{name.replace('_', '-')} {parameters[name]}"
@@ -197,9 +202,10 @@ def claim(settings: TrainSettings, ranks: Ranks, held: ExitStack, *, epochs: int
 
     Raises UserError if a new run exists already, if a run to resume does not, or if another process is training it.
     """
-    run = settings.run or default_run(parse_streams(settings.streams), resume=settings.resume)
+    streams = parse_streams(settings.streams, None)
+    run = settings.run or default_run(streams, resume=settings.resume)
     run = Path(ranks.same_text(str(run)))
-    again = settings.run is None and not settings.resume and run.name != subset_name(parse_streams(settings.streams))
+    again = settings.run is None and not settings.resume and run.name != subset_name(streams)
     if again and ranks.first:
         print(f"note: there are earlier runs of these streams; this one is {run}")
     if settings.resume:

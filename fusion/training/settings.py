@@ -157,11 +157,11 @@ def validate(settings: TrainSettings) -> None:
         raise UserError(f"--seed must be below {SEEDS}, not {settings.seed}")
     if not 0 < recipe.lr < math.inf:
         raise UserError(f"--lr must be positive, not {recipe.lr}")
-    streams = parse_streams(settings.streams)
+    streams = parse_streams(settings.streams, None)
     tower_rates(recipe.lr_of, streams, frozen=frozen_streams(recipe.freeze, streams))
     for name in clip.own_streams():
-        if name not in streams or not isinstance(KINDS[name], Pictures):
-            those = ", ".join(one for one in streams if isinstance(KINDS[one], Pictures)) or "none"
+        if name not in streams or not isinstance(KINDS.get(name), Pictures):
+            those = ", ".join(one for one in streams if isinstance(KINDS.get(one), Pictures)) or "none"
             raise UserError(f"--clip-of {name}=…: name a stream of pictures that this run trains; it has {those}")
         if recipe.pretrain and clip.of(name).frames < PIECES:
             raise UserError(f"--clip-of {name}={clip.of(name).shape}: --pretrain needs {PIECES} frames or more")

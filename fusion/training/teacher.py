@@ -18,7 +18,7 @@ from preprocess.common.errors import UserError
 from preprocess.store import Store
 from streams.batch import Batch, ClipDataset
 from streams.clip import ClipSettings
-from streams.registry import STREAMS, subset_name
+from streams.registry import streams_of, subset_name
 from streams.spec import FEATURES
 
 SHAPE = ("frames", "stride", "size", "audio_seconds", "segments")  # of a clip: teacher and student see the same
@@ -79,7 +79,7 @@ class Teacher:
         dataset.clip = replace(dataset.clip, clip_of=(*dataset.clip.clip_of, *alone))
         dataset.streams = {
             name: dataset.streams.get(name, stream)
-            for name, stream in STREAMS.items()
+            for name, stream in streams_of(dataset.store.parameters).items()
             if name in dataset.streams or name in self.streams
         }
 

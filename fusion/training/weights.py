@@ -30,8 +30,8 @@ class Source(NamedTuple):
         return f"{self.stream}={self.text}" if self.stream else self.text
 
 
-def parse_init(texts: tuple[str, ...], streams: tuple[str, ...]) -> list[Source]:
-    """``("runs/one", "flow=runs/two")`` → sources, in the same order.
+def parse_init(texts: tuple[str, ...], streams: tuple[str, ...] | None) -> list[Source]:
+    """``("runs/one", "flow=runs/two")`` → sources, in the same order; for these streams, or, with None, for any.
 
     Raises UserError for a stream that is unknown, is not trained, or is named twice.
     """
@@ -41,7 +41,7 @@ def parse_init(texts: tuple[str, ...], streams: tuple[str, ...]) -> list[Source]
         if not given or (stream not in STREAMS and Path(text).exists()):
             sources.append(Source(None, text))
             continue
-        if stream not in streams:
+        if streams is not None and stream not in streams:
             what = "this run does not train" if stream in STREAMS else "unknown stream"
             raise UserError(f"--init {text}: {what} {stream}; its streams are {', '.join(streams)}")
         if any(source.stream == stream for source in sources):

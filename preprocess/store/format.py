@@ -1,6 +1,7 @@
 """The store's format: version, units, parameters, and the folder of its shards."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ MEL_RATE = 100  # log-mel rows a second: a 10 ms hop, four rows a frame at 25 fp
 MEL_FLOOR = 1e-6  # power added before the logarithm
 SILENCE = float(np.log(MEL_FLOOR))
 FORMAT = "tristream"
+STREAM_NAME = re.compile(r"[a-z][a-z0-9_]*")  # of features that were given
 VERSION = 4
 FLOW_MEANING = "velocity between the source's own pictures"  # before version 4: motion between frames of the store
 
@@ -35,14 +37,18 @@ def read_parameters(file) -> dict:
     """
     try:
         parameters = json.loads(safe_hdf5.attribute(file, "parameters"))
-        numbers = [parameters[name] for name in ("fps", "short_side", "mel_bands")]
-        texts = [parameters["flow"][name] for name in ("method", "engine", "preset")]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        given = parameters.get("given")
+        numbers = [parameters[name] for name in (("fps",) if given else ("fps", "short_side", "mel_bands"))]
+        numbers += (given or {}).values()
+        texts = [*given] if given else [parameters["flow"][name] for name in ("method", "engine", "preset")]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise safe_hdf5.UnsafeFile("its parameters are not JSON of this program") from error
     if not all(type(number) in (int, float) and 0 < number < 1e6 for number in numbers):
         raise safe_hdf5.UnsafeFile("its parameters hold numbers that cannot be")
     if not all(isinstance(text, str) for text in texts):
         raise safe_hdf5.UnsafeFile("its parameters do not say what flow it holds")
+    if given and not all(type(size) is int and STREAM_NAME.fullmatch(name) for name, size in given.items()):
+        raise safe_hdf5.UnsafeFile("its parameters name streams that cannot be")
     return parameters
 
 

@@ -14,27 +14,18 @@ import numpy as np
 
 from preprocess.common.console import plural
 from preprocess.store import safe_hdf5
-from preprocess.store.kinds import KINDS
+from preprocess.store.kinds import KINDS, Kinds, datasets_of
 
-STREAMS = tuple(KINDS)
+STREAMS = tuple(KINDS)  # of videos
 UNLABELLED = -1
 HERE = -1  # the shard number of videos in the store's own file
 BLOCK = 1 << 20  # bytes of a column that are processed together
 CONTENT = np.dtype("S32")  # a digest in hexadecimal digits
 
-PLACED = tuple(
-    f"{stream}_{name}" for stream, kind in KINDS.items() for name in kind.datasets
-)  # as the columns name them
 NUMBERS = dict.fromkeys(("seconds", "expected", "sound_from", "sound_until"), np.dtype("f8")) | dict.fromkeys(
-    (
-        *("frames", "height", "width", "damaged"),
-        *(f"bytes_{stream}" for stream in STREAMS),
-        *(f"at_{dataset}" for dataset in PLACED),
-    ),
-    np.dtype("i8"),
+    ("frames", "height", "width", "damaged"), np.dtype("i8")
 )
-FLAGS = dict.fromkeys((f"has_{stream}" for stream in STREAMS), np.dtype("u1"))
-REASONS = tuple(f"why_no_{stream}" for stream in STREAMS)
+HAS, WHY, BYTES, AT = "has_", "why_no_", "bytes_", "at_"  # begin the names of a stream's, or a dataset's, columns
 NAMES = ("path", "group", "split")  # known from a catalog, not from the video's file
 PLACES = {"label": np.dtype("i4"), "shard": np.dtype("i4")}
 
@@ -55,7 +46,7 @@ class Facts:
     why: dict[str, str] = field(default_factory=dict)  # stream → the reason for its absence
     notes: str = ""  # what was chosen, changed or left out when it was decoded, separated by semicolons
     bytes: dict[str, int] = field(default_factory=dict)  # stream → its size in the store
-    at: dict[str, int] = field(default_factory=dict, compare=False)  # one of PLACED → its offset in its file, in bytes
+    at: dict[str, int] = field(default_factory=dict, compare=False)  # STREAM_DATASET → its offset in its file, in bytes
 
     @property
     def truncated(self) -> bool:
@@ -188,16 +179,16 @@ def facts_at(columns: Columns, row: int) -> dict:
         "expected": None if np.isnan(expected) else expected,
         "sound": None if np.isnan(begin) else (begin, end),
         **{name: int(columns[name][row]) for name in ("frames", "height", "width", "damaged")},
-        "streams": {stream: bool(columns[f"has_{stream}"][row]) for stream in STREAMS},
-        "why": {stream: why for stream in STREAMS if (why := columns[f"why_no_{stream}"][row])},
+        "streams": {stream: bool(column[row]) for stream, column in _columns_of(columns, HAS)},
+        "why": {stream: why for stream, column in _columns_of(columns, WHY) if (why := column[row])},
         "notes": columns["notes"][row],
-        "bytes": {stream: int(columns[f"bytes_{stream}"][row]) for stream in STREAMS},
-        "at": {name: at for name in PLACED if (at := int(columns[f"at_{name}"][row]))},
+        "bytes": {stream: int(column[row]) for stream, column in _columns_of(columns, BYTES)},
+        "at": {name: at for name, column in _columns_of(columns, AT) if (at := int(column[row]))},
     }
 
 
-def facts_columns(rows: Sequence[Facts]) -> Columns:
-    """The columns of a piece or a shard."""
+def facts_columns(rows: Sequence[Facts], kinds: Kinds = KINDS) -> Columns:
+    """The columns of a piece or a shard with these streams."""
     columns: Columns = {"content": np.array([row.content for row in rows], CONTENT)}
     columns["seconds"] = np.array([row.seconds for row in rows], "f8")
     columns["expected"] = np.array([np.nan if row.expected is None else row.expected for row in rows], "f8")
@@ -205,20 +196,20 @@ def facts_columns(rows: Sequence[Facts]) -> Columns:
     columns["sound_from"], columns["sound_until"] = np.array(sounds, "f8").reshape(-1, 2).T.copy()
     for name in ("frames", "height", "width", "damaged"):
         columns[name] = np.array([getattr(row, name) for row in rows], "i8")
-    for stream in STREAMS:
-        columns[f"has_{stream}"] = np.array([row.streams.get(stream, False) for row in rows], "u1")
-        columns[f"bytes_{stream}"] = np.array([row.bytes.get(stream, 0) for row in rows], "i8")
-        columns[f"why_no_{stream}"] = Texts.of([row.why.get(stream, "") for row in rows])
+    for stream in kinds:
+        columns[HAS + stream] = np.array([row.streams.get(stream, False) for row in rows], "u1")
+        columns[BYTES + stream] = np.array([row.bytes.get(stream, 0) for row in rows], "i8")
+        columns[WHY + stream] = Texts.of([row.why.get(stream, "") for row in rows])
     columns["notes"] = Texts.of([row.notes for row in rows])
-    for name in PLACED:
-        columns[f"at_{name}"] = np.array([row.at.get(name, 0) for row in rows], "i8")
+    for name in datasets_of(kinds):
+        columns[AT + name] = np.array([row.at.get(name, 0) for row in rows], "i8")
     return columns
 
 
-def video_columns(rows: Sequence[Video], classes: Sequence[str]) -> Columns:
+def video_columns(rows: Sequence[Video], classes: Sequence[str], kinds: Kinds = KINDS) -> Columns:
     """The columns of a store."""
     number = {name: k for k, name in enumerate(classes)}
-    columns = facts_columns(rows)
+    columns = facts_columns(rows, kinds)
     for name in NAMES:
         columns[name] = Texts.of([getattr(row, name) or "" for row in rows])
     columns["label"] = np.array([UNLABELLED if row.label is None else number[row.label] for row in rows], "i4")
@@ -232,29 +223,32 @@ def write_columns(group, columns: Mapping[str, "np.ndarray | Texts"]) -> None:
         group[name] = column.array() if isinstance(column, Texts) else column
 
 
-def read_facts(group) -> Columns:
-    """Read the columns of a piece or a shard.
+def read_facts(group, kinds: Kinds = KINDS) -> Columns:
+    """Read the columns of a piece or a shard with these streams.
 
     Raises safe_hdf5.UnsafeFile for invalid columns.
     """
     columns: Columns = {"content": safe_hdf5.read(group, "content", CONTENT)}
     rows = len(columns["content"])
-    for name, dtype in {**NUMBERS, **FLAGS}.items():
+    sizes = [*(BYTES + stream for stream in kinds), *(AT + name for name in datasets_of(kinds))]
+    flags = [HAS + stream for stream in kinds]
+    types = NUMBERS | dict.fromkeys(sizes, np.dtype("i8")) | dict.fromkeys(flags, np.dtype("u1"))
+    for name, dtype in types.items():
         columns[name] = safe_hdf5.read(group, name, dtype, rows=rows)
-    for name in REASONS:
-        columns[name] = read_texts(group, name, rows=rows)
+    for stream in kinds:
+        columns[WHY + stream] = read_texts(group, WHY + stream, rows=rows)
     has_notes = group.id.links.exists(b"notes")  # a release before notes may have written the file
     columns["notes"] = read_texts(group, "notes", rows=rows) if has_notes else Texts.of([""] * rows)
-    _check_facts(columns)
+    _check_facts(columns, counts=["damaged", *sizes], flags=flags)
     return columns
 
 
-def read_videos(group, *, classes: int, shards: int) -> Columns:
+def read_videos(group, kinds: Kinds = KINDS, *, classes: int, shards: int) -> Columns:
     """Read the columns of a store of so many classes and shards.
 
     Raises safe_hdf5.UnsafeFile for invalid columns.
     """
-    columns = read_facts(group)
+    columns = read_facts(group, kinds)
     rows = len(columns["content"])
     for name in NAMES:
         columns[name] = read_texts(group, name, rows=rows)
@@ -280,7 +274,12 @@ def read_texts(group, name: str, *, rows: int | None = None) -> Texts:
     return texts
 
 
-def _check_facts(columns: Columns) -> None:
+def _columns_of(columns: Columns, what: str) -> list[tuple[str, "np.ndarray | Texts"]]:
+    """The columns whose names begin so, by the rest of their names: a stream, or one of its datasets."""
+    return [(name[len(what) :], column) for name, column in columns.items() if name.startswith(what)]
+
+
+def _check_facts(columns: Columns, *, counts: Sequence[str], flags: Sequence[str]) -> None:
     is_digit = np.zeros(256, bool)
     is_digit[np.frombuffer(b"0123456789abcdef", np.uint8)] = True
     if not is_digit[columns["content"].view(np.uint8)].all():
@@ -290,8 +289,7 @@ def _check_facts(columns: Columns) -> None:
             raise safe_hdf5.UnsafeFile(f"index/{name} holds numbers below one")
     if not (np.isfinite(columns["seconds"]).all() and (columns["seconds"] > 0).all()):
         raise safe_hdf5.UnsafeFile("index/seconds holds what is no length")
-    counts = ("damaged", *(f"bytes_{stream}" for stream in STREAMS), *(f"at_{name}" for name in PLACED))
     if any((columns[name] < 0).any() for name in counts):
         raise safe_hdf5.UnsafeFile("the index holds counts below zero")
-    if any((columns[name] > 1).any() for name in FLAGS):
+    if any((columns[name] > 1).any() for name in flags):
         raise safe_hdf5.UnsafeFile("the index holds flags that are neither 0 nor 1")

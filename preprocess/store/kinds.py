@@ -40,8 +40,30 @@ class Spectrogram:
     datasets: ClassVar[Layout] = {"data": ("f2", 2)}
 
 
-KINDS: dict[str, Pictures | Spectrogram] = {
+@dataclass(frozen=True)
+class Given:
+    """Rows of features that others extracted, spread evenly over the video."""
+
+    datasets: ClassVar[Layout] = {"data": ("f4", 2)}
+    size: int  # features of a row
+
+
+Kind = Pictures | Spectrogram | Given
+Kinds = dict[str, Kind]
+
+KINDS: Kinds = {
     "rgb": Pictures(decode_rgb),
     "flow": Pictures(decode_flow, fewer=1, planes=2),
     "audio": Spectrogram(),
 }
+
+
+def kinds_of(parameters: dict) -> Kinds:
+    """The streams of a store with these parameters: those of videos, or those that were given as features."""
+    given = parameters.get("given")
+    return KINDS if given is None else {name: Given(size) for name, size in given.items()}
+
+
+def datasets_of(kinds: Kinds) -> tuple[str, ...]:
+    """All datasets of a video, as the index's columns name them."""
+    return tuple(f"{stream}_{name}" for stream, kind in kinds.items() for name in kind.datasets)

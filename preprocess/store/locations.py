@@ -7,6 +7,7 @@ import numpy as np
 from preprocess.store import Store, safe_hdf5
 from preprocess.store.format import read_parameters, shard_folder
 from preprocess.store.index import HERE, Columns, Facts, facts_at, read_facts
+from preprocess.store.kinds import kinds_of
 
 
 class Locations:
@@ -38,7 +39,7 @@ class Locations:
             with safe_hdf5.open_file(path) as file:
                 if read_parameters(file) != self.parameters:
                     return False
-                columns = read_facts(safe_hdf5.group(file, "index"))
+                columns = read_facts(safe_hdf5.group(file, "index"), kinds_of(self.parameters))
         except (FileNotFoundError, safe_hdf5.UnsafeFile):
             return False
         self._add(path, columns, range(len(columns["content"])))

@@ -22,6 +22,7 @@ from preprocess.store.index import (
     video_columns,
     write_columns,
 )
+from preprocess.store.kinds import KINDS, Kinds
 from preprocess.store.seal import BLOCK, read_seal
 
 
@@ -111,12 +112,13 @@ def write_index(
     *,
     notes: Sequence[str],
     shards: Sequence[Path] = (),
+    kinds: Kinds = KINDS,
 ) -> None:
     """Write the index, the rejected files and the table of shards into an h5py file from `new_file`."""
     videos = sorted(videos, key=lambda video: video.path)
     classes = sorted({video.label for video in videos if video.label is not None})
     write_columns(file, {"classes": Texts.of(classes), "notes": Texts.of(notes)})
-    write_columns(file.create_group("index"), video_columns(videos, classes))
+    write_columns(file.create_group("index"), video_columns(videos, classes, kinds))
     rejects = sorted(rejected, key=lambda reject: reject.path)
     columns = {name: Texts.of([getattr(reject, name) for reject in rejects]) for name in ("path", "reason")}
     write_columns(file.create_group("rejected"), columns)

@@ -33,7 +33,7 @@ from preprocess.store import safe_hdf5
 from preprocess.store.codec import check_jpegs
 from preprocess.store.format import FORMAT, VERSION, frame_count, read_parameters, shard_folder
 from preprocess.store.index import CONTENT, Columns, Rejected, Video, Videos, read_texts, read_videos
-from preprocess.store.kinds import KINDS, Pictures, Spectrogram
+from preprocess.store.kinds import KINDS, Given, Kinds, Pictures, kinds_of
 from preprocess.store.open_files import OpenFiles
 from preprocess.store.seal import Broken, Unsealed, read_seal
 
@@ -89,7 +89,7 @@ class Store:
         digests = [digest.decode() for digest in safe_hdf5.read(shards, "digest", CONTENT, rows=len(names))]
         self.digests = [*digests, self.digest]  # digests of `files`
         self.columns: Columns = read_videos(
-            safe_hdf5.group(file, "index"), classes=len(self.classes), shards=len(names)
+            safe_hdf5.group(file, "index"), self.kinds, classes=len(self.classes), shards=len(names)
         )
         rejected = safe_hdf5.group(file, "rejected")
         paths = read_texts(rejected, "path")
@@ -100,6 +100,11 @@ class Store:
     def videos(self) -> Videos:
         """The videos, sorted by path."""
         return Videos(self.columns, self.classes)
+
+    @property
+    def kinds(self) -> Kinds:
+        """The streams, and the kind of data of each."""
+        return kinds_of(self.parameters)
 
     @property
     def fps(self) -> float:
@@ -194,6 +199,16 @@ class Store:
             raise UserError(f"{self.path}: audio of {video.path} is damaged: {error}") from error
         return values.reshape(stop - start, bands)
 
+    def given(self, video: Video, stream: str, places: np.ndarray) -> np.ndarray:
+        """Features that were given: (T, D) float32, for (T,) places in the video, from 0 to below 1."""
+        size, dtype = self.kinds[stream].size, np.dtype("f4")
+        try:
+            values = self._read(video, f"{stream}_data", 0, video.bytes[stream] // dtype.itemsize, dtype)
+        except ValueError as error:
+            raise UserError(f"{self.path}: {stream} of {video.path} is damaged: {error}") from error
+        values = values.reshape(-1, size)
+        return values[(places * len(values)).astype(int)]
+
     def _place(self, video: Video) -> tuple[Path, str]:
         return self.path if video.shard < 0 else self.shards[video.shard], self.digests[video.shard]
 
@@ -209,23 +224,25 @@ class Store:
         return np.frombuffer(os.pread(handle, count * dtype.itemsize, begin), dtype)
 
 
-def stream_datasets(group, video: Video, stream: str, *, bands: int) -> dict:
-    """The datasets of one stream of a video, by name; `bands` is M of a spectrogram.
+def stream_datasets(group, video: Video, stream: str, parameters: dict) -> dict:
+    """The datasets of one stream of a video, by name, in a store with these parameters.
 
     Raises safe_hdf5.UnsafeFile if they do not match the index.
     """
-    kind, found = KINDS[stream], safe_hdf5.group(group, stream)
-    if isinstance(kind, Spectrogram):
-        rows = {"data": frame_count(video.seconds)}
+    kind, found = kinds_of(parameters)[stream], safe_hdf5.group(group, stream)
+    if isinstance(kind, Pictures):
+        rows, width = {"data": None, "ends": kind.number(video.frames) + 1}, 0
+    elif isinstance(kind, Given):
+        rows, width = {"data": None}, kind.size
     else:
-        rows = {"data": None, "ends": kind.number(video.frames) + 1}
+        rows, width = {"data": frame_count(video.seconds)}, parameters["mel_bands"]
     datasets = {
         name: safe_hdf5.dataset(found, name, np.dtype(dtype), ndim=ndim, rows=rows[name])
         for name, (dtype, ndim) in kind.datasets.items()
     }
     for data in datasets.values():
-        if data.ndim == 2 and data.shape[1] != bands:
-            raise safe_hdf5.UnsafeFile(f"{data.name} has {data.shape[1]} bands, not {bands}")
+        if data.ndim == 2 and data.shape[1] != width:
+            raise safe_hdf5.UnsafeFile(f"{data.name} has {data.shape[1]} columns, not {width}")
     return datasets
 
 

@@ -17,8 +17,8 @@ from preprocess.common.errors import UserError
 from preprocess.common.files import make_folder, replace
 from preprocess.store import safe_hdf5
 from preprocess.store.format import shard_folder
-from preprocess.store.index import HERE, STREAMS, Facts, Rejected, Video, facts_columns, write_columns
-from preprocess.store.kinds import KINDS
+from preprocess.store.index import HERE, Facts, Rejected, Video, facts_columns, write_columns
+from preprocess.store.kinds import kinds_of
 from preprocess.store.locations import Locations
 from preprocess.store.new_file import NewFile, new_file, write_index
 from preprocess.store.seal import stream_checksum, write_seal
@@ -31,6 +31,7 @@ class StoreWriter:
         self.out = out
         self.locations = locations
         self.shard_bytes = shard_bytes
+        self._kinds = kinds_of(locations.parameters)
         self._folder = shard_folder(out)
         self._aside = scratch / "store.h5"  # on the same file system
         self._file: NewFile | None = None
@@ -78,7 +79,7 @@ class StoreWriter:
         ]
         file = self._file or new_file(self._aside, parameters=self.locations.parameters)
         self._file = file
-        write_index(file, rows, rejected, notes=notes, shards=shards)
+        write_index(file, rows, rejected, notes=notes, shards=shards, kinds=self._kinds)
         file.close()
         self._file = None
         write_seal(self._aside)
@@ -100,7 +101,7 @@ class StoreWriter:
 
     def _close_shard(self) -> None:
         assert self._file is not None
-        columns = facts_columns(list(self._members.values()))
+        columns = facts_columns(list(self._members.values()), self._kinds)
         write_columns(self._file.create_group("index"), columns)
         self._file.close()
         self._file = None
@@ -133,7 +134,7 @@ class StoreWriter:
             source = safe_hdf5.group(safe_hdf5.group(self._origin[1], "videos"), content)
             _copy_attributes(source, target)
             there = set(source)  # looking a name up would follow its link
-            for stream in STREAMS:
+            for stream in self._kinds:
                 if stream in there:
                     at |= self._copy_stream(stream, safe_hdf5.group(source, stream), target.create_group(stream))
         except safe_hdf5.UnsafeFile as error:
@@ -146,12 +147,12 @@ class StoreWriter:
         """Copy one stream; return the offsets of its datasets. Raises safe_hdf5.UnsafeFile if it has changed."""
         assert self._file is not None
         _copy_attributes(source, target)
-        for name, (dtype, ndim) in KINDS[stream].datasets.items():
+        for name, (dtype, ndim) in self._kinds[stream].datasets.items():
             self._file.copy(safe_hdf5.dataset(source, name, np.dtype(dtype), ndim=ndim), target, name=name)
         self._file.check()
         if stream_checksum(target) != safe_hdf5.attribute(source, "checksum"):
             raise safe_hdf5.UnsafeFile(f"{source.name[1:]} is not what was written")
-        return {f"{stream}_{name}": target[name].id.get_offset() for name in KINDS[stream].datasets}
+        return {f"{stream}_{name}": target[name].id.get_offset() for name in self._kinds[stream].datasets}
 
     def _leave_origin(self) -> None:
         if self._origin is not None:

@@ -5,6 +5,7 @@ from functools import partial
 from torch import nn
 
 from streams.towers.convolutional import AudioTower, VisualTower, r2plus1d
+from streams.towers.dense import DenseTower
 from streams.towers.image import SIDES, ImageTower, lite_tower
 from streams.towers.libraries import timm_tower, torchvision_tower
 from streams.towers.spectral import SpectralTower
@@ -25,6 +26,7 @@ TOWERS = {
     "r2plus1d": lambda **settings: VisualTower(**settings, convolution=r2plus1d),
     "conv1d": AudioTower,
     "conv2d": SpectralTower,
+    "dense": DenseTower,
     "r3d_18": r3d_18,
     "r2plus1d_18": r2plus1d_18,
     "s3d": s3d,

@@ -63,7 +63,7 @@ def _draw_differences(axes, rows: list[Difference]) -> None:
 
 def _order(name: str) -> tuple:
     """Sort key: single streams first, each in its streams' order."""
-    from streams.registry import STREAMS
+    from streams.registry import place_of
 
     streams = name.split("+")
-    return len(streams), [list(STREAMS).index(stream) for stream in streams]
+    return len(streams), [place_of(stream) for stream in streams]

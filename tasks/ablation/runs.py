@@ -11,7 +11,7 @@ from fusion.training.settings import Machine, Recipe, TrainSettings
 from fusion.training.teacher import load_teacher
 from fusion.training.weights import PUBLISHED, Source, encoders_in, parse_init, read_weights
 from preprocess.store import Store
-from streams.registry import STREAMS, subset_name
+from streams.registry import streams_of, subset_name
 from streams.split import Split
 from train import train
 
@@ -56,7 +56,7 @@ def trained_run(
         data=store.path.absolute(),  # the ablation may be resumed from another folder
         seed=seed,
         init=_own_init(init, streams),
-        recipe=_own_recipe(recipe, streams),
+        recipe=_own_recipe(recipe, store, streams),
         machine=machine,
     )
     run = run_folder(folder, store, split, settings)
@@ -67,13 +67,13 @@ def trained_run(
 
 def _own_init(init: tuple[str, ...], streams: Sequence[str]) -> tuple[str, ...]:
     """The entries of --init for any of these streams."""
-    sources = parse_init(init, tuple(STREAMS))
+    sources = parse_init(init, None)
     return tuple(str(source) for source in sources if _started(source, sources, streams))
 
 
 def _starts(init: tuple[str, ...], streams: Sequence[str]) -> dict[str, str]:
     """Stream → a digest of the content of the file that its encoder starts from."""
-    sources = parse_init(init, tuple(STREAMS))
+    sources = parse_init(init, None)
     return {stream: _digest(source) for source in sources for stream in _started(source, sources, streams)}
 
 
@@ -92,9 +92,9 @@ def _digest(source: Source) -> str:
     return blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
 
-def _own_recipe(recipe: Recipe, streams: tuple[str, ...]) -> Recipe:
-    """The recipe without what it says of other known streams, which has no effect."""
-    others = STREAMS.keys() - {*streams}
+def _own_recipe(recipe: Recipe, store: Store, streams: tuple[str, ...]) -> Recipe:
+    """The recipe without what it says of other streams of the store, which has no effect."""
+    others = streams_of(store.parameters).keys() - {*streams}
     towers, lr_of, clip_of = (
         tuple(text for text in texts if text.partition("=")[0] not in others)
         for texts in (recipe.model.towers, recipe.lr_of, recipe.clip.clip_of)

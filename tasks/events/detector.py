@@ -127,7 +127,7 @@ def streams_of(detector: Detector, text: str | None) -> tuple[str, ...]:
 
     Raises UserError for one that the detector has not learned from.
     """
-    names = parse_streams(text) if text else detector.streams
+    names = parse_streams(text, None) if text else detector.streams
     for name in names:
         if name not in detector.streams:
             raise UserError(f"the detector was not trained on {name}: its streams are {', '.join(detector.streams)}")

@@ -11,7 +11,7 @@ from fusion.training.settings import Recipe, TrainSettings, need_classes, option
 from fusion.training.teacher import load_teacher
 from preprocess.common.errors import UserError, at_least
 from preprocess.store import Store
-from streams.registry import parse_streams
+from streams.registry import parse_streams, streams_of
 from streams.split import split_videos
 from tasks.settings import TuneSettings
 from tasks.tuning.space import KNOWN, Space, contains, ends, parse_space
@@ -26,7 +26,8 @@ def prepare(settings: TuneSettings) -> Space:
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError("tasks.tune is not for torchrun: start it with python, and --parallel N for N trials at once")
     need_classes(settings.recipe)
-    streams, store = parse_streams(settings.streams), Store(settings.data)
+    store = Store(settings.data)
+    streams = parse_streams(settings.streams, streams_of(store.parameters))
     split_videos(store.videos, seed=settings.recipe.split_seed, name=str(store.path))
     load_teacher(settings.recipe, store, streams)
     space = parse_space(settings.search)
@@ -51,7 +52,7 @@ def same_search(settings: TuneSettings, space: Space, study: "Study") -> None:
     """Record the search in the study. Raises UserError if the study is another search."""
     store = Store(settings.data)
     search = {
-        "streams": ",".join(parse_streams(settings.streams)),
+        "streams": ",".join(parse_streams(settings.streams, None)),
         "seed": settings.seed,
         **recipe_options(settings.recipe),
         **{f"search {name}": ends(values) for name, values in space.items()},
@@ -81,7 +82,7 @@ def trial_settings(settings: TuneSettings, values: dict[str, object], *, run: Pa
     model = replace(settings.recipe.model, **{name: values[name] for name in shape})
     rest = {name: value for name, value in values.items() if name not in shape}
     return TrainSettings(
-        streams=",".join(parse_streams(settings.streams)),
+        streams=",".join(parse_streams(settings.streams, None)),
         data=settings.data,
         run=run,
         seed=settings.seed,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, top_k_accuracy_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score, top_k_accuracy_score
 from torchmetrics.classification import MulticlassCalibrationError
 
 from tasks.metrics import confusion, score
@@ -32,6 +32,7 @@ def test_rates_agree_with_scikit_learn(seed):
     expected = top_k_accuracy_score(labels, probabilities, k=5, labels=range(7))
     assert result["top5"] == pytest.approx(expected)
     assert result["macro_f1"] == pytest.approx(f1_score(labels, predicted, average="macro"))
+    assert result["uar"] == pytest.approx(balanced_accuracy_score(labels, predicted))
     assert result["top1_answered"] == result["top1"] and result["answered"] == result["videos"] == 200
     for row, name in enumerate(CLASSES):
         here = (labels == row).numpy()

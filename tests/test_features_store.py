@@ -1,0 +1,173 @@
+"""python -m preprocess.features_store: features that others extracted become a store like any other."""
+
+import csv
+from dataclasses import replace
+from itertools import combinations
+
+import h5py
+import numpy as np
+import pytest
+
+import tristream
+from fusion.training.run import check_parameters
+from preprocess.check import check
+from preprocess.common.errors import UserError
+from preprocess.features_store import FeaturesStoreSettings, features_store, main
+from preprocess.merge import merge
+from tasks.ablate import ablate
+from tasks.settings import AblateSettings
+from tests.support.commands import assert_one_line_error
+from tests.support.runs import run_here
+from tests.support.stores import make_store, three_bit
+from tests.support.videos import drift, write_video
+from tests.tasks.conftest import CPU, TINY
+from train import TrainSettings, train
+
+BITS = {"audio": 0, "smell": 1, "text": 2}  # the bit of the class that each stream tells
+SIZES = {"audio": 5, "smell": 3, "text": 4}
+
+
+@pytest.fixture(scope="session")
+def given(tmp_path_factory):
+    """120 samples of eight classes, a bit a stream; a name of a built-in stream, one of two rows, and one absent."""
+    rng = np.random.default_rng(0)
+    classes = rng.integers(0, 8, 120)
+    arrays = {"name": np.array([f"s{k:03d}" for k in range(120)])}
+    for stream, bit in BITS.items():
+        rows = 2 if stream == "text" else 1
+        told = 2.0 * (classes >> bit & 1)[:, None, None] - 1
+        arrays[stream] = (told + 0.3 * rng.normal(size=(120, rows, SIZES[stream]))).astype(np.float32)
+    arrays["smell"] = arrays["smell"][:, 0]
+    arrays["smell"][7] = np.nan
+    folder = tmp_path_factory.mktemp("given")
+    np.savez(folder / "feats.npz", **arrays)
+    with open(folder / "labels.csv", "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["name", "label", "group"])
+        table.writerows(
+            [name, f"{number:03b}", f"g{k // 4}"]
+            for k, (name, number) in enumerate(zip(arrays["name"], classes, strict=True))
+        )
+    store = features_store(FeaturesStoreSettings(folder / "feats.npz", folder / "labels.csv", folder / "out.h5"))
+    return folder, arrays, classes, store
+
+
+def test_plain_hdf5_has_the_rows_and_the_store_says_what_is_missing(given):
+    folder, arrays, classes, store = given
+    assert store.parameters["given"] == SIZES and list(store.kinds) == ["audio", "smell", "text"]
+    assert [video.path for video in store.videos] == arrays["name"].tolist()
+    assert [video.label for video in store.videos] == [f"{number:03b}" for number in classes]
+    with h5py.File(folder / "out.h5") as file:
+        for row in (0, 7, 119):
+            group = file["videos"][store.videos[row].content]
+            np.testing.assert_array_equal(group["text/data"], arrays["text"][row])
+            assert ("smell" in group) == (row != 7)
+    assert store.videos[7].why == {"smell": "not given"}
+    np.testing.assert_array_equal(
+        store.given(store.videos[3], "text", np.array([0.0, 0.49, 0.5])), arrays["text"][3][[0, 0, 1]]
+    )
+    assert not list(check(store.path))
+
+
+@pytest.mark.slow
+def test_training_and_ablation_find_what_each_stream_tells(given, tmp_path):
+    """Ceilings are known: 1 / 4 with one stream, 1 / 2 with two, all with three."""
+    _, _, _, store = given
+    recipe = replace(TINY, epochs=12, lr=1e-2, clip=replace(TINY.clip, frames=2, stride=1))
+    settings = AblateSettings(
+        data=store.path, streams="audio,smell,text", out=tmp_path / "a", recipe=recipe, machine=CPU
+    )
+    top1 = {name: np.mean(points) for name, points in ablate(settings).top1["trained"].items()}
+    assert top1["audio+smell+text"] > 0.8
+    assert all(top1[name] <= 0.4 for name in BITS)
+    assert all(top1["+".join(pair)] <= 0.65 for pair in combinations(BITS, 2))
+
+
+def test_a_model_answers_about_a_store_without_labels_and_refuses_videos(given, tmp_path):
+    folder, _, classes, store = given
+    recipe = replace(TINY, epochs=12, lr=1e-2, clip=replace(TINY.clip, frames=2, stride=1))
+    run = train(TrainSettings(data=store.path, streams="text,smell", run=tmp_path / "run", recipe=recipe, machine=CPU))
+    model = tristream.load(run, device="cpu")
+    bare = features_store(FeaturesStoreSettings(folder / "feats.npz", "-", tmp_path / "bare.h5"))
+    found = model.predict(bare, video="s003")
+    assert found.top(1)[0][0][:2] == f"{classes[3]:03b}"[:2]  # the third bit is told by sound
+    assert {**found.missing} == {} and set(found.streams) == {"smell", "text"}
+    assert set(model.predict(bare, video="s007").missing) == {"smell"}
+    with pytest.raises(UserError, match="features_store"):
+        model.predict(write_video(tmp_path / "one.mkv", drift(3), codec="ffv1"))
+
+
+def test_what_learned_from_videos_refuses_features_and_stores_of_one_kind_merge(given, tmp_path):
+    folder, _, _, store = given
+    with pytest.raises(UserError, match="features that were given"):
+        check_parameters(store, make_store(tmp_path / "videos.h5", three_bit(2)).parameters)
+    for half, names in (("a", slice(0, 60)), ("b", slice(60, None))):
+        with np.load(folder / "feats.npz") as file:
+            np.savez(tmp_path / f"{half}.npz", **{name: file[name][names] for name in file.files})
+        features_store(FeaturesStoreSettings(tmp_path / f"{half}.npz", "-", tmp_path / f"{half}.h5"))
+    both = merge([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "both.h5")
+    assert [video.content for video in both.videos] == [video.content for video in store.videos]
+    assert not list(check(both.path))
+
+
+def test_arrays_named_by_video_and_stream_are_taken_as_features_writes_them(tmp_path):
+    arrays = {"a/one.mp4/rgb": np.ones((3, 4), np.float32), "b.mp4/rgb": np.ones((1, 4), np.float32)}
+    arrays |= {"b.mp4/flow": np.ones(2, np.float32), "a/one.mp4/times": np.ones((3, 2))}
+    np.savez(tmp_path / "f.npz", **arrays)
+    store = features_store(FeaturesStoreSettings(tmp_path / "f.npz", "-", tmp_path / "out.h5"))
+    assert store.parameters["given"] == {"flow": 2, "rgb": 4}
+    assert {video.path: (video.frames, video.streams["flow"]) for video in store.videos} == {
+        "a/one.mp4": (3, False),
+        "b.mp4": (1, True),
+    }
+
+
+def test_context_is_the_mean_of_the_neighbours_in_order_and_of_no_other_group(tmp_path):
+    name, group, place = list("abcde"), list("xxxyy"), [2, 0, 1, 0, 1]
+    np.savez(tmp_path / "f.npz", name=name, place=place, text=np.arange(5, dtype=np.float32)[:, None])
+    rows = "\n".join(f"{n},{g},{g}" for n, g in zip(name, group, strict=True))
+    (tmp_path / "l.csv").write_text(f"name,label,group\n{rows}\n")
+    given = FeaturesStoreSettings(tmp_path / "f.npz", tmp_path / "l.csv", tmp_path / "o.h5", context=1, order="place")
+    store = features_store(given)
+    found = {video.path: store.given(video, "text", np.zeros(1))[0].tolist() for video in store.videos}
+    # the order of x is b, c, a
+    assert found == {"a": [0, 2], "b": [1, 2], "c": [2, 0.5], "d": [3, 4], "e": [4, 3]}
+
+
+WRONG = {
+    "no file": ({}, "name,label\na,1\n", {}, "there is no file"),
+    "no names": ({"text": np.ones((2, 3))}, "name,label\na,1\n", {}, "--names"),
+    "twice": ({"name": ["a", "a"], "text": np.ones((2, 3))}, "name,label\na,1\n", {"names": "name"}, "twice"),
+    "no features": ({"name": ["a", "b"], "text": np.ones(2)}, "name,label\na,1\n", {}, "no array with a row"),
+    "unknown stream": ({"name": ["a"], "text": np.ones((1, 3))}, "name,label\na,1\n", {"streams": ("gaze",)}, "gaze"),
+    "bad name": ({"name": ["a"], "my text": np.ones((1, 3))}, "name,label\na,1\n", {}, "my text"),
+    "all absent": ({"name": ["a"], "text": np.full((1, 3), np.nan)}, "name,label\na,1\n", {}, "no features at all"),
+    "no label": ({"name": ["a", "b"], "text": np.ones((2, 3))}, "name,label\na,1\n", {}, "does not name b"),
+    "lost": ({"name": ["a"], "text": np.ones((1, 3))}, "name,label\na,1\nz,1\n", {}, "z"),
+    "columns": ({"name": ["a"], "text": np.ones((1, 3))}, "file,class\na,1\n", {}, "name,label"),
+    "split": ({"name": ["a"], "text": np.ones((1, 3))}, "name,label,split\na,1,exam\n", {}, "exam"),
+    "no group": ({"name": ["a"], "text": np.ones((1, 3))}, "name,label\na,1\n", {"context": 2}, "group"),
+    "order": ({"name": ["a"], "text": np.ones((1, 3))}, "name,label\na,1\n", {"order": "when"}, "when"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_input_is_named_and_leaves_nothing(tmp_path, wrong):
+    arrays, table, more, says = WRONG[wrong]
+    if arrays:
+        np.savez(tmp_path / "f.npz", **arrays)
+    (tmp_path / "l.csv").write_text(table)
+    before = {*tmp_path.iterdir()}
+    with pytest.raises(UserError, match=says):
+        features_store(FeaturesStoreSettings(tmp_path / "f.npz", tmp_path / "l.csv", tmp_path / "o.h5", **more))
+    assert {*tmp_path.iterdir()} == before
+
+
+def test_the_command_line_says_how_to_train_and_answers_wrong_input_with_one_line(given, tmp_path, monkeypatch, capsys):
+    folder, *_ = given
+    paths = str(folder / "feats.npz"), str(folder / "labels.csv")
+    result = run_here(monkeypatch, capsys, *paths, str(tmp_path / "o.h5"), main=main)
+    assert result.returncode == 0 and "--streams audio,smell,text --frames 2" in result.stdout
+    assert_one_line_error(
+        run_here(monkeypatch, capsys, *paths, str(tmp_path / "o.h5"), main=main), "o.h5", "--overwrite"
+    )
