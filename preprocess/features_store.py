@@ -24,8 +24,8 @@ import tyro
 from preprocess.common.command import parse_command, run_command
 from preprocess.common.console import plural
 from preprocess.common.errors import UserError, at_least
-from preprocess.features.samples import Labels, Sample, read_labels, read_samples, with_context
-from preprocess.features.writing import write_store
+from preprocess.extraction.given import Labels, Sample, read_labels, read_samples, with_context
+from preprocess.extraction.given_store import write_store
 from preprocess.info import print_classes, print_summary
 from preprocess.store import Store
 

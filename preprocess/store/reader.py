@@ -172,6 +172,8 @@ class Store:
         """
         first, last = min(steps), max(steps)
         pictures = _pictures(stream)
+        if not video.streams[stream]:
+            raise UserError(f"{video.path} has no {stream}: {video.why.get(stream) or 'not extracted'}")
         number, place = pictures.number(video.frames), pictures.window(*window)
         if not 0 <= first <= last < number:
             raise IndexError(f"{video.path} has {number} frames of {stream}, not {last + 1}")

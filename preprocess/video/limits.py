@@ -22,6 +22,8 @@ class Limits:
     """videos of more frames are rejected, however short they are"""
     max_pixels: int = 40_000_000
     """videos with larger frames are rejected, before one is held in memory: 8K has 33 million"""
+    sound_only: bool = False
+    """take files of sound alone too, as videos without pictures; otherwise they are rejected"""
 
     def check_frame(self, width: int, height: int) -> None:
         """Raise Unusable for a frame with too many pixels."""

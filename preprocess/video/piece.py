@@ -16,6 +16,7 @@ from preprocess.store.seal import COPY_BLOCK, new_hasher, write_seal
 from preprocess.video.decoder import Decoder
 from preprocess.video.encoder import VideoEncoder
 from preprocess.video.settings import PieceSettings
+from preprocess.video.sound_only import SoundDecoder
 
 
 def extract_piece(
@@ -35,9 +36,9 @@ def extract_piece(
     Raises Unusable for a file that cannot be used; after any error there is no `target`.
     """
     limits = settings.limits
-    decoder = Decoder(
-        file, fps=settings.fps, short_side=settings.short_side, watch=watch, limits=limits, heartbeat=heartbeat
-    )
+    decode = SoundDecoder if limits.sound_only else Decoder
+    shape = {"fps": settings.fps, "short_side": settings.short_side}
+    decoder = decode(file, **shape, watch=watch, limits=limits, heartbeat=heartbeat)
     with ExitStack() as stack:
         rgb, flow, mel = (_Spool(stack, target.parent) for _ in range(3))
         encoder = VideoEncoder(settings, rgb=rgb, flow=flow, mel=mel, watch=watch)
@@ -88,9 +89,12 @@ def _write(
     flow: _Spool,
     mel: _Spool,
 ) -> Facts:
-    pictures = decoder.pictures
-    assert pictures is not None and pictures.size is not None
-    why = {"flow": "one frame"} if pictures.clock.placed < 2 or len(flow.ends) < 2 else {}
+    pictures, frames, dropped = decoder.pictures, round(decoder.seconds * settings.fps), 0
+    size, why = (settings.short_side, settings.short_side), dict.fromkeys(("rgb", "flow"), "only sound")
+    if pictures is not None:
+        assert pictures.size is not None
+        size, frames, dropped = pictures.size, pictures.clock.emitted, pictures.clock.dropped
+        why = {"flow": "one frame"} if pictures.clock.placed < 2 or len(flow.ends) < 2 else {}
     if decoder.audio_absent:
         why["audio"] = decoder.audio_absent
     with new_file(target, parameters=settings.parameters()) as file:
@@ -98,7 +102,8 @@ def _write(
         for key, value in decoder.source.items():
             group.attrs[f"source_{key}"] = np.bytes_(value.encode()) if isinstance(value, str) else value
         rate = {"rate": settings.fps}
-        _write_frames(group.create_group("rgb"), rgb, {"unit": "JPEG, RGB, 8 bit"} | rate)
+        if "rgb" not in why:
+            _write_frames(group.create_group("rgb"), rgb, {"unit": "JPEG, RGB, 8 bit"} | rate)
         if "flow" not in why:
             unit = "grey JPEG, x above y; (value - zero) * bound / 127 pixels a frame"
             attributes = {"unit": unit, "zero": FLOW_ZERO, "bound": FLOW_BOUND} | rate
@@ -116,11 +121,11 @@ def _write(
             content=content,
             seconds=decoder.seconds,
             expected=decoder.expected if decoder.truncated else None,
-            frames=pictures.clock.emitted,
-            height=pictures.size[0],
-            width=pictures.size[1],
+            frames=frames,
+            height=size[0],
+            width=size[1],
             sound=None if "audio" in why else decoder.sound.covered,
-            damaged=decoder.errors + pictures.clock.dropped,
+            damaged=decoder.errors + dropped,
             streams={stream: stream not in why for stream in STREAMS},
             why=why,
             notes="; ".join(decoder.notes),

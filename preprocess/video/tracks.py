@@ -63,7 +63,9 @@ def _choose_video(container, boxes: dict[int, Mp4Track]) -> av.VideoStream:
     if not moving:
         if streams:
             raise Unusable("no video: its only picture is a cover")
-        raise Unusable(f"no video: {'only sound' if container.streams.audio else 'no streams in the file'}")
+        raise Unusable(
+            f"no video: {'only sound (--sound-only takes it)' if container.streams.audio else 'no streams in the file'}"
+        )
     if "encryption" in container.metadata or "ASF_Protection_Type" in container.metadata:
         raise Unusable(ENCRYPTED)
     usable = [s for s in moving if s.codec_context is not None and not _is_encrypted(s, boxes)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from preprocess.common.files import write_aside
-from preprocess.features.samples import NOT_GIVEN, Labels, Sample
+from preprocess.extraction.given import NOT_GIVEN, Labels, Sample
 from preprocess.store.index import Video
 from preprocess.store.kinds import kinds_of
 from preprocess.store.new_file import NewFile, new_file, write_index
