@@ -1,0 +1,77 @@
+"""Exact search in 8 bits, held against brute force."""
+
+import numpy as np
+import pytest
+
+from tasks.retrieval.describe import Described
+from tasks.retrieval.index import About, Index, open_writer
+from tasks.retrieval.ranking import nearest, rank, similarities
+from tasks.retrieval.scan import bounds, encode
+
+SIZES = {"rgb": 48, "audio": 20}
+
+
+def unit(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
+    values = rng.normal(size=(count, size)).astype(np.float32) * rng.uniform(0.2, 3, size).astype(np.float32)
+    return values / np.linalg.norm(values, axis=1, keepdims=True)
+
+
+def described(rng: np.random.Generator, count: int, *, absent: float = 0.2) -> Described:
+    present = {name: rng.random(count) >= absent for name in SIZES}
+    vectors = {name: unit(rng, count, size) * present[name][:, None] for name, size in SIZES.items()}
+    begin = np.arange(count, dtype=np.float32)
+    return Described(np.stack([begin, begin + 2], axis=1), vectors, present)
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("index") / "index"
+    about = About("model", "digest", "release", 2.0, 1.0, 48, SIZES)
+    with open_writer(folder, about) as writer:
+        for number in range(60):
+            windows = described(rng, 1 + number % 40)
+            stills = [b"jpeg"] * len(windows)
+            writer.add(f"{number}", content=f"{number:032x}", source="s", seconds=9, windows=windows, stills=stills)
+    return Index(folder)
+
+
+def test_bounds_hold_for_every_row():
+    rng = np.random.default_rng(1)
+    rows, query = unit(rng, 500, 64), unit(rng, 1, 64)[0]
+    rows[7] = 0
+    near, error = bounds(*encode(rows), query)
+    assert (np.abs(near - rows @ query) <= error).all()
+    assert error.max() < 0.05
+
+
+@pytest.mark.parametrize("weights", [{"rgb": 1.0}, {"rgb": 1.0, "audio": 2.5}], ids=["rgb", "both"])
+@pytest.mark.parametrize("count", [1, 10, 5000])
+def test_the_nearest_windows_are_those_of_brute_force(index, weights, count):
+    query = described(np.random.default_rng(2), 12)
+    rows, scores = nearest(index, query, weights, count=count)
+    every = similarities(index, query, weights, slice(None))
+    best = -np.sort(-every, axis=1)[:, :count]
+    np.testing.assert_allclose(scores, best, atol=1e-5)
+    np.testing.assert_allclose(np.take_along_axis(every, rows, axis=1), scores, atol=1e-5)
+
+
+def test_similarity_is_the_weighted_mean_of_the_cosines_of_the_streams_that_both_have(index):
+    query, weights = described(np.random.default_rng(3), 4), {"rgb": 1.0, "audio": 2.5}
+    found = similarities(index, query, weights, slice(0, 30))
+    for at, row in np.ndindex(found.shape):
+        both = [name for name in SIZES if query.present[name][at] and index.present[row, index.names.index(name)]]
+        cosines = {name: float(query.vectors[name][at] @ index.vectors(name)[row].astype(np.float32)) for name in both}
+        total = sum(weights[name] for name in both)
+        expected = sum(weights[name] * cosines[name] for name in both) / total if both else -1.0
+        assert found[at, row] == pytest.approx(expected, abs=1e-4)
+
+
+def test_proposed_videos_rank_as_all_videos_do(index, monkeypatch):
+    query, weights = index.described(index.videos[33]), {"rgb": 1.0, "audio": 1.0}
+    whole = rank(index, query, weights, top=5)
+    assert whole[0].video.path == "33" and whole[0].score == pytest.approx(1.0, abs=1e-3)
+    monkeypatch.setattr("tasks.retrieval.ranking.FEW", 0)
+    proposed = rank(index, query, weights, top=5)
+    assert [match.video.path for match in proposed] == [match.video.path for match in whole]
+    assert rank(index, query, weights, top=1, without=index.videos[33].content)[0].video.path != "33"
