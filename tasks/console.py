@@ -54,9 +54,7 @@ COMMANDS = {
         "tasks.live", "tasks.settings:LiveSettings", "ask a run about a camera, an address, a file in time"
     ),
     "index": Command("tasks.index", "tasks.retrieval.settings:IndexSettings", "an index of videos, to be searched"),
-    "search": Command(
-        "tasks.search", "tasks.retrieval.settings:SearchSettings", "find videos like another"
-    ),
+    "search": Command("tasks.search", "tasks.retrieval.settings:SearchSettings", "find videos like another"),
     "features": Command("tasks.features", "tasks.settings:FeaturesSettings", "features over time, for other programs"),
 }
 

@@ -3,7 +3,7 @@
     index.json              the model, the windows' length and hop, the parts and their sizes
     videos.jsonl            a line a video, written last: path, content, source, windows, seconds
     windows.f4              (N, 2) float32: begin and end in seconds
-    present.u8              (N, parts) uint8
+    PART.there.u8           (N,) uint8, whether a window has that part
     PART.f2, PART.i1, PART.kept.f4      (N, D) float16, unit vectors; (N, D) int8 and (N, 2) float32, see scan.py
     stills.jpg, stills.i8   a small JPEG a window, one after the other; (N,) int64: where each ends
 
@@ -93,10 +93,9 @@ class Index:
         """(N, 2) float32, seconds."""
         return self._map("windows.f4", np.float32, 2)
 
-    @cached_property
-    def present(self) -> np.ndarray:
-        """(N, parts) uint8, in the order of `names`."""
-        return self._map("present.u8", np.uint8, len(self.names))
+    def there(self, part: str) -> np.ndarray:
+        """(N,) bool, whether a window has that part."""
+        return self._map(f"{part}.there.u8", np.bool_, 1)[:, 0]
 
     def vectors(self, part: str) -> np.ndarray:
         """(N, D) float16."""
@@ -123,7 +122,7 @@ class Index:
         return Described(
             times=self.times[video.rows],
             vectors={name: self.vectors(name)[video.rows].astype(np.float32) for name in self.names},
-            present={name: self.present[video.rows, at] > 0 for at, name in enumerate(self.names)},
+            present={name: np.array(self.there(name)[video.rows]) for name in self.names},
         )
 
     def _map(self, name: str, dtype: type, width: int) -> np.ndarray:
@@ -150,12 +149,12 @@ class IndexWriter(Index):
         ends = np.cumsum([len(still) for still in stills], dtype=np.int64)
         before = (self.folder / "stills.jpg").stat().st_size
         arrays: dict[str, np.ndarray | bytes] = {"windows.f4": windows.times.astype(np.float32)}
-        arrays["present.u8"] = np.stack([windows.present[name] for name in self.names], axis=1).astype(np.uint8)
         arrays |= {"stills.jpg": b"".join(stills), "stills.i8": ends + before}
         for name in self.names:
             rounded = windows.vectors[name].astype(np.float16)
             codes, kept = encode(rounded.astype(np.float32))
             arrays |= {f"{name}.f2": rounded, f"{name}.i1": codes, f"{name}.kept.f4": kept}
+            arrays[f"{name}.there.u8"] = windows.present[name].astype(np.uint8)
         for name, values in arrays.items():
             _append(self.folder / name, values if isinstance(values, bytes) else np.ascontiguousarray(values).tobytes())
         entry = Entry(path, content, source, round(seconds, 3), len(windows), begin)
@@ -166,9 +165,9 @@ class IndexWriter(Index):
     def cut(self) -> None:
         """Cut off what a killed process has left after the last whole video."""
         count = len(self)
-        widths: dict[str, int] = {"windows.f4": 8, "present.u8": len(self.names), "stills.i8": 8}
+        widths: dict[str, int] = {"windows.f4": 8, "stills.i8": 8}
         for name, size in self.about.parts.items():
-            widths |= {f"{name}.f2": 2 * size, f"{name}.i1": size, f"{name}.kept.f4": 8}
+            widths |= {f"{name}.f2": 2 * size, f"{name}.i1": size, f"{name}.kept.f4": 8, f"{name}.there.u8": 1}
         for name, width in widths.items():
             _cut(self.folder / name, count * width)
         stills = 0

@@ -13,12 +13,11 @@ import numpy as np
 from preprocess.common.errors import UserError
 from tasks.retrieval.describe import Described
 from tasks.retrieval.index import Entry, Index
-from tasks.retrieval.scan import bounds
+from tasks.retrieval.scan import NONE, Scan
 
 NEAREST = 256  # windows of the index that each window of a query proposes
 FEW = 200_000  # windows up to which all videos are compared
 BLOCK = 1 << 16  # windows that are compared at a time
-NONE = -1.0  # the similarity of windows that have no stream in common
 Weights = Mapping[str, float]  # part → how much it counts
 
 
@@ -65,11 +64,10 @@ def nearest(index: Index, query: Described, weights: Weights, *, count: int) -> 
 
 def similarities(index: Index, query: Described, weights: Weights, rows: slice | np.ndarray) -> np.ndarray:
     """(Q, n) float32: each window of a query with windows of an index."""
-    present = index.present[rows]
-    total = np.zeros((len(query), len(present)), np.float32)
+    total = np.zeros((len(query), len(index.times[rows])), np.float32)
     share = np.zeros_like(total)
     for name, weight in weights.items():
-        both = query.present[name][:, None] & (present[:, index.names.index(name)] > 0)[None]
+        both = query.present[name][:, None] & index.there(name)[rows][None]
         total += weight * both * (query.vectors[name] @ index.vectors(name)[rows].astype(np.float32).T)
         share += weight * both
     return np.where(share > 0, total / np.maximum(share, 1e-9), NONE)
@@ -90,19 +88,11 @@ def _proposed(index: Index, query: Described, weights: Weights) -> list[int]:
 
 def _nearest(index: Index, query: Described, weights: Weights, at: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Bounds of all similarities choose the few that are computed."""
-    total, error, share = (np.zeros(len(index), np.float32) for _ in range(3))
+    scan = Scan(len(index))
     for name, weight in weights.items():
         if query.present[name][at]:
-            near, off = bounds(*index.codes(name), query.vectors[name][at])
-            both = index.present[:, index.names.index(name)] > 0
-            total += weight * near * both
-            error += weight * off * both
-            share += np.float32(weight) * both
-    there = share > 0
-    share[~there] = 1.0
-    total, error = np.where(there, total / share, NONE), error / share
-    least = np.partition(total - error, -count)[-count]  # at least `count` rows are this similar
-    rows = np.flatnonzero(total + error >= least)
+            scan.add(*index.codes(name), index.there(name), query.vectors[name][at], weight)
+    rows = scan.candidates(count)
     one = query.of(slice(at, at + 1))
     exact = np.concatenate(
         [similarities(index, one, weights, rows[k : k + BLOCK])[0] for k in range(0, len(rows), BLOCK)]

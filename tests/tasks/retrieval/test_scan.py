@@ -6,7 +6,7 @@ import pytest
 from tasks.retrieval.describe import Described
 from tasks.retrieval.index import About, Index, open_writer
 from tasks.retrieval.ranking import nearest, rank, similarities
-from tasks.retrieval.scan import bounds, encode
+from tasks.retrieval.scan import Scan, encode
 
 SIZES = {"rgb": 48, "audio": 20}
 
@@ -40,7 +40,9 @@ def test_bounds_hold_for_every_row():
     rng = np.random.default_rng(1)
     rows, query = unit(rng, 500, 64), unit(rng, 1, 64)[0]
     rows[7] = 0
-    near, error = bounds(*encode(rows), query)
+    scan = Scan(500)
+    scan.add(*encode(rows), np.ones(500, bool), query, 1.0)
+    near, error = scan.bounds()
     assert (np.abs(near - rows @ query) <= error).all()
     assert error.max() < 0.05
 
@@ -60,7 +62,7 @@ def test_similarity_is_the_weighted_mean_of_the_cosines_of_the_streams_that_both
     query, weights = described(np.random.default_rng(3), 4), {"rgb": 1.0, "audio": 2.5}
     found = similarities(index, query, weights, slice(0, 30))
     for at, row in np.ndindex(found.shape):
-        both = [name for name in SIZES if query.present[name][at] and index.present[row, index.names.index(name)]]
+        both = [name for name in SIZES if query.present[name][at] and index.there(name)[row]]
         cosines = {name: float(query.vectors[name][at] @ index.vectors(name)[row].astype(np.float32)) for name in both}
         total = sum(weights[name] for name in both)
         expected = sum(weights[name] * cosines[name] for name in both) / total if both else -1.0

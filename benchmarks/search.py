@@ -1,0 +1,110 @@
+"""Search in an index of random unit vectors: seconds against brute force, and to open a large one.
+
+python -m benchmarks.search                    # a million windows, ten million to open: 5 GB in a temporary folder
+python -m benchmarks.search --windows 100000 --large 1000000
+"""
+
+import json
+import statistics
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from preprocess.common.command import parse_command, run_command
+from tasks.retrieval.describe import Described
+from tasks.retrieval.index import MANIFEST, TABLE, About, Entry, Index
+from tasks.retrieval.ranking import nearest
+from tasks.retrieval.scan import encode
+
+SIZE = 128  # numbers of a vector
+BLOCK = 100_000  # windows that are made at a time
+PER_VIDEO = 500  # windows
+
+
+@dataclass(frozen=True)
+class SearchBenchmark:
+    windows: int = 1_000_000
+    """windows to search"""
+    large: int = 10_000_000
+    """windows of an index that is opened"""
+    rounds: int = 9
+    """queries; medians are reported"""
+    count: int = 10
+    """windows to find"""
+
+
+def make_index(folder: Path, count: int, *, empty: bool = False) -> None:
+    """An index of random vectors; `empty` ones are files without data blocks."""
+    folder.mkdir()
+    about = About("model", "digest", "release", 2.0, 1.0, SIZE, {"rgb": SIZE})
+    (folder / MANIFEST).write_text(json.dumps(asdict(about)))
+    with open(folder / TABLE, "w") as table:
+        for begin in range(0, count, PER_VIDEO):
+            here = min(PER_VIDEO, count - begin)
+            entry = Entry(f"videos/{begin}.mp4", f"{begin:032x}", "videos", float(here), here, begin)
+            table.write(json.dumps(asdict(entry)) + "\n")
+    widths = {"windows.f4": 8, "rgb.there.u8": 1, "rgb.f2": 2 * SIZE, "rgb.i1": SIZE, "rgb.kept.f4": 8}
+    rng = np.random.default_rng(0)
+    files = {name: open(folder / name, "wb") for name in widths}
+    for begin in range(0, 0 if empty else count, BLOCK):
+        vectors = unit(rng, min(BLOCK, count - begin))
+        codes, kept = encode(vectors.astype(np.float16).astype(np.float32))
+        here = len(vectors)
+        for name, values in (
+            ("windows.f4", np.zeros((here, 2), np.float32)),
+            ("rgb.there.u8", np.ones(here, np.uint8)),
+            ("rgb.f2", vectors.astype(np.float16)),
+            ("rgb.i1", codes),
+            ("rgb.kept.f4", kept),
+        ):
+            files[name].write(values.tobytes())
+    for name, file in files.items():
+        file.truncate(count * widths[name])
+        file.close()
+
+
+def unit(rng: np.random.Generator, count: int) -> np.ndarray:
+    """(count, SIZE) float32, correlated as features are."""
+    values = rng.standard_normal((count, SIZE), np.float32) * np.linspace(2, 0.2, SIZE, dtype=np.float32)
+    return values / np.linalg.norm(values, axis=1, keepdims=True)
+
+
+def main() -> None:
+    settings = parse_command(SearchBenchmark, prog="python -m benchmarks.search", doc=__doc__)
+    rng = np.random.default_rng(1)
+    with tempfile.TemporaryDirectory() as place:
+        make_index(Path(place) / "index", settings.windows)
+        index = Index(Path(place) / "index")
+        whole = index.vectors("rgb").astype(np.float32)  # brute force has everything in memory
+        ours, brute, same = [], [], []
+        for number in range(settings.rounds + 1):
+            vector = unit(rng, 1)
+            query = Described(np.zeros((1, 2), np.float32), {"rgb": vector}, {"rgb": np.ones(1, bool)})
+            begun = time.perf_counter()
+            rows, _ = nearest(index, query, {"rgb": 1.0}, count=settings.count)
+            middle = time.perf_counter()
+            every = whole @ vector[0]
+            best = np.argpartition(-every, settings.count)[: settings.count]
+            end = time.perf_counter()
+            if number:  # the first compiles, and reads from the disk
+                ours.append(middle - begun)
+                brute.append(end - middle)
+            same.append({*rows[0].tolist()} == {*best.tolist()})
+        make_index(Path(place) / "large", settings.large, empty=True)
+        begun = time.perf_counter()
+        large = Index(Path(place) / "large")
+        shapes = large.vectors("rgb").shape, large.times.shape
+        opened = time.perf_counter() - begun
+    ours_ms, brute_ms = 1e3 * statistics.median(ours), 1e3 * statistics.median(brute)
+    print(f"{settings.windows} windows: {ours_ms:.0f} ms a query, brute force in float32 {brute_ms:.0f} ms")
+    print(f"{shapes[0][0]} windows opened in {opened:.2f} s")
+    figures = {"windows": settings.windows, "ms": round(ours_ms, 1), "brute_ms": round(brute_ms, 1)}
+    figures |= {"ratio": round(brute_ms / ours_ms, 2), "exact": all(same), "large": settings.large}
+    print(json.dumps(figures | {"open_s": round(opened, 2)}))
+
+
+if __name__ == "__main__":
+    run_command(main)
