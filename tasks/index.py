@@ -14,37 +14,74 @@ if __name__ == "__main__":
     stop_at_once()
 
 import sys
+from collections.abc import Iterator, Sequence
 
 from tqdm import tqdm
 
 from preprocess.common.command import parse_command, run_command
 from preprocess.common.console import plural
 from preprocess.common.errors import UserError, at_least, one_line
+from preprocess.store import Store
+from preprocess.store.index import Video
 from preprocess.store.seal import digest
 from tasks.model import Model, load
-from tasks.retrieval.describe import describe, parts_of
+from tasks.retrieval.describe import Described, describe, parts_of
 from tasks.retrieval.index import About, IndexWriter, open_writer
 from tasks.retrieval.settings import IndexSettings
 from tasks.retrieval.stills import small_stills
 from tasks.sources import Named, as_text, check_keys, named_videos, open_source
+from tasks.windows import Windows
+
+Added = tuple[Video, Described, list[bytes]]  # a video, its windows, and a still of each
 
 
-def add_video(writer: IndexWriter, model: Model, one: Named) -> None:
-    """Add a video to an index made by this model.
+def described(model: Model, about: About, store: Store, videos: Sequence[Video], *, keep: bool) -> Iterator[Added]:
+    """The windows of a store's videos, one video after the other, from one pass over all of them.
+
+    Raises UserError if the store cannot be read.
+    """
+    chosen, held = [video for video in videos if any(video.streams[name] for name in model.streams)], []
+    for windows in model.of_videos(store, chosen, length=about.length, hop=about.hop, keep=keep):
+        for row in windows.rows.unique().tolist():  # in the order of time
+            if held and held[0][0] != row:
+                yield _joined(model, about, store, chosen, held)
+                held = []
+            held.append((row, windows.only(windows.rows == row)))
+    if held:
+        yield _joined(model, about, store, chosen, held)
+
+
+def _joined(
+    model: Model, about: About, store: Store, videos: Sequence[Video], held: list[tuple[int, Windows]]
+) -> Added:
+    video = videos[held[0][0]]
+    found = describe(model, (windows for _, windows in held), about.parts)
+    return video, found, small_stills(store, video, found.times)
+
+
+def add_file(writer: IndexWriter, model: Model, one: Named) -> None:
+    """Add a video file to an index made by this model.
 
     Raises UserError if the video cannot be used, or has none of the model's streams.
     """
-    about = writer.about
-    with open_source(one.source, video=one.video, parameters=model.parameters) as opened:
-        (video,) = opened.videos
-        model.check_streams(video, model.streams)
-        shape = {"length": about.length, "hop": about.hop, "keep": not opened.lasts}
-        windows = model.windows(opened.store, video=video.path, **shape)
-        described = describe(model, windows, about.parts)
-        stills = small_stills(opened.store, video, described.times)
-    where = one.source.path if one.video is not None else one.source
-    facts = {"content": video.content, "source": as_text(str(where)), "seconds": video.seconds}
-    writer.add(one.key, windows=described, stills=stills, **facts)
+    with open_source(one.source, video=None, parameters=model.parameters) as opened:
+        model.check_streams(opened.videos[0], model.streams)
+        for video, windows, stills in described(model, writer.about, opened.store, opened.videos, keep=True):
+            facts = {"content": video.content, "source": as_text(str(one.source)), "seconds": video.seconds}
+            writer.add(one.key, windows=windows, stills=stills, **facts)
+
+
+def add_store(writer: IndexWriter, model: Model, store: Store, wanted: Sequence[Named], bar: tqdm) -> int:
+    """Add videos of a store; return how many lack all streams of the model."""
+    keys = {one.video: one.key for one in wanted}
+    videos = [video for video in store.videos if video.path in keys]
+    added = 0
+    for video, windows, stills in described(model, writer.about, store, videos, keep=False):
+        facts = {"content": video.content, "source": as_text(str(store.path.absolute())), "seconds": video.seconds}
+        writer.add(keys[video.path], windows=windows, stills=stills, **facts)
+        added += 1
+        bar.update()
+    return len(videos) - added
 
 
 def about_index(model: Model, settings: IndexSettings) -> About:
@@ -72,30 +109,44 @@ def main(settings: IndexSettings | None = None) -> int:
     about = about_index(model, settings)
     videos = named_videos(sources, parameters=model.parameters)
     check_keys(videos)
-    failed = added = 0
-    with open_writer(folder, about) as writer:
-        held = {video.content for video in writer.videos}
+    with open_writer(folder, about) as writer, tqdm(desc="index", unit="video", leave=False, disable=None) as bar:
+        before = len(writer.videos)
         try:
-            for one in tqdm(videos, desc="index", unit="video", leave=False, disable=None):
-                try:
-                    if _content(one) not in held:
-                        add_video(writer, model, one)
-                        added += 1
-                except UserError as error:
-                    failed += 1
-                    tqdm.write(f"error: {one_line(str(error))}", file=sys.stderr)
+            failed = _add_all(writer, model, videos, bar)
         except KeyboardInterrupt as stop:
-            raise KeyboardInterrupt(f"{plural(added, 'video')} added; the same command goes on") from stop
-        windows = plural(len(writer), "window")
-        print(f"{folder} holds {plural(len(writer.videos), 'video')}, {windows}; {added} added, {failed} not used")
+            added = plural(len(writer.videos) - before, "video")
+            raise KeyboardInterrupt(f"{added} added; the same command goes on") from stop
+        holds = f"{folder} holds {plural(len(writer.videos), 'video')}, {plural(len(writer), 'window')}"
+        print(f"{holds}; {len(writer.videos) - before} added, {failed} not used")
     return 1 if failed else 0
 
 
-def _content(one: Named) -> str | None:
-    """The digest of a video's file; None if it cannot be read."""
-    if one.video is not None:
-        return one.source.find(one.video).content
-    return digest(one.source) if one.source.is_file() else None
+def _add_all(writer: IndexWriter, model: Model, videos: Sequence[Named], bar: tqdm) -> int:
+    """Add what is not there yet; return how many could not be used."""
+    held, failed = {video.content for video in writer.videos}, 0
+    stores = {id(one.source): one.source for one in videos if one.video is not None}
+    contents = {(key, video.path): video.content for key, store in stores.items() for video in store.videos}
+    new: dict[str, Named] = {}
+    for one in videos:
+        content = contents.get((id(one.source), one.video)) or _content(one)
+        if content not in held:
+            new.setdefault(content, one)
+    bar.reset(total=len(new))
+    for store in stores.values():
+        failed += add_store(writer, model, store, [one for one in new.values() if one.source is store], bar)
+    for one in (one for one in new.values() if one.video is None):
+        try:
+            add_file(writer, model, one)
+        except UserError as error:
+            failed += 1
+            tqdm.write(f"error: {one_line(str(error))}", file=sys.stderr)
+        bar.update()
+    return failed
+
+
+def _content(one: Named) -> str:
+    """The digest of a video's file; its name, if it cannot be read."""
+    return digest(one.source) if one.source.is_file() else one.name
 
 
 if __name__ == "__main__":

@@ -155,6 +155,14 @@ class Model:
                 kept = keep or (not opened.lasts and frames < window)  # windows that overlap share pictures
                 yield from self.clips(opened.store, opened.videos, names=opened.names, keep=kept, bar=bar, **shape)
 
+    def of_videos(
+        self, store: Store, videos: Sequence[Video], *, length: float | None, hop: float | None, keep: bool = False
+    ) -> Iterator[Windows]:
+        """As `windows`, of these videos of a store, in one pass."""
+        clip, window, frames = self._window(length, hop)
+        names = [video.path for video in videos]
+        yield from self.clips(store, videos, names=names, clip=clip, hop=frames, window=window, keep=keep)
+
     def predict(
         self,
         source: Source,

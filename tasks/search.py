@@ -18,7 +18,6 @@ if __name__ == "__main__":
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -31,23 +30,15 @@ from preprocess.store.seal import digest
 from streams.registry import parse_streams
 from tasks.folder import check_output
 from tasks.model import Model, load
-from tasks.retrieval.describe import CLASS, Described, chosen_parts, describe
+from tasks.retrieval.describe import CLASS, chosen_parts, describe
 from tasks.retrieval.index import Index
 from tasks.retrieval.page import write_found
-from tasks.retrieval.ranking import Match, Weights, rank
+from tasks.retrieval.ranking import Ranked, Weights, rank
 from tasks.retrieval.settings import SearchSettings
 from tasks.sources import Named, named_videos, open_source
 
 
-@dataclass(frozen=True)
-class Found:
-    """The answer to one query."""
-
-    name: str
-    matches: list[Match]
-
-
-def search(index: Index, model: Model, one: Named, settings: SearchSettings) -> Found:
+def search(index: Index, model: Model, one: Named, settings: SearchSettings) -> Ranked:
     """The videos most like one.
 
     Raises UserError if it cannot be used, or has nothing to compare.
@@ -61,7 +52,7 @@ def search(index: Index, model: Model, one: Named, settings: SearchSettings) -> 
     described = described.between(settings.start, settings.to)
     if not len(described):
         raise UserError(f"{one.name} ends before --from {settings.start:g}: it lasts {video.seconds:.1f} s")
-    return _ranked(index, one.key, described, settings)
+    return rank(index, described, weights_of(index, settings), top=settings.top)
 
 
 def weights_of(index: Index, settings: SearchSettings) -> Weights:
@@ -93,15 +84,11 @@ def model_of(index: Index, *, device: str) -> Model:
     return load(path, device=device)
 
 
-def _ranked(index: Index, name: str, query: Described, settings: SearchSettings, without: str | None = None) -> Found:
-    top = len(index.videos) if settings.ranking else settings.top
-    return Found(name, rank(index, query, weights_of(index, settings), top=top, without=without))
-
-
-def _all_ask(index: Index, settings: SearchSettings) -> Iterator[Found]:
+def _all_ask(index: Index, settings: SearchSettings) -> Iterator[tuple[str, Ranked]]:
+    weights = weights_of(index, settings)
     for video in tqdm(index.videos, desc="search", unit="video", leave=False, disable=None):
         query = index.described(video).between(settings.start, settings.to)
-        yield _ranked(index, video.path, query, settings, without=video.content)
+        yield video.path, rank(index, query, weights, top=settings.top, without=video.content)
 
 
 def _parse_weights(text: str, known: list[str]) -> dict[str, float]:
@@ -118,11 +105,11 @@ def _parse_weights(text: str, known: list[str]) -> dict[str, float]:
     return found
 
 
-def _print(found: Found, top: int) -> None:
-    print(f"{one_line(found.name)}")
+def _print(name: str, found: Ranked) -> None:
+    print(one_line(name))
     rows = [
         [f"{match.score:.3f}", one_line(match.video.path), _span(match.time), _span(match.asked)]
-        for match in found.matches[:top]
+        for match in found.matches
     ]
     print_table(["similarity", "video", "at", "as the query at"], rows)
 
@@ -131,11 +118,11 @@ def _span(time: tuple[float, float]) -> str:
     return f"{time[0]:.1f}–{time[1]:.1f} s"
 
 
-def as_json(found: list[Found], top: int) -> list[dict]:
+def as_json(found: list[tuple[str, Ranked]]) -> list[dict]:
     """The answers as plain data."""
     return [
         {
-            "query": one.name,
+            "query": name,
             "found": [
                 {
                     "video": match.video.path,
@@ -144,10 +131,10 @@ def as_json(found: list[Found], top: int) -> list[dict]:
                     "time": match.time,
                     "query_time": match.asked,
                 }
-                for match in one.matches[:top]
+                for match in one.matches
             ],
         }
-        for one in found
+        for name, one in found
     ]
 
 
@@ -167,7 +154,7 @@ def main(settings: SearchSettings | None = None) -> int:
         queries = named_videos(settings.queries, video=settings.video, parameters=model.parameters)
         for one in tqdm(queries, desc="search", unit="video", leave=False, disable=None):
             try:
-                found.append(search(index, model, one, settings))
+                found.append((one.key, search(index, model, one, settings)))
             except UserError as error:
                 failed += 1
                 tqdm.write(f"error: {one_line(str(error))}", file=sys.stderr)
@@ -176,15 +163,15 @@ def main(settings: SearchSettings | None = None) -> int:
     else:
         raise UserError("give a video to find the like of, or --ranking FILE to let every video of the index ask")
     if settings.ranking and found:
-        ranking = {one.name: [match.video.path for match in one.matches] for one in found}
+        ranking = {name: [index.videos[number].path for number in one.order] for name, one in found}
         write_aside(settings.ranking, lambda part: part.write_text(json.dumps(ranking)))
     if settings.page and found:
-        write_found(settings.page, index, [(one.name, one.matches[: settings.top]) for one in found])
+        write_found(settings.page, index, [(name, one.matches) for name, one in found])
     if settings.json:
-        print(json.dumps(as_json(found, settings.top), indent=1))
+        print(json.dumps(as_json(found), indent=1))
     elif settings.queries:
-        for one in found:
-            _print(one, settings.top)
+        for name, one in found:
+            _print(name, one)
     return 1 if failed else 0
 
 

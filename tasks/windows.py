@@ -37,6 +37,16 @@ class Windows:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def only(self, rows: Tensor) -> "Windows":
+        """Some of the windows, by a mask (N,) bool; without `inputs`."""
+        parts = {
+            part: {name: values[rows] for name, values in getattr(self, part).items()}
+            for part in ("present", "sequences", "features", "logits", "towers")
+        }
+        names = tuple(name for name, there in zip(self.videos, rows.tolist(), strict=True) if there)
+        same = {part: getattr(self, part)[rows] for part in ("rows", "times", "fused", "answer")}
+        return replace(self, videos=names, inputs=None, **same, **parts)
+
     @cached_property
     def answered(self) -> Tensor:
         """(N,) bool: True if any stream is present."""

@@ -17,7 +17,7 @@ from tasks.retrieval.scan import NONE, Scan
 
 NEAREST = 256  # windows of the index that each window of a query proposes
 FEW = 200_000  # windows up to which all videos are compared
-BLOCK = 1 << 16  # windows that are compared at a time
+BLOCK = 1 << 14  # windows that are compared at a time
 Weights = Mapping[str, float]  # part → how much it counts
 
 
@@ -32,8 +32,16 @@ class Match:
     asked: tuple[float, float]  # of the query's
 
 
-def rank(index: Index, query: Described, weights: Weights, *, top: int, without: str | None = None) -> list[Match]:
-    """The `top` videos most like a query, the likest first; `without` the one of this content.
+@dataclass(frozen=True)
+class Ranked:
+    """Videos by their likeness to a query."""
+
+    matches: list[Match]  # the first ones
+    order: np.ndarray  # (n,) the numbers of all that were compared, the likest first
+
+
+def rank(index: Index, query: Described, weights: Weights, *, top: int, without: str | None = None) -> Ranked:
+    """The videos most like a query, `top` of them with the place; `without` the one of this content.
 
     Exact up to FEW windows; of more, all videos that are among the NEAREST windows of any of the query's are compared.
 
@@ -44,13 +52,14 @@ def rank(index: Index, query: Described, weights: Weights, *, top: int, without:
         raise UserError(f"the query has nothing to compare: {', '.join(weights)} is missing in all of it")
     query = query.of(there)
     if not len(index):
-        return []
-    numbers = range(len(index.videos)) if len(index) <= FEW else _proposed(index, query, weights)
-    found = []
-    for video in (index.videos[number] for number in numbers):
-        if video.content != without and video.windows:
-            found.append(_match(index, query, weights, video))
-    return sorted(found, key=lambda match: -match.score)[:top]
+        return Ranked([], np.zeros(0, np.int64))
+    numbers = np.arange(len(index.videos)) if len(index) <= FEW else _proposed(index, query, weights)
+    scores = np.concatenate([_scores(index, query, weights, part) for part in _blocks(index, numbers)])
+    if without is not None:
+        scores[[index.videos[number].content == without for number in numbers]] = -np.inf
+    best = np.argsort(-scores, kind="stable")[: int(np.isfinite(scores).sum())]
+    found = [_match(index, query, weights, int(numbers[at]), float(scores[at])) for at in best[:top]]
+    return Ranked(found, numbers[best])
 
 
 def nearest(index: Index, query: Described, weights: Weights, *, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -73,17 +82,32 @@ def similarities(index: Index, query: Described, weights: Weights, rows: slice |
     return np.where(share > 0, total / np.maximum(share, 1e-9), NONE)
 
 
-def _match(index: Index, query: Described, weights: Weights, video: Entry) -> Match:
+def _scores(index: Index, query: Described, weights: Weights, numbers: np.ndarray) -> np.ndarray:
+    """(n,) similarities of videos: over the query's windows, the mean of the likest window's."""
+    spans = [index.videos[number].rows for number in numbers]
+    rows = np.concatenate([np.arange(span.start, span.stop) for span in spans])
+    begins = np.cumsum([0, *(span.stop - span.start for span in spans[:-1])])
+    return np.maximum.reduceat(similarities(index, query, weights, rows), begins, axis=1).mean(axis=0)
+
+
+def _match(index: Index, query: Described, weights: Weights, number: int, score: float) -> Match:
+    video = index.videos[number]
     found = similarities(index, query, weights, video.rows)
     at, row = np.unravel_index(found.argmax(), found.shape)
     begin, end = index.times[video.begin + row].tolist()
     asked = query.times[at].tolist()
-    return Match(video, float(found.max(axis=1).mean()), video.begin + int(row), (begin, end), (asked[0], asked[1]))
+    return Match(video, score, video.begin + int(row), (begin, end), (asked[0], asked[1]))
 
 
-def _proposed(index: Index, query: Described, weights: Weights) -> list[int]:
+def _blocks(index: Index, numbers: np.ndarray) -> list[np.ndarray]:
+    """The numbers of videos in parts of about BLOCK windows."""
+    windows = np.cumsum([index.videos[number].windows for number in numbers])
+    return np.split(numbers, np.searchsorted(windows, np.arange(BLOCK, windows[-1], BLOCK)))
+
+
+def _proposed(index: Index, query: Described, weights: Weights) -> np.ndarray:
     rows, _ = nearest(index, query, weights, count=NEAREST)
-    return np.unique(index.video_of(np.unique(rows))).tolist()
+    return np.unique(index.video_of(np.unique(rows)))
 
 
 def _nearest(index: Index, query: Described, weights: Weights, at: int, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,9 +7,13 @@ import signal
 import subprocess
 import time
 
+import numpy as np
 import pytest
 
 from preprocess.common.errors import UserError
+from preprocess.extract import extract
+from preprocess.extraction.settings import ExtractSettings
+from preprocess.video.settings import PieceSettings
 from tasks.index import main as index_main
 from tasks.retrieval.index import TABLE, Index, open_writer
 from tasks.search import main as search_main
@@ -76,6 +80,22 @@ def test_what_a_killed_process_left_is_cut_off(index, tmp_path):
     with open_writer(folder, Index(folder).about):
         pass
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "lock"} == before
+
+
+def test_a_store_gives_the_index_of_its_videos(index, toy, run_folder, videos, tmp_path, monkeypatch, capsys):
+    piece = PieceSettings.like(toy.parameters)
+    store = extract(ExtractSettings(videos, tmp_path / "s.h5", store=piece))
+    result = run_here(monkeypatch, capsys, run_folder, store.path, tmp_path / "index", "--length", 0.4, main=index_main)
+    assert result.returncode == 0
+    one, other = (
+        {video.path: made.described(video) for video in made.videos} for made in map(Index, (index, tmp_path / "index"))
+    )
+    assert one.keys() == other.keys()
+    for path, windows in other.items():
+        same = one[path]
+        np.testing.assert_allclose(windows.times, same.times)
+        for name, values in windows.vectors.items():
+            np.testing.assert_allclose(values, same.vectors[name], atol=2e-3)
 
 
 @pytest.mark.slow
