@@ -40,6 +40,11 @@ COMMANDS = {
     "merge": Command("preprocess.merge", "preprocess.merge:MergeSettings", "several stores into one"),
     "info": Command("preprocess.info", "preprocess.info:InfoSettings", "classes, counts, what is missing and why"),
     "show": Command("preprocess.show", "preprocess.show:ShowSettings", "a picture of one video in a store"),
+    "features_store": Command(
+        "preprocess.features_store",
+        "preprocess.features_store:FeaturesStoreSettings",
+        "features that others extracted, as a store",
+    ),
     "synth": Command("preprocess.synth", "preprocess.synth:SynthSettings", "make the three-bit videos"),
     "train": Command("train", "fusion.training.settings:TrainSettings", "train any subset of the streams jointly"),
     "evaluate": Command("tasks.evaluate", "tasks.settings:EvaluateSettings", "judge a run on every subset of streams"),

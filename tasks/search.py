@@ -85,10 +85,12 @@ def model_of(index: Index, *, device: str) -> Model:
 
 
 def _all_ask(index: Index, settings: SearchSettings) -> Iterator[tuple[str, Ranked]]:
+    """What the videos of an index find among the others; those that lack all that is compared find nothing."""
     weights = weights_of(index, settings)
     for video in tqdm(index.videos, desc="search", unit="video", leave=False, disable=None):
         query = index.described(video).between(settings.start, settings.to)
-        yield video.path, rank(index, query, weights, top=settings.top, without=video.content)
+        if any(query.present[name].any() for name in weights):
+            yield video.path, rank(index, query, weights, top=settings.top, without=video.content)
 
 
 def _parse_weights(text: str, known: list[str]) -> dict[str, float]:

@@ -68,6 +68,10 @@ def test_every_video_asks_the_others_and_a_page_shows_stills(index, tmp_path, mo
     assert set(ranking) == names
     assert all({*found} | {name} == names and len(found) == len(names) - 1 for name, found in ranking.items())
     assert page.read_text().count("data:image/jpeg") >= len(names)
+    assert (
+        run_here(monkeypatch, capsys, index, "--streams", "audio", "--ranking", out, main=search_main).returncode == 0
+    )
+    assert set(json.loads(out.read_text())) == names - {"mute.mkv"}
 
 
 def test_what_a_killed_process_left_is_cut_off(index, tmp_path):
