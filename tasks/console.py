@@ -50,6 +50,9 @@ COMMANDS = {
         "tasks.events.__main__", "tasks.events.settings:EventsSettings", "when what happens in long videos"
     ),
     "predict": Command("tasks.predict", "tasks.settings:PredictSettings", "ask a run about new videos"),
+    "explain": Command(
+        "tasks.explain.__main__", "tasks.explain.settings:ExplainSettings", "why: which stream, when and where"
+    ),
     "live": Command(
         "tasks.live", "tasks.settings:LiveSettings", "ask a run about a camera, an address, a file in time"
     ),
