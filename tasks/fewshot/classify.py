@@ -9,9 +9,8 @@ from tasks.fewshot.embed import Embedded
 from tasks.fewshot.episodes import Episode
 
 LEAST = 1e-12
-Scores = Callable[
-    [Embedded, np.ndarray, list[np.ndarray]], np.ndarray
-]  # query rows, support rows of W classes → (Q, W)
+# features, (Q,) rows of videos that are asked about, W arrays of those known of each class → (Q, W) similarities
+Scores = Callable[[Embedded, np.ndarray, list[np.ndarray]], np.ndarray]
 
 
 def classify(streams: Mapping[str, Embedded], labels: Sequence[str], episode: Episode, *, score: Scores) -> list[str]:

@@ -25,9 +25,8 @@ def embed(
     """stream → its features of the videos: `of` the LSTMs ("features") or of the "towers"."""
     parts: dict[str, list[list[np.ndarray]]] = {name: [[] for _ in videos] for name in streams}
     sizes = {}
-    for windows in model.clips(
-        store, videos, views=views, names=[one.path for one in videos], batch=batch, keep=True, bar="features"
-    ):
+    names = [video.path for video in videos]
+    for windows in model.clips(store, videos, views=views, names=names, batch=batch, keep=True, bar="features"):
         values = windows.sequences if of == "features" else windows.towers
         for name in streams:
             arrays, there = values[name].float().cpu().numpy(), windows.present[name].tolist()

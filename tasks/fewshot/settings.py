@@ -16,7 +16,7 @@ class FewShotSettings:
     data: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
     """store of the videos, of classes that the run has not learned"""
     episodes: Path | None = None
-    """JSON file of fixed episodes (docs/fewshot.md); without it they are drawn, by --way, --shot, --queries and --seed"""
+    """JSON file of fixed episodes (docs/fewshot.md); without it they are drawn, by --way, --shot and --queries"""
     way: int = 5
     """classes of an episode that is drawn"""
     shot: int = 1
