@@ -28,7 +28,7 @@ from tasks.explain.picture import draw
 from tasks.explain.settings import ExplainSettings
 from tasks.explain.text import lines
 from tasks.folder import check_output, output_folder
-from tasks.model import load
+from tasks.model import Model, load
 from tasks.sources import open_source
 
 LONGEST = 40  # letters of a name beside a progress bar
@@ -69,7 +69,7 @@ def main(settings: ExplainSettings | None = None) -> None:
         write_folder(_explain(model, settings), settings.out)
 
 
-def _explain(model, settings: ExplainSettings) -> Explanation:
+def _explain(model: Model, settings: ExplainSettings) -> Explanation:
     """Explain, print, and write the page, for which the source has to be open."""
     bar = one_line(settings.source.name)[-LONGEST:]
     with open_source(settings.source, video=settings.video, parameters=model.parameters, bar=bar) as opened:

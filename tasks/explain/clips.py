@@ -47,7 +47,9 @@ class Clips:
         found = []
         for rows in self.chunks():
             given = {name: values[rows] for name, values in inputs.items()}
-            found.append(run(self.network, given, {name: there[rows] for name, there in self.present.items()})[2])
+            present = {name: there[rows] for name, there in self.present.items()}
+            _, _, answer = run(self.network, given, present, gradients=True)  # in full precision, as the maps are
+            found.append(answer.detach())
         return torch.cat(found)
 
     def answers_without(self, stream: str, hidden: Tensor) -> Tensor:
@@ -63,8 +65,8 @@ class Clips:
             given = {name: old[some] for name, old in self.inputs.items()}
             given[stream] = values.masked_fill(steps, STREAMS[stream].nothing)
             alone = {name: there[some] & (name == stream) for name, there in self.present.items()}
-            new, _, _ = run(self.network, given, alone)  # absent streams cost nothing
-            answers[some] = fuse(self.network, self._with(stream, new, some), tuple(self.present)).answer
+            new, _, _ = run(self.network, given, alone, gradients=True)  # absent streams cost nothing
+            answers[some] = fuse(self.network, self._with(stream, new, some), tuple(self.present)).answer.detach()
         return answers
 
     def _with(self, stream: str, new: StreamOutputs, rows: Tensor) -> Windows:
@@ -74,9 +76,9 @@ class Clips:
             for field in new._fields
         }
         for field, values in new._asdict().items():
-            old[field][stream] = values[stream]
+            old[field][stream] = values[stream].detach()
         present = {name: there[rows] for name, there in self.present.items()}
-        return replace(self.parts[0], rows=rows, present=present, inputs=None, **old)
+        return replace(self.parts[0], rows=rows, present=present, **old)
 
 
 def clips_of(network: FusionModel, parts: list[Windows]) -> Clips:
