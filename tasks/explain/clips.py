@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fusion.heads.head import StreamOutputs
 from fusion.model import FusionModel
-from streams.registry import STREAMS
+from streams.registry import streams_of
 from tasks.windows import Windows, fuse, run
 
 ROWS = 4  # clips that go through the model at a time
@@ -21,6 +21,7 @@ class Clips:
     network: FusionModel
     parts: tuple[Windows, ...]  # in which they were encoded
     inputs: dict[str, Tensor]  # stream → its tower's input
+    empty: dict[str, float]  # stream → the value of its input that shows nothing
     present: dict[str, Tensor]  # stream → (N,) bool
     moments: dict[str, Tensor]  # stream → (N, T) float64: seconds of the middles of the input's steps
     times: Tensor  # (N, 2) float64: begin and end of the pictures in seconds
@@ -36,7 +37,7 @@ class Clips:
 
     def nothing(self) -> dict[str, Tensor]:
         """Inputs that show nothing, in every stream."""
-        return {name: torch.full_like(values, STREAMS[name].nothing) for name, values in self.inputs.items()}
+        return {name: torch.full_like(values, self.empty[name]) for name, values in self.inputs.items()}
 
     def chunks(self) -> Iterator[Tensor]:
         """Indices of a few clips at a time."""
@@ -63,7 +64,7 @@ class Clips:
             values = self.inputs[stream][some]
             steps = hidden[some][:, None, :, None, None] if values.ndim == 5 else hidden[some][:, None]
             given = {name: old[some] for name, old in self.inputs.items()}
-            given[stream] = values.masked_fill(steps, STREAMS[stream].nothing)
+            given[stream] = values.masked_fill(steps, self.empty[stream])
             alone = {name: there[some] & (name == stream) for name, there in self.present.items()}
             new, _, _ = run(self.network, given, alone, gradients=True)  # absent streams cost nothing
             answers[some] = fuse(self.network, self._with(stream, new, some), tuple(self.present)).answer.detach()
@@ -81,8 +82,8 @@ class Clips:
         return replace(self.parts[0], rows=rows, present=present, **old)
 
 
-def clips_of(network: FusionModel, parts: list[Windows]) -> Clips:
-    """The clips that `Model.clips` gave with gradients; those are let go."""
+def clips_of(network: FusionModel, parts: list[Windows], parameters: dict) -> Clips:
+    """The clips that `Model.clips` gave with gradients, which are let go, of a store with these parameters."""
     parts = [_detached(part) for part in parts]
 
     def joined(field: str) -> dict[str, Tensor]:
@@ -92,6 +93,7 @@ def clips_of(network: FusionModel, parts: list[Windows]) -> Clips:
         network=network,
         parts=tuple(parts),
         inputs=joined("inputs"),
+        empty={name: stream.nothing for name, stream in streams_of(parameters).items()},
         present=joined("present"),
         moments=joined("moments"),
         times=torch.cat([part.times for part in parts]),

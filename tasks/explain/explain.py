@@ -95,7 +95,7 @@ def explain(
     if label is not None:
         check_class(model, label)
     found = model.clips(store, [video], views=views, names=[name or video.path], batch=4, gradients=True)
-    clips = clips_of(model.network, [model.fuse(part, chosen) for part in found])
+    clips = clips_of(model.network, [model.fuse(part, chosen) for part in found], model.parameters)
     fused = {frozenset(names): [model.fuse(part, names) for part in clips.parts] for names in subsets(chosen)}
     answers = {names: torch.cat([part.answer for part in parts]) for names, parts in fused.items()}
     mean = {names: mean_answer(parts)[None] for names, parts in fused.items()}

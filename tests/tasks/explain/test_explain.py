@@ -9,14 +9,20 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
+import tristream
+from fusion.training.settings import TrainSettings
 from preprocess.common.errors import UserError
+from preprocess.features_store import FeaturesStoreSettings, features_store
 from streams.audio import CENTRE, SPREAD
 from tasks.explain.__main__ import main
 from tasks.explain.check import area, randomised, rank_correlation
 from tasks.explain.explain import as_object, explain
 from tasks.explain.maps import integrated_gradients, log_odds, smoothed
 from tasks.explain.occlusion import stretches
+from tasks.explain.picture import draw
 from tasks.explain.settings import ExplainSettings
+from tests.tasks.conftest import CPU, TINY
+from train import train
 
 SMALL = {"views": 2, "steps": 4}
 
@@ -199,3 +205,21 @@ def test_wrong_input_is_named_and_leaves_nothing(run_folder, videos, store, tmp_
 
 def test_what_is_printed_as_json_is_json(found):
     assert json.loads(json.dumps(as_object(found), allow_nan=False))["label"] == found.label
+
+
+def test_features_that_others_extracted_are_explained_too(tmp_path):
+    rng = np.random.default_rng(0)
+    names = np.array([f"s{k:02d}" for k in range(24)])
+    arrays = {"smell": rng.normal(size=(24, 3)), "text": rng.normal(size=(24, 2, 4))}
+    np.savez(tmp_path / "f.npz", name=names, **arrays)
+    rows = "".join(f"{name},{'ab'[k % 2]},g{k // 4}\n" for k, name in enumerate(names))
+    (tmp_path / "labels.csv").write_text("name,label,group\n" + rows)
+    store = features_store(FeaturesStoreSettings(tmp_path / "f.npz", tmp_path / "labels.csv", tmp_path / "out.h5"))
+    recipe = replace(TINY, epochs=1, clip=replace(TINY.clip, frames=2, stride=1))
+    run = train(TrainSettings(streams="smell,text", data=store.path, run=tmp_path / "run", recipe=recipe, machine=CPU))
+    found = explain(tristream.load(run, device="cpu"), store, store.videos[0], views=1, steps=64)
+    assert found.chance + sum(found.shares.values()) == pytest.approx(found.probability, abs=1e-6)
+    assert set(found.peaks) == {"smell", "text"} and found.peaks["text"].x is None
+    assert abs(found.error) < 0.05 * abs(found.odds - found.odds_of_nothing)
+    draw(found, tmp_path / "why.png")
+    assert (tmp_path / "why.png").stat().st_size > 10_000
