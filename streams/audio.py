@@ -25,6 +25,7 @@ class Audio:
 
     towers = ("conv1d", "conv2d")
     libraries = ("hf", "yamnet")
+    nothing = (SILENCE - CENTRE) / SPREAD
     step = 1  # rows: windows begin at whole multiples of it
 
     def channels(self, parameters: dict) -> int:
@@ -36,6 +37,14 @@ class Audio:
     def reach(self, start: int, clip: ClipSettings, fps: float) -> tuple[float, float]:
         first = max(0, self._first_row(start, clip, fps))
         return first / MEL_RATE, (first + self.rows(clip)) / MEL_RATE
+
+    def times(self, video: Video, starts: Sequence[int], clip: ClipSettings, fps: float) -> np.ndarray:
+        def rows(start: int) -> np.ndarray:
+            first, there = self.window(video, start, clip, fps)
+            row, total = first + np.arange(self.rows(clip)), round(video.seconds * MEL_RATE)
+            return self._repeated(first, clip, total) if there and clip.repeat_sound else row
+
+        return (np.concatenate([rows(start) for start in starts]) + 0.5) / MEL_RATE
 
     def rows(self, clip: ClipSettings) -> int:
         """The rows of log-mel of a segment."""
@@ -51,6 +60,8 @@ class Audio:
         first = min(max(first, 0), total - count) if total >= count else -((count - total) // 2)
         first = int(first / self.step) * self.step  # towards zero, so that a shorter video stays inside it
         begin, end = max(first, 0), min(first + count, total)
+        if video.sound is None:
+            return first, False
         return first, end > video.sound[0] * MEL_RATE and begin < video.sound[1] * MEL_RATE
 
     def read(
@@ -74,13 +85,19 @@ class Audio:
         count = mel.shape[1]
         begin, end = max(first, 0), min(first + count, round(video.seconds * MEL_RATE))
         if there and clip.repeat_sound:
-            mel[:] = store.mel(video, begin, end).T[:, np.arange(first - begin, first - begin + count) % (end - begin)]
+            total = round(video.seconds * MEL_RATE)
+            mel[:] = store.mel(video, begin, end).T[:, self._repeated(first, clip, total) - begin]
             return True
         if end - begin < count or not there:
             mel[:] = SILENCE
         if there:
             mel[:, begin - first : end - first] = store.mel(video, begin, end).T
         return there
+
+    def _repeated(self, first: int, clip: ClipSettings, total: int) -> np.ndarray:
+        """The rows of a window from `first` on, where the sound of a short video of `total` rows repeats."""
+        begin, end = max(first, 0), min(first + self.rows(clip), total)
+        return begin + (first - begin + np.arange(self.rows(clip))) % (end - begin)
 
     def _first_row(self, start: int, clip: ClipSettings, fps: float) -> int:
         """The first row of a window whose centre is that of the segment's pictures."""

@@ -155,6 +155,14 @@ class ClipDataset(Dataset):
         stride = own.stride if stream in self.whole_strides else 1
         return tuple(own_start(start, self.clip, own, length) // stride * stride for start in starts)
 
+    def times(self, video: Video, starts: Starts) -> dict[str, np.ndarray]:
+        """stream → (S T,) the middles of a clip's input steps, in seconds; see Stream.times."""
+        found = {}
+        for name, stream in self.streams.items():
+            ours = self.own_starts(name, starts, video.frames)
+            found[name] = stream.times(video, ours, self.clip.of(name), self.store.fps)
+        return found
+
     def _clip(self, row: int, number: int) -> tuple[Video, Starts, dict[str, Crop]]:
         """The video, where its clip's segments begin, and the part of the frames that each stream shows."""
         video = self.videos[row]

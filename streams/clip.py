@@ -177,6 +177,11 @@ def own_start(start: int, clip: ClipSettings, own: ClipSettings, length: float) 
     return int(max(0, min(start + (clip.span - own.span) // 2, length - own.span)))
 
 
+def picture_times(starts: Sequence[int], clip: ClipSettings, length: int, fps: float) -> np.ndarray:
+    """(S T,) the middles, in seconds, of the pictures of segments that begin at `starts`, in a video of `length`."""
+    return (np.concatenate([steps(start, clip, length) for start in starts]) + 0.5) / fps
+
+
 def steps(start: int, clip: ClipSettings, length: int) -> np.ndarray:
     """Indices (frames,) of a segment that starts at `start`, in a stream of `length` steps.
 

@@ -8,7 +8,7 @@ import torch
 from preprocess.store import Store
 from preprocess.store.format import FLOW_BOUND, FLOW_STEPS, FLOW_ZERO
 from preprocess.store.index import Video
-from streams.clip import ClipSettings, steps
+from streams.clip import ClipSettings, picture_times, steps
 from streams.geometry import Crop, turn_vectors, warp_clip
 from streams.spec import Shapes
 from streams.towers.registry import IMAGE
@@ -22,6 +22,7 @@ class Flow:
 
     towers = ("conv3d", "r2plus1d", "r3d_18", "r2plus1d_18", "s3d", *IMAGE)
     libraries = ("timm",)
+    nothing = 0.0
 
     def channels(self, parameters: dict) -> int:
         return 2
@@ -32,6 +33,9 @@ class Flow:
 
     def reach(self, start: int, clip: ClipSettings, fps: float) -> tuple[float, float]:
         return start / fps, (start + clip.span) / fps
+
+    def times(self, video: Video, starts: Sequence[int], clip: ClipSettings, fps: float) -> np.ndarray:
+        return picture_times(starts, clip, video.frames, fps)
 
     def read(
         self,

@@ -7,7 +7,7 @@ import torch
 
 from preprocess.store import Store
 from preprocess.store.index import Video
-from streams.clip import ClipSettings, steps
+from streams.clip import ClipSettings, picture_times, steps
 from streams.geometry import Crop
 from streams.spec import GIVEN, Shapes
 
@@ -18,6 +18,7 @@ class Given:
 
     towers = ("dense", "conv1d")
     libraries = ()
+    nothing = 0.0  # of features of any kind: no better value is known
 
     def __init__(self, name: str, size: int) -> None:
         self.name, self.size = name, size
@@ -30,6 +31,9 @@ class Given:
 
     def reach(self, start: int, clip: ClipSettings, fps: float) -> tuple[float, float]:
         return start / fps, (start + clip.span) / fps
+
+    def times(self, video: Video, starts: Sequence[int], clip: ClipSettings, fps: float) -> np.ndarray:
+        return picture_times(starts, clip, video.frames, fps)
 
     def read(
         self,

@@ -8,7 +8,7 @@ from einops import rearrange
 
 from preprocess.store import Store
 from preprocess.store.index import Video
-from streams.clip import ClipSettings, steps
+from streams.clip import ClipSettings, picture_times, steps
 from streams.geometry import Crop, warp_clip
 from streams.spec import Shapes
 from streams.towers.registry import IMAGE
@@ -22,6 +22,7 @@ class Rgb:
 
     towers = ("conv3d", "r2plus1d", "r3d_18", "r2plus1d_18", "s3d", *IMAGE)
     libraries = ("timm", "torchvision", "hf")
+    nothing = 0.0  # mid-grey
 
     def channels(self, parameters: dict) -> int:
         return 3
@@ -32,6 +33,9 @@ class Rgb:
 
     def reach(self, start: int, clip: ClipSettings, fps: float) -> tuple[float, float]:
         return start / fps, (start + clip.span) / fps
+
+    def times(self, video: Video, starts: Sequence[int], clip: ClipSettings, fps: float) -> np.ndarray:
+        return picture_times(starts, clip, video.frames, fps)
 
     def read(
         self,

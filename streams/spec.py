@@ -21,6 +21,7 @@ class Stream(Protocol):
 
     towers: tuple[str, ...]  # names in streams.towers.TOWERS that can encode it; the first is the default
     libraries: tuple[str, ...]  # libraries in LIBRARIES there whose networks, as LIBRARY:NAME, can encode it
+    nothing: float  # the value of a tower's input that shows nothing: mid-grey, no motion, silence
 
     def channels(self, parameters: dict) -> int:
         """Channels (or mel bands) of a tower's input, given the store's parameters."""
@@ -32,6 +33,10 @@ class Stream(Protocol):
 
     def reach(self, start: int, clip: ClipSettings, fps: float) -> tuple[float, float]:
         """The interval, in seconds of the video, that the segment from frame `start` on covers."""
+        ...
+
+    def times(self, video: Video, starts: Sequence[int], clip: ClipSettings, fps: float) -> np.ndarray:
+        """The middles of a tower's S T input steps, in seconds of the video, (S T,); some may lie outside of it."""
         ...
 
     def read(

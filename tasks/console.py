@@ -55,6 +55,12 @@ COMMANDS = {
         "tasks.events.__main__", "tasks.events.settings:EventsSettings", "when what happens in long videos"
     ),
     "predict": Command("tasks.predict", "tasks.settings:PredictSettings", "ask a run about new videos"),
+    "explain": Command(
+        "tasks.explain.__main__", "tasks.explain.settings:ExplainSettings", "why: which stream, when and where"
+    ),
+    "fewshot": Command(
+        "tasks.fewshot.__main__", "tasks.fewshot.settings:FewShotSettings", "classes of which a few videos are known"
+    ),
     "live": Command(
         "tasks.live", "tasks.settings:LiveSettings", "ask a run about a camera, an address, a file in time"
     ),

@@ -12,7 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from fusion.answers import Answers
@@ -26,7 +28,7 @@ from preprocess.common.errors import UserError, at_least
 from preprocess.common.files import local_path
 from preprocess.store import Store
 from preprocess.store.index import Facts, Video
-from streams.batch import ClipDataset
+from streams.batch import Batch, ClipDataset
 from streams.clip import ClipSettings
 from streams.loader import ViewBatches, make_loader
 from streams.registry import parse_streams, subset_name, subsets
@@ -128,7 +130,7 @@ class Model:
                 more does; a video shorter than a window has one.
             video: of a store, only this one: its path, or a part of it that no other has.
             batch: windows at a time.
-            gradients: allow gradients with respect to `Windows.inputs`.
+            gradients: allow gradients with respect to `Windows.inputs`; of stored videos, `moments` says when they are.
             keep: keep what frozen towers make of a store beside it; a later call then reads it.
             bar: name of a progress bar, on a terminal.
             newest_only: of a live source, make windows in a thread of their own while the model is busy, and pass over
@@ -275,7 +277,8 @@ class Model:
         names = store.columns["path"] if names is None else names
         for loaded in tqdm(loader, desc=bar, unit="batch", leave=False, disable=None if bar else True):
             named = [(names[row], videos[row].seconds) for row in loaded.videos.tolist()]
-            yield encode(self.network, loaded.to(self.device), videos=named, fps=store.fps, gradients=gradients)
+            found = encode(self.network, loaded.to(self.device), videos=named, fps=store.fps, gradients=gradients)
+            yield replace(found, moments=self._moments(dataset, loaded)) if gradients else found
 
     def answers(
         self,
@@ -310,6 +313,13 @@ class Model:
         spread = length is not None and clip.segments > 1
         window = max(clip.span, round(length * fps)) if spread else clip.length
         return clip, window, window if hop is None else max(1, round(hop * fps))
+
+    def _moments(self, dataset: ClipDataset, batch: Batch) -> dict[str, Tensor]:
+        rows = zip(batch.videos.tolist(), batch.starts.tolist(), strict=True)
+        times = [dataset.times(dataset.videos[row], tuple(starts)) for row, starts in rows]
+        return {
+            name: torch.from_numpy(np.stack([part[name] for part in times])).to(self.device) for name in self.streams
+        }
 
     def _prediction(
         self, windows: list[Windows], streams: Sequence[str], *, seconds: float, facts: Facts | None = None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fusion.device import mixed_precision
-from fusion.heads.head import StreamOutputs
+from fusion.heads.head import Mask, StreamOutputs
 from fusion.model import FusionModel
 from streams.batch import Batch
 
@@ -32,6 +32,7 @@ class Windows:
     fused: Tensor  # (N, F): the head's feature from all present streams
     answer: Tensor  # (N, K) float64: class probabilities from it; zeros if no stream is present
     inputs: dict[str, Tensor] | None = None  # stream → its tower's input, for gradients; None without
+    moments: dict[str, Tensor] | None = None  # stream → (N, T) float64: the middles of the steps of `inputs`, seconds
     made: tuple[float, float] | None = None  # of a live source: see LiveBatch.complete and .ready
 
     def __len__(self) -> int:
@@ -45,7 +46,7 @@ class Windows:
         }
         names = tuple(name for name, there in zip(self.videos, rows.tolist(), strict=True) if there)
         same = {part: getattr(self, part)[rows] for part in ("rows", "times", "fused", "answer")}
-        return replace(self, videos=names, inputs=None, **same, **parts)
+        return replace(self, videos=names, inputs=None, moments=None, **same, **parts)
 
     @cached_property
     def answered(self) -> Tensor:
@@ -76,10 +77,7 @@ def encode(
     inputs = batch.inputs(training=False)
     if gradients:
         inputs = {name: value.float().requires_grad_() for name, value in inputs.items()}
-    with _mode(batch.labels.device, gradients=gradients):
-        outputs = network.encode(inputs, batch.present, rows=batch.rows)
-        outputs = StreamOutputs(*({name: value.float() for name, value in part.items()} for part in outputs))
-        fused, answer = _fuse(network, outputs, batch.present)
+    outputs, fused, answer = run(network, inputs, batch.present, rows=batch.rows, gradients=gradients)
     begin, last = batch.starts[:, 0].double() / fps, batch.starts[:, -1].double() / fps
     ends = torch.tensor([seconds for _, seconds in videos], dtype=torch.float64, device=begin.device)
     return Windows(
@@ -92,6 +90,24 @@ def encode(
         answer=answer,
         inputs=inputs if gradients else None,
     )
+
+
+def run(
+    network: FusionModel,
+    inputs: dict[str, Tensor],
+    present: Mask,
+    *,
+    rows: dict[str, Tensor] | None = None,
+    gradients: bool = False,
+) -> tuple[StreamOutputs, Tensor, Tensor]:
+    """The towers' inputs, {(N, …)}, and what is present, {(N,)} → the streams' outputs, (N, F) and (N, K), as Windows.
+
+    rows: the indices of the present rows, where they are known.
+    """
+    with _mode(next(iter(present.values())).device, gradients=gradients):
+        outputs = network.encode(inputs, present, rows=rows)
+        outputs = StreamOutputs(*({name: value.float() for name, value in part.items()} for part in outputs))
+        return outputs, *_fuse(network, outputs, present)
 
 
 def _fuse(network: FusionModel, outputs: StreamOutputs, present: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

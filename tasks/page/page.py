@@ -20,7 +20,7 @@ from tasks.timeline import Timeline
 
 EMBEDDED = 20e6  # bytes of a video file below which it becomes part of the page
 TYPES = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/mp4", ".webm": "video/webm", ".ogv": "video/ogg"}
-ASSETS = ("style.css", "page.js")
+ROOM = "tasks.page"  # the package that the style lies in
 
 
 def write_page(
@@ -59,7 +59,7 @@ def write_page(
             "flow": flow and flow.data(),
             "mel": mel_strip(store, video),
         },
-        "source": file and _address(file, path, embed_below),
+        "source": file and address(file, path, embed_below),
         "live": False,
     }
     text = page_html(data, title=Path(timeline.video).name)
@@ -79,19 +79,19 @@ def page_path(page: Path, video: str, *, count: int) -> Path:
     return page
 
 
-def page_html(data: dict, *, title: str) -> str:
-    """The page around its data."""
-    parts = {name: _asset(name) for name in ASSETS}
+def page_html(data: dict, *, title: str, room: str = ROOM) -> str:
+    """The page around its data: page.html and page.js of the package `room`, in the style of all pages."""
+    parts = {"style.css": _asset("style.css", ROOM), "page.js": _asset("page.js", room)}
     parts |= {"title": escape(title.encode("utf-8", "replace").decode()), "data": embedded(data)}
     # all at once: a name may look like one of the places
-    return re.sub(r"\{(title|data|style\.css|page\.js)\}", lambda found: parts[found[1]], _asset("page.html"))
+    return re.sub(r"\{(title|data|style\.css|page\.js)\}", lambda found: parts[found[1]], _asset("page.html", room))
 
 
-def _asset(name: str) -> str:
-    return (files("tasks.page") / name).read_text(encoding="utf-8")
+def _asset(name: str, room: str) -> str:
+    return (files(room) / name).read_text(encoding="utf-8")
 
 
-def _address(file: Path, page: Path, embed_below: float) -> str:
+def address(file: Path, page: Path, embed_below: float) -> str:
     """A data: address of a small file, else a relative one."""
     if file.stat().st_size < embed_below:
         kind = TYPES.get(file.suffix.lower(), "video/mp4")  # browsers look at the bytes

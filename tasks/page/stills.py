@@ -40,7 +40,7 @@ def still_times(video: Video) -> np.ndarray:
 
 def frame_sheet(store: Store, video: Video, times: np.ndarray) -> Sheet:
     """Frames at these times."""
-    return _sheet([store.frames(video, "rgb", [_step(video, "rgb", time, store.fps)])[0] for time in times])
+    return sheet([store.frames(video, "rgb", [_step(video, "rgb", time, store.fps)])[0] for time in times])
 
 
 def flow_sheet(store: Store, video: Video, times: np.ndarray) -> Sheet | None:
@@ -53,7 +53,7 @@ def flow_sheet(store: Store, video: Video, times: np.ndarray) -> Sheet | None:
         colours = flow_to_rgb(np.moveaxis(dequantise_flow(code), 0, -1), full=FULL_COLOUR)
         return (255 * colours).round().astype(np.uint8)
 
-    return _sheet([drawn(time) for time in times])
+    return sheet([drawn(time) for time in times])
 
 
 def mel_strip(store: Store, video: Video) -> str | None:
@@ -69,14 +69,15 @@ def mel_strip(store: Store, video: Video) -> str | None:
         for begin in range(0, total, step)
     ]
     scaled = (np.stack(columns, axis=1)[::-1] - SILENCE) / (LOUD - SILENCE)
-    return _url(encode_rgb((255 * colormaps["magma"](scaled.clip(0, 1))[..., :3]).round().astype(np.uint8)))
+    return picture_url(encode_rgb((255 * colormaps["magma"](scaled.clip(0, 1))[..., :3]).round().astype(np.uint8)))
 
 
 def _step(video: Video, stream: str, time: float, fps: float) -> int:
     return min(int(time * fps), KINDS[stream].number(video.frames) - 1)
 
 
-def _sheet(pictures: list[np.ndarray]) -> Sheet:
+def sheet(pictures: list[np.ndarray]) -> Sheet:
+    """Pictures, (H, W, 3) uint8 of one shape, small and in rows."""
     import cv2
 
     height = max(1, round(WIDTH * pictures[0].shape[0] / pictures[0].shape[1]))
@@ -84,8 +85,9 @@ def _sheet(pictures: list[np.ndarray]) -> Sheet:
     columns = int(np.ceil(np.sqrt(len(small))))
     small += [np.zeros_like(small[0])] * (-len(small) % columns)
     rows = [np.concatenate(small[begin : begin + columns], axis=1) for begin in range(0, len(small), columns)]
-    return Sheet(_url(encode_rgb(np.ascontiguousarray(np.concatenate(rows)))), columns, WIDTH, height)
+    return Sheet(picture_url(encode_rgb(np.ascontiguousarray(np.concatenate(rows)))), columns, WIDTH, height)
 
 
-def _url(jpeg: np.ndarray) -> str:
+def picture_url(jpeg: np.ndarray) -> str:
+    """The bytes of a JPEG as a data: address."""
     return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode()

@@ -1,0 +1,78 @@
+"""Whether explanations find what is known to have been planted: which stream, when, and where."""
+
+import pytest
+
+import tristream
+from fusion.settings import ModelSettings
+from fusion.training.settings import Machine, Recipe, TrainSettings
+from streams.clip import ClipSettings
+from tasks.explain.check import check
+from tasks.explain.explain import explain
+from tests.support.stores import FPS, HEIGHT, WIDTH, make_store
+from tests.tasks.explain.planted import LONG, SIDE, planted
+from train import train
+
+RECIPE = Recipe(
+    epochs=40,
+    batch=16,
+    lr=3e-3,
+    val_every=5,
+    stream_dropout=0.1,
+    clip=ClipSettings(frames=16, stride=2, size=32, audio_seconds=1.28, least_crop=0.9, spec_mask=0.0),
+    model=ModelSettings(width=8, feature=32),
+)
+TESTED = 30  # videos of each stream's cue: two patches or tones each, one of which tells the class
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """A model that has learned the cues, and videos that it has not seen, with what was planted in them."""
+    folder = tmp_path_factory.mktemp("planted")
+    store = make_store(folder / "train.h5", planted(240)[0])
+    machine = Machine(workers=0, device="cpu")
+    run = train(TrainSettings(data=store.path, run=folder / "run", recipe=RECIPE, machine=machine))
+    specs, cues = planted(3 * TESTED, seed=1)
+    test = make_store(folder / "test.h5", specs)
+    asked = [(test.find(spec.path), cue) for spec, cue in zip(specs, cues, strict=True)]
+    return tristream.load(run, device="cpu"), test, asked
+
+
+@pytest.mark.slow
+def test_planted_cues_are_found_by_stream_place_and_time(learned):
+    model, test, asked = learned
+    right, stream, when, lost, where = 0, [], [], [], []
+    for video, cue in asked:
+        found = explain(model, test, video, views=1, steps=16)
+        if found.label != video.label:
+            continue
+        right += 1
+        peak, losses = found.peaks[cue.stream], found.occlusion[cue.stream]
+        at = losses.index(max(losses))
+        begin, end = (cue.begin - 1) / FPS, (cue.begin + LONG + 1) / FPS  # a picture of the clip stands for two frames
+        stream.append(max(found.shares, key=found.shares.get) == cue.stream)
+        when.append(begin <= peak.seconds <= end)
+        lost.append(begin <= (found.edges[at] + found.edges[at + 1]) / 2 <= end)
+        if peak.x is not None:
+            x, y = peak.x * WIDTH, peak.y * HEIGHT
+            where.append(cue.left - 1 <= x <= cue.left + SIDE + 1 and cue.top - 1 <= y <= cue.top + SIDE + 1)
+    assert right >= 0.9 * len(asked)
+    assert all(stream)
+    for found in (when, lost, where):
+        assert sum(found) >= 0.9 * len(found)
+
+
+@pytest.mark.slow
+def test_random_weights_change_the_maps_and_what_they_name_counts(learned):
+    model, test, asked = learned
+    checks = []
+    for video, cue in asked[::9]:
+        found = explain(model, test, video, views=1, steps=16)
+        # a class that is said of an empty video too cannot be taken away or put in
+        if found.label == video.label and found.odds_of_nothing < 0:
+            checks.append((check(found.clips, found.maps, model.classes.index(found.label), steps=16), cue))
+    assert len(checks) >= 3
+    for one, cue in checks:
+        assert one.depends_on_weights and one.finds_what_counts
+        areas = one.curves.areas
+        assert areas["deletion"] < areas["deletion_at_random"] - 0.2, cue
+        assert areas["insertion"] > areas["insertion_at_random"] + 0.1, cue
