@@ -50,6 +50,12 @@ COMMANDS = {
         "tasks.events.__main__", "tasks.events.settings:EventsSettings", "when what happens in long videos"
     ),
     "predict": Command("tasks.predict", "tasks.settings:PredictSettings", "ask a run about new videos"),
+    "summarise": Command(
+        "tasks.summarise", "tasks.summary.settings:SummariseSettings", "shorten videos to their key moments"
+    ),
+    "learn-importance": Command(
+        "tasks.summary.learn", "tasks.summary.settings:LearnSettings", "what people find important in videos"
+    ),
     "live": Command(
         "tasks.live", "tasks.settings:LiveSettings", "ask a run about a camera, an address, a file in time"
     ),
