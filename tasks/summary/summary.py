@@ -79,9 +79,7 @@ def summarise(
         given = [one for one in given if sure[one.windows].mean() >= LEAST]
         if not given:
             place, best = float(evidence.middles[sure.argmax()]), float(sure.max())
-            raise UserError(
-                f"nothing in {video} is {label} for sure: it is likeliest at {place:.1f} s, with {best:.0%}"
-            )
+            raise UserError(f"nothing in {video} is surely {label}: it is likeliest at {place:.1f} s, with {best:.0%}")
     chosen = choose(given, np.maximum(values, 0) ** POWER, budget=budget)
     if not chosen:
         raise UserError(f"no piece of {video} fits into {budget:.2f} s: give a larger --share or a shorter --piece")

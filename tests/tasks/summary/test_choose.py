@@ -1,6 +1,7 @@
 """The choice of pieces, against trying all of them, and the shots that they lie in."""
 
-from itertools import combinations
+from dataclasses import replace
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -52,13 +53,13 @@ def test_the_lazy_choice_is_the_greedy_one():
 
 def test_pieces_lie_within_shots_never_overlap_and_stand_for_different_moments():
     one = evidence(seed=0, windows=80)
-    cut = np.array([0.0, 9.3, 9.7, 22.0, one.seconds])
-    one = type(one)(**{**vars(one), "shots": cut, "features": np.repeat(np.eye(4)[[0, 1, 2, 0]], 20, axis=0)})
+    cut = np.array([0.0, 9.9, 10.25, 20.25, 30.25, one.seconds])
+    one = replace(one, shots=cut, features=np.repeat(np.eye(4)[[0, 1, 2, 0]], 20, axis=0))
     given = candidates(one, piece=1.5)
-    assert all(any(a <= c.start and c.end <= b + 1e-6 for a, b in zip(cut, cut[1:], strict=False)) for c in given)
+    assert all(any(a <= c.start and c.end <= b + 1e-6 for a, b in pairwise(cut)) for c in given)
     taken = choose(given, np.ones(80), budget=4.5)
     spans = sorted((piece.candidate.start, piece.candidate.end) for piece in taken)
-    assert all(before[1] <= after[0] for before, after in zip(spans, spans[1:], strict=False))
+    assert all(before[1] <= after[0] for before, after in pairwise(spans))
     shown = {int(one.features[piece.candidate.windows].mean(axis=0).argmax()) for piece in taken}
     assert len(taken) == 3 and shown == {0, 1, 2}
     assert choose(given, np.zeros(80), budget=4.5) == []
@@ -69,7 +70,7 @@ def test_what_is_unusual_is_important_and_a_shot_is_judged_as_a_whole():
     features[20:26] += [0, 3, 0]
     one = evidence(seed=0, windows=40)
     cut = np.array([0.0, 10.25, 13.25, one.seconds])
-    one = type(one)(**{**vars(one), "features": features, "shots": cut})
+    one = replace(one, features=features, shots=cut)
     found = importance(one).values
     assert found[20:26].min() > np.delete(found, range(20, 26)).max()
 

@@ -58,7 +58,8 @@ def test_a_store_and_a_folder_give_a_summary_of_each_video(run_folder, store, vi
 
 def test_a_query_shortens_to_a_stream_or_a_class():
     happens = np.zeros((60, 3))
-    happens[:, 2], happens[20:26, 0], happens[40:46, 1] = 1, 0.8, 0.9
+    happens[20:26, 0], happens[40:46, 1] = 0.8, 0.9
+    happens[:, 2] = 1 - happens.sum(axis=1)
     begin = np.arange(60) * 0.5
     one = Evidence(
         seconds=30.5,
