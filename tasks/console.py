@@ -53,7 +53,7 @@ COMMANDS = {
     "summarise": Command(
         "tasks.summarise", "tasks.summary.settings:SummariseSettings", "shorten videos to their key moments"
     ),
-    "learn-importance": Command(
+    "importance": Command(
         "tasks.summary.learn", "tasks.summary.settings:LearnSettings", "what people find important in videos"
     ),
     "live": Command(

@@ -15,10 +15,10 @@ import numpy as np
 
 from tasks.summary.evidence import Evidence
 
-SHARP = 4  # power of the cosine: how much alike moments must be to stand for each other
-NEAR = 20.0  # seconds after which likeness has fallen to 1 / e: later, it is another moment
+SHARP = 2  # power of the cosine: how much alike moments must be to stand for each other
+NEAR = 10.0  # seconds after which likeness has fallen to 1 / e: later, it is another moment
 FURTHEST = 5 * NEAR  # seconds beyond which it counts as none
-POWER = 2  # of the importance, as weight
+POWER = 3  # of the importance, as weight
 STEP = 0.25  # seconds from one candidate to the next
 SHORTEST = 0.6  # seconds of a shot that may be a piece
 

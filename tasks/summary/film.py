@@ -11,6 +11,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.reformatter import Colorspace
 
 from preprocess.common.errors import UserError
 from preprocess.common.files import write_aside
@@ -60,12 +61,13 @@ def write_pictures(folder: Path, file: Path, moments: Sequence[float], *, names:
     """
     try:
         rate, side = _shape(str(file))
-        wanted = [(int(moment * rate), name) for moment, name in zip(moments, names, strict=True)]
-        for picture, begin, end in _pictures(_decoder(str(file), rate, side), max(first for first, _ in wanted) + 1):
-            for place, name in wanted:
-                if begin <= place < end:
-                    jpeg = encode_rgb(picture).tobytes()
-                    write_aside(folder / name, lambda part, jpeg=jpeg: part.write_bytes(jpeg))
+        wanted = sorted((int(moment * rate), name) for moment, name in zip(moments, names, strict=True))
+        until, picture = wanted[-1][0] + 1, None
+        for picture, _, end in _pictures(_decoder(str(file), rate, side), until):
+            while wanted and wanted[0][0] < end:
+                _write_jpeg(folder / wanted.pop(0)[1], picture)
+        for _, name in wanted:  # the video ends a little earlier than its store says
+            _write_jpeg(folder / name, picture)
     except Unusable as error:
         raise UserError(f"{file} cannot be used: {error}") from error
 
@@ -157,9 +159,16 @@ def _streams(film, picture: np.ndarray, rate: Fraction, *, channels: int) -> tup
 
 def _frame(picture: np.ndarray, video, number: int) -> av.VideoFrame:
     pixels = np.ascontiguousarray(picture[: video.height, : video.width])
-    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+    large = video.width >= 1280 or video.height > 576  # players take untagged colours of such for BT.709
+    colours = Colorspace.ITU709 if large else Colorspace.ITU601
+    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p", dst_colorspace=colours)
     frame.pts, frame.time_base = number, 1 / Fraction(video.codec_context.framerate)
     return frame
+
+
+def _write_jpeg(path: Path, picture: np.ndarray) -> None:
+    jpeg = encode_rgb(picture).tobytes()
+    write_aside(path, lambda part: part.write_bytes(jpeg))
 
 
 def _add_sound(film, audio, sound: FilmSound, span: Span, written: int, rate: Fraction) -> None:

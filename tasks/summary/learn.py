@@ -50,7 +50,7 @@ def main(settings: LearnSettings | None = None) -> None:
     evidence = {}
     for name, one in videos.items():
         with open_source(one.source, video=one.video, parameters=model.parameters, bar=name) as opened:
-            shape = {"streams": model.streams, "hop": settings.hop, "keep": not opened.lasts}
+            shape = {"streams": model.streams, "hop": settings.hop, "keep": True}
             evidence[name] = gather(model, opened.store, opened.videos[0], **shape)
     names, guessed, plain = list(videos), {}, {}
     for fold in range(settings.folds):

@@ -128,7 +128,7 @@ def summary_of(asked: Asked, one: Named, settings: SummariseSettings, *, count: 
         if video.seconds <= 0:
             raise UserError(f"{one.name} has no length")
         shape = {"streams": asked.streams, "hop": settings.hop, "detector": asked.detector}
-        evidence = gather(asked.model, opened.store, video, **shape, keep=not opened.lasts, bar=bar)
+        evidence = gather(asked.model, opened.store, video, **shape, keep=True, bar=bar)
         summary = summarise(
             evidence,
             video=one.name,

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 
 import av
 import numpy as np
@@ -21,14 +22,14 @@ class FilmSound:
     def __init__(self, file: str, *, start: float) -> None:
         """`start` is the time of the first picture, in seconds on the file's clock: sample 0 sounds there."""
         limit = Limits().max_pixels
-        self._container = open_media(file, max_pixels=limit)
-        again = lambda: open_media(file, max_pixels=limit)  # noqa: E731
+        again = partial(open_media, file, max_pixels=limit)
+        self._container = again()
         tracks = choose_tracks(self._container, file, again=again, heartbeat=lambda: None)
         self.channels = 0  # 1 or 2; 0 without sound
         self._blocks: deque[tuple[int, np.ndarray]] = deque()  # the first sample of each, and (C, N) float32
         self._coming: Iterator[tuple[int, np.ndarray]] = iter(())
         if tracks.audio is not None:
-            self.channels = min(2, tracks.audio.codec_context.channels or 1)
+            self.channels = min(2, tracks.audio.codec_context.layout.nb_channels or 1)
             ahead = longest_hole(self._container)
             streams = (tracks.video, tracks.audio)  # both: the clock has changed where both jump
             packets = JoinedPackets(self._container.demux(*streams), streams, ahead=ahead)

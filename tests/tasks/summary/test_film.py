@@ -112,3 +112,16 @@ def test_what_cannot_be_filmed_is_one_line_and_leaves_nothing_behind(tmp_path):
             write_film(tmp_path / "short.mp4", file, kept)
         assert "\n" not in str(caught.value)
     assert {path.name for path in tmp_path.iterdir()} == {"bad.mp4", "v.mkv"}
+
+
+@pytest.mark.parametrize("size", [(64, 96), (720, 1280)])
+def test_colours_stay_as_players_see_them(tmp_path, size):
+    colour = np.array([200, 60, 40])
+    pictures = [np.broadcast_to(colour, (*size, 3)).astype(np.uint8)] * 10
+    video = write_video(tmp_path / "v.mkv", pictures, codec="ffv1")
+    write_film(tmp_path / "short.mp4", video, [(0.0, 0.4)])
+    with av.open(str(tmp_path / "short.mp4")) as film:
+        frame = next(film.decode(video=0))
+        guess = "ITU709" if size[0] > 576 else "ITU601"
+        shown = frame.reformat(format="rgb24", src_colorspace=guess).to_ndarray()
+    assert np.abs(shown.reshape(-1, 3).mean(axis=0) - colour).max() < 6
