@@ -44,11 +44,11 @@ def concerning(evidence: Evidence, label: str) -> np.ndarray:
     Raises UserError if neither knows it.
     """
     scores = evidence.event_scores(label)
-    if scores is not None and scores.any():
-        return scores
-    if label not in evidence.classes:
+    if label in evidence.classes and (scores is None or not scores.any()):
+        return evidence.answer[:, evidence.classes.index(label)]
+    if scores is None:
         raise UserError(f"--query {label} is neither a stream nor a class: classes are {', '.join(evidence.classes)}")
-    return evidence.answer[:, evidence.classes.index(label)]
+    return scores
 
 
 def over_shots(evidence: Evidence, values: np.ndarray) -> np.ndarray:

@@ -6,9 +6,13 @@ from dataclasses import replace
 import av
 import numpy as np
 import pytest
+import torch
 
 from preprocess.common.errors import UserError
+from tasks.events.detector import Detector, save_detector
 from tasks.events.event import read_events
+from tasks.events.heads import HEADS
+from tasks.events.settings import HeadRecipe
 from tasks.summarise import main
 from tasks.summary.evidence import Evidence
 from tasks.summary.learn import main as learn
@@ -86,6 +90,18 @@ def test_a_query_by_sound_looks_at_the_sound_alone(run_folder, long, capsys):
     (told,) = json.loads(capsys.readouterr().out)
     scores = np.array(told["scores"])
     assert scores[6:9].min() > np.delete(scores, [5, 6, 7, 8, 9]).max()
+
+
+def test_with_a_detector_its_events_matter_and_are_the_reason(model, long, tmp_path, capsys):
+    recipe = HeadRecipe(hop=0.16, channels=8)
+    sizes = {name: model.settings.recipe.model.feature + len(model.classes) for name in model.streams}
+    head = HEADS[recipe.head](sizes, classes=1, width=8, dropout=0.0)
+    for parameter in head.parameters():
+        torch.nn.init.zeros_(parameter)  # a jump everywhere, by 50 %
+    save_detector(tmp_path / "detector", Detector(model, head.eval(), ["jump"], recipe))
+    assert main(asked(tmp_path / "detector", long, query="jump", json=True)) == 0
+    (told,) = json.loads(capsys.readouterr().out)
+    assert told["pieces"] and all(piece["reason"].startswith("jump 50%, an event") for piece in told["pieces"])
 
 
 def test_importance_is_learned_from_scores_and_used(run_folder, store, tmp_path, capsys):
