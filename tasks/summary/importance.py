@@ -13,6 +13,7 @@ from preprocess.common.errors import UserError
 from tasks.summary.evidence import Evidence
 
 WHOLE = 0.8  # weight of the shot's mean in a window's importance; the rest is its own
+AROUND = 10.0  # seconds on each side, so that a moment of a long take can stand out
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,13 @@ def concerning(evidence: Evidence, label: str) -> np.ndarray:
 
 
 def over_shots(evidence: Evidence, values: np.ndarray) -> np.ndarray:
-    """(N,) → (N,) mixed with the mean over the shot in which the window's middle lies."""
-    last = max(0, len(evidence.shots) - 2)
-    shot = np.clip(np.searchsorted(evidence.shots, evidence.middles, side="right") - 1, 0, last)
-    means = np.bincount(shot, values, minlength=last + 1) / np.maximum(1, np.bincount(shot, minlength=last + 1))
-    return WHOLE * means[shot] + (1 - WHOLE) * values
+    """(N,) → (N,) mixed with the mean over what lies within AROUND seconds and in the shot of the window's middle."""
+    middles, inner = evidence.middles, evidence.shots[1:-1]
+    shot = np.searchsorted(inner, middles, side="right")
+    first = np.maximum(np.searchsorted(shot, shot, side="left"), np.searchsorted(middles, middles - AROUND))
+    last = np.minimum(np.searchsorted(shot, shot, side="right"), np.searchsorted(middles, middles + AROUND, "right"))
+    total = np.concatenate([[0.0], values.cumsum()])
+    return WHOLE * (total[last] - total[first]) / (last - first) + (1 - WHOLE) * values
 
 
 def ranks(values: np.ndarray) -> np.ndarray:

@@ -90,3 +90,10 @@ def test_cuts_and_dissolves_are_found_to_the_frame_and_motion_is_none(tmp_path):
     found = shots(store, video)
     assert found[0] == 0 and found[-1] == video.seconds and len(found) == 4
     assert abs(found[1] * FPS - 63.5) <= 4 and abs(found[2] * FPS - 137) <= 1
+
+
+def test_in_one_long_take_the_loud_minute_is_what_matters():
+    one = evidence(seed=0, windows=600)
+    loud = np.where((np.arange(600) > 300) & (np.arange(600) < 360), 1.0, -3.0)
+    found = importance(replace(one, features=np.ones((600, 2)), loudness=loud)).values
+    assert found[310:350].min() > 1.3 * np.delete(found, range(280, 380)).max()
