@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from fusion.training.settings import TrainSettings
 from preprocess.common.errors import UserError
 from tasks.events.detector import Detector, save_detector
 from tasks.events.event import read_events
@@ -19,6 +20,8 @@ from tasks.summary.learn import main as learn
 from tasks.summary.settings import LearnSettings, SummariseSettings
 from tasks.summary.summary import budget_of, summarise
 from tests.support.videos import drift, grey, sound, tone, write_video
+from tests.tasks.conftest import CPU, TINY
+from train import train
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +105,15 @@ def test_with_a_detector_its_events_matter_and_are_the_reason(model, long, tmp_p
     assert main(asked(tmp_path / "detector", long, query="jump", json=True)) == 0
     (told,) = json.loads(capsys.readouterr().out)
     assert told["pieces"] and all(piece["reason"].startswith("jump 50%, an event") for piece in told["pieces"])
+
+
+def test_a_run_without_classes_summarises_too(toy, long, tmp_path, capsys):
+    recipe = replace(TINY, epochs=1, pretrain="contrast", clip=replace(TINY.clip, frames=4))
+    run = train(TrainSettings(data=toy.path, run=tmp_path / "contrast", recipe=recipe, machine=CPU))
+    capsys.readouterr()
+    assert main(asked(run, long, json=True)) == 0
+    (told,) = json.loads(capsys.readouterr().out)
+    assert told["pieces"] and all(piece["reason"].startswith("more unusual") for piece in told["pieces"])
 
 
 def test_importance_is_learned_from_scores_and_used(run_folder, store, tmp_path, capsys):
