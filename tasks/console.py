@@ -61,6 +61,12 @@ COMMANDS = {
     "fewshot": Command(
         "tasks.fewshot.__main__", "tasks.fewshot.settings:FewShotSettings", "classes of which a few videos are known"
     ),
+    "summarise": Command(
+        "tasks.summarise", "tasks.summary.settings:SummariseSettings", "shorten videos to their key moments"
+    ),
+    "importance": Command(
+        "tasks.summary.learn", "tasks.summary.settings:LearnSettings", "what people find important in videos"
+    ),
     "live": Command(
         "tasks.live", "tasks.settings:LiveSettings", "ask a run about a camera, an address, a file in time"
     ),

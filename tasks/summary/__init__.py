@@ -1,0 +1,1 @@
+"""Summaries of videos: shots, importance, the choice of pieces, and the short video."""
