@@ -13,7 +13,9 @@ if __name__ == "__main__":
     stop_at_once()
 
 import json
+import math
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -21,7 +23,7 @@ import numpy as np
 from fusion.training.run import check_parameters
 from preprocess.common.command import parse_command, run_command
 from preprocess.common.console import plural
-from preprocess.common.errors import at_least
+from preprocess.common.errors import UserError, at_least
 from preprocess.common.files import write_aside
 from preprocess.store import Store
 from tasks.fewshot.classify import Warping, classify, prototypes
@@ -42,11 +44,13 @@ class Accuracy:
     interval: float  # half of its 95 % interval: 1.96 standard errors over episodes, which share videos
 
 
-def answer(episodes: Episodes, streams: dict[str, Embedded], *, by: str) -> dict[str, list[list[str]]]:
+def answer(
+    episodes: Episodes, streams: dict[str, Embedded], *, by: str, trust: dict[str, float] | None = None
+) -> dict[str, list[list[str]]]:
     """set → of each episode the classes of its queries."""
     score = Warping() if by == "dtw" else prototypes
     return {
-        name: [classify(streams, episodes.labels, one, score=score) for one in found]
+        name: [classify(streams, episodes.labels, one, score=score, trust=trust) for one in found]
         for name, found in episodes.sets.items()
     }
 
@@ -65,6 +69,24 @@ def judge(episodes: Episodes, answers: dict[str, list[list[str]]]) -> dict[str, 
     return found
 
 
+def parse_trust(texts: Sequence[str], streams: Sequence[str]) -> dict[str, float]:
+    """``("audio=0.25",)`` → ``{"audio": 0.25}``
+
+    Raises UserError for a stream that is not used, or a number that is not above zero.
+    """
+    found = {}
+    for text in texts:
+        name, _, number = text.partition("=")
+        try:
+            found[name] = float(number)
+        except ValueError:
+            found[name] = math.nan
+        if name not in streams or not 0 < found[name] < math.inf:
+            known = ", ".join(streams)
+            raise UserError(f"--trust {text}: give a stream that is used ({known}) and a number above 0, as audio=0.25")
+    return found
+
+
 def main(settings: FewShotSettings | None = None) -> None:
     settings = settings or parse_command(FewShotSettings, prog="python -m tasks.fewshot", doc=__doc__)
     at_least(1, views=settings.views, batch=settings.batch)
@@ -72,6 +94,7 @@ def main(settings: FewShotSettings | None = None) -> None:
         check_output(settings.out, option="--out")
     model = load(settings.run, weights=settings.weights, device=settings.device)
     streams = model.choose(settings.streams)
+    trust = parse_trust(settings.trust, streams)
     store = Store(settings.data)
     check_parameters(store, model.parameters)
     if settings.episodes is not None:
@@ -84,7 +107,7 @@ def main(settings: FewShotSettings | None = None) -> None:
         what = plural(len(learned), "class")
         print(f"note: the run has learned {what} of the episodes, such as {learned[0]}", file=sys.stderr)
     features = embed(model, store, episodes.videos, streams, of=settings.of, views=settings.views, batch=settings.batch)
-    answers = answer(episodes, features, by=settings.by)
+    answers = answer(episodes, features, by=settings.by, trust=trust)
     accuracies = judge(episodes, answers)
     for name, one in accuracies.items():
         chance = f"chance {1 / one.classes:.1%}"

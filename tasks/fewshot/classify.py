@@ -13,22 +13,31 @@ LEAST = 1e-12
 Scores = Callable[[Embedded, np.ndarray, list[np.ndarray]], np.ndarray]
 
 
-def classify(streams: Mapping[str, Embedded], labels: Sequence[str], episode: Episode, *, score: Scores) -> list[str]:
+def classify(
+    streams: Mapping[str, Embedded],
+    labels: Sequence[str],
+    episode: Episode,
+    *,
+    score: Scores,
+    trust: Mapping[str, float] | None = None,
+) -> list[str]:
     """The class of each asked video: that of the largest similarity, added up over the streams.
 
     A stream says nothing of a video that lacks it, nor of a class of which no known video has it: the similarity is the
-    mean over the streams that both have.
+    mean over the streams that both have, weighted by `trust` where that names them, else by 1.
     """
+    trust = trust or {}
     classes = sorted({labels[row] for row in episode.support})
     query, support = np.array(episode.query), np.array(episode.support)
     of_class = [support[[labels[row] == name for row in support]] for name in classes]
     total, counted = np.zeros((2, len(query), len(classes)))
-    for one in streams.values():
+    for name, one in streams.items():
         known = [rows[one.present[rows]] for rows in of_class]
         both = one.present[query][:, None] & np.array([len(rows) > 0 for rows in known])
-        total += np.where(both, score(one, query, known), 0.0)
-        counted += both
-    mean = np.where(counted > 0, total / np.maximum(counted, 1), -np.inf)
+        weight = trust.get(name, 1.0)
+        total += np.where(both, weight * score(one, query, known), 0.0)
+        counted += weight * both
+    mean = np.where(counted > 0, total / np.where(counted > 0, counted, 1), -np.inf)
     return [classes[at] for at in mean.argmax(axis=1)]
 
 

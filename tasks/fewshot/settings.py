@@ -33,6 +33,8 @@ class FewShotSettings:
     """features: after the LSTM; towers: before it"""
     streams: str | None = None
     """use only these of the run's streams, separated by commas"""
+    trust: tuple[str, ...] = ()
+    """how much a stream's similarity counts, as STREAM=NUMBER, where it is not 1; to be chosen on other classes"""
     views: int = 5
     """clips a video, spread evenly over its time"""
     out: Path | None = None

@@ -70,6 +70,18 @@ def test_an_absent_stream_says_nothing_of_a_video_nor_of_a_class():
     assert len(classify({"audio": silent}, LABELS, episode, score=prototypes)) == 3  # a guess
 
 
+def test_a_stream_that_is_trusted_less_yields_to_another():
+    one, other = vectors(2, apart=1.0, size=40), vectors(6)
+    episode = Episode(support=(0, 1, 2), query=tuple(range(3, 18)))
+
+    def said(streams, **trust):
+        return classify(streams, LABELS, episode, score=prototypes, trust=trust)
+
+    both = {"rgb": one, "audio": other}
+    assert said(both, audio=1e-6) == said({"rgb": one}) != said(both) == said(both, audio=2.0, rgb=2.0)
+    assert said(both, rgb=1e-6) == said({"audio": other})
+
+
 def least_by_definition(cost: np.ndarray) -> float:
     """The best of all paths, one by one."""
 
@@ -169,6 +181,8 @@ def test_wrong_input_is_named(run_folder, grouped, tmp_path):
         ({"shot": 5}, "--shot 5"),
         ({"count": 0}, "count"),
         ({"streams": "smell"}, "smell"),
+        ({"trust": ("audio=0",)}, "audio=0"),
+        ({"trust": ("audio=1",), "streams": "rgb"}, "audio=1"),
         ({"episodes": tmp_path / "gone.json"}, "gone.json"),
         ({"episodes": tmp_path / "no.json"}, "no.json"),
         ({"out": tmp_path / "gone" / "out.json"}, "gone"),
