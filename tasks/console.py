@@ -50,6 +50,7 @@ COMMANDS = {
         "tasks.events.__main__", "tasks.events.settings:EventsSettings", "when what happens in long videos"
     ),
     "predict": Command("tasks.predict", "tasks.settings:PredictSettings", "ask a run about new videos"),
+    "export": Command("tasks.export", "tasks.exported.settings:ExportSettings", "a run as files for onnxruntime"),
     "live": Command(
         "tasks.live", "tasks.settings:LiveSettings", "ask a run about a camera, an address, a file in time"
     ),
