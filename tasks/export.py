@@ -4,8 +4,8 @@
     python -m tasks.export runs/NAME out/ --pt2     # also programs of torch.export
     python -m tasks.predict out/ video.mp4          # the same answer as the run's, by onnxruntime
 
-Batch and length vary freely; fusion takes which streams are present, so that one file answers for every subset. Each file
-says its classes, clips and units. docs/export.md tells more.
+Batch and length vary freely; fusion takes which streams are present, so that one file answers for every subset. Each
+file says its classes, clips and units. docs/export.md tells more.
 """
 
 from preprocess.common.stopping import stop_at_once
@@ -26,9 +26,8 @@ def main(settings: ExportSettings | None = None) -> int:
     model.check_classifier()
     names = write_parts(model, settings.out, pt2=settings.pt2)
     print(f"{settings.out}: {', '.join(names)}")
-    print(
-        f"largest difference from PyTorch on random clips, over all subsets: {largest_difference(model, settings.out):.1e}"
-    )
+    worst = largest_difference(model, settings.out)
+    print(f"largest difference from PyTorch on random clips, over all subsets: {worst:.1e}")
     return 0
 
 

@@ -45,7 +45,7 @@ def write_parts(model: Model, out: Path, *, pt2: bool = False) -> list[str]:
 
 
 def describe(model: Model) -> dict[str, str]:
-    """What every file says, as JSON: the whole description that this project reads, and in few words what others need."""
+    """What every file says, as JSON: the description that this project reads, and in few words what others need."""
     about = About(model.release, model.settings, model.classes, model.parameters)
     clips = {name: _clip(model, name) for name in model.streams}
     return {
