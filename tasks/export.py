@@ -1,4 +1,4 @@
-"""Export a run as ONNX files, one a stream and one for fusion, which need neither PyTorch nor this project.
+"""Export a run as ONNX files, one a stream and one for fusion, which onnxruntime runs without PyTorch or this project.
 
     python -m tasks.export runs/NAME out/
     python -m tasks.export runs/NAME out/ --pt2     # also programs of torch.export

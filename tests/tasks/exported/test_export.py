@@ -22,6 +22,7 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="needs the 'onnx' extra"
 pytest.importorskip("onnxscript", reason="needs the 'onnx' extra")
 
 PARITY = 1e-4
+OTHERS = sorted(set(HEADS) - {"binding"})  # quick tests export one head
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +32,14 @@ def out(run_folder, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 2, 5])
 @pytest.mark.parametrize(("frames", "rows"), [(2, 32), (7, 101), (16, 256)])
 def test_every_output_is_pytorchs_for_every_batch_length_and_subset(model, out, batch, frames, rows):
     assert largest_difference(model, out, batch=batch, frames=frames, rows=rows) < PARITY
 
 
+@pytest.mark.slow
 def test_a_video_gets_the_runs_answer_also_one_without_sound(model, out, videos):
     exported = tristream.load(out)
     assert exported.classes == model.classes and exported.streams == model.streams
@@ -47,6 +50,7 @@ def test_a_video_gets_the_runs_answer_also_one_without_sound(model, out, videos)
         assert theirs.shares == pytest.approx(ours.shares, abs=PARITY)
 
 
+@pytest.mark.slow
 def test_windows_can_be_fused_again_from_other_streams(model, out, videos):
     (ours,), (theirs,) = (list(one.windows(videos / "both.mkv", hop=0.2)) for one in (model, tristream.load(out)))
     for subset in subsets(model.streams):
@@ -55,6 +59,7 @@ def test_windows_can_be_fused_again_from_other_streams(model, out, videos):
         assert torch.allclose(one.fused, other.fused, atol=PARITY)
 
 
+@pytest.mark.slow
 def test_each_file_says_its_classes_and_clips(model, out):
     for name in (*model.streams, FUSION):
         said = onnxruntime.InferenceSession(str(out / f"{name}.onnx")).get_modelmeta().custom_metadata_map
@@ -64,7 +69,7 @@ def test_each_file_says_its_classes_and_clips(model, out):
         assert clip["frames"] == model.clip.frames and clip["inputs"]["frames"]["type"] == "uint8"
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", ["binding", *(pytest.param(one, marks=pytest.mark.slow) for one in OTHERS)])
 def test_every_head_is_the_same_in_torch_export(head, run_folder, tmp_path):
     model = with_head(head, run_folder, tmp_path)
     part = parts_of(model)[FUSION]
@@ -91,6 +96,7 @@ def test_every_head_is_the_same_in_onnx(head, run_folder, tmp_path):
     assert largest_difference(model, tmp_path / "out", batch=3, frames=9, rows=77) < PARITY
 
 
+@pytest.mark.slow
 def test_wrong_input_is_one_line(run_folder, out, tmp_path):
     assert_one_line_error(run("tasks.export", run_folder, out), str(out))
     assert_one_line_error(run("tasks.export", tmp_path / "none", tmp_path / "new"), "none")
