@@ -56,44 +56,22 @@ def load(run: str | os.PathLike, *, weights: str = "best", device: str = "auto")
     """
     path = local_path(run)
     if is_exported(path):
-        return _exported(path, device)
-    if weights not in WEIGHTS:
-        raise UserError(f"unknown weights '{weights}': known are {', '.join(WEIGHTS)}")
-    if path.suffix != ".safetensors":
-        if not (path / "settings.json").is_file():
-            raise UserError(f"{path} is no run of train.py: it has no settings.json")
-        path = path / f"{weights}.safetensors"
-    network, about = load_model(path)
-    for name in frozen_streams(about.settings.recipe.freeze, tuple(network.encoders)):
-        network.encoders[name].freeze()
-    place = choose_device(device)
-    return Model(
-        path=path,
-        network=network.to(place).eval(),
-        streams=tuple(network.encoders),
-        classes=about.classes,
-        settings=about.settings,
-        parameters=about.parameters,
-        release=about.version,
-        device=place,
-    )
-
-
-def _exported(folder: Path, device: str) -> "Model":
-    if device not in ("auto", "cpu"):
-        raise UserError(f"{folder} is an exported model, which runs on the CPU: leave out --device {device}")
-    network = ExportedNetwork(folder)
-    about = network.about
-    return Model(
-        path=folder,
-        network=network,
-        streams=network.streams,
-        classes=about.classes,
-        settings=about.settings,
-        parameters=about.parameters,
-        release=about.version,
-        device=torch.device("cpu"),
-    )
+        network = ExportedNetwork(path, device=device)
+        about, place, streams = network.about, torch.device("cpu"), network.streams
+    else:
+        if weights not in WEIGHTS:
+            raise UserError(f"unknown weights '{weights}': known are {', '.join(WEIGHTS)}")
+        if path.suffix != ".safetensors":
+            if not (path / "settings.json").is_file():
+                raise UserError(f"{path} is no run of train.py: it has no settings.json")
+            path = path / f"{weights}.safetensors"
+        network, about = load_model(path)
+        streams, place = tuple(network.encoders), choose_device(device)
+        for name in frozen_streams(about.settings.recipe.freeze, streams):
+            network.encoders[name].freeze()
+        network.to(place).eval()
+    settings, parameters = about.settings, about.parameters
+    return Model(path, network, streams, about.classes, settings, parameters, about.version, place)
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,11 @@ class ExportedNetwork:
     `about` describes the model; `whole_strides` are the streams whose clips begin at whole strides.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Raises UserError if onnxruntime is not installed, or a file is missing, damaged, or of another version."""
+    def __init__(self, folder: Path, *, device: str = "cpu") -> None:
+        """Raises UserError for a device that is no CPU, if onnxruntime is not installed, or if a file is missing,
+        damaged, or of another version."""
+        if device not in ("auto", "cpu"):
+            raise UserError(f"{folder} is an exported model, which runs on the CPU: leave out --device {device}")
         self.folder = folder
         self.fusion = _session(folder / f"{FUSION}.onnx")
         said = self.fusion.get_modelmeta().custom_metadata_map
