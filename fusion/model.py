@@ -10,6 +10,7 @@ from fusion.heads import HEADS
 from fusion.heads.head import Mask, StreamOutputs
 from fusion.settings import ModelSettings
 from preprocess.common.errors import UserError
+from streams.batch import Batch
 from streams.encoder import Encoder, EncoderOutput
 from streams.registry import streams_of
 from streams.spec import Stream
@@ -58,6 +59,15 @@ class FusionModel(nn.Module):
     def fuse(self, streams: StreamOutputs, use: Mask) -> Tensor:
         """The logits from the streams in the mask `use`: → (B, K)"""
         return self.head(streams, use)
+
+    def answer(self, streams: StreamOutputs, use: Mask) -> tuple[Tensor, Tensor]:
+        """The fused feature and the logits from the streams in the mask `use`: → (B, F), (B, K)"""
+        fused = self.head.features(streams, use)
+        return fused, self.head.classify(fused)
+
+    def inputs(self, batch: Batch) -> dict[str, Tensor]:
+        """What `encode` takes of a batch that is not for training."""
+        return batch.inputs(training=False)
 
 
 def build_model(

@@ -49,7 +49,7 @@ class Encoder(nn.Module):
     def forward(self, clip: Tensor) -> EncoderOutput:
         """(B, C, S T, H, W) or (B, M, S T) → EncoderOutput"""
         tower = self._in_segments(clip) if self.segments > 1 else self.tower(clip)
-        if not len(clip):  # one of several processes has no rows; an empty sum keeps it in the backward pass
+        if not clip.shape[0]:  # one of several processes has no rows; an empty sum keeps it in the backward pass
             nothing = tower.new_zeros(0, tower.shape[1], self.lstm.hidden_size) + tower.sum()
             return EncoderOutput(tower, nothing, nothing.sum(dim=1))
         sequence, _ = self.lstm(self.dropout(tower))

@@ -78,7 +78,8 @@ def warp(frames: torch.Tensor, maps: torch.Tensor, size: int) -> torch.Tensor:
     Bilinear; beyond the frame's edge it is mirrored about the last pixel.
     """
     height, width = frames.shape[-2:]
-    inverse = torch.linalg.inv_ex(maps[:, :, :2])[0]
+    a, b, c, d = maps[:, :, :2].flatten(1).unbind(1)
+    inverse = torch.stack([d, -b, -c, a], dim=1).div((a * d - b * c)[:, None]).unflatten(1, (2, 2))
     along = torch.arange(size, device=maps.device, dtype=maps.dtype)
     pixels = torch.stack(torch.meshgrid(along, along, indexing="xy"), dim=-1)  # (size, size, 2), x then y
     places = torch.einsum("bij,bhwj->bhwi", inverse, pixels - maps[:, None, None, :, 2])

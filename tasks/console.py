@@ -67,6 +67,7 @@ COMMANDS = {
     "importance": Command(
         "tasks.summary.learn", "tasks.summary.settings:LearnSettings", "what people find important in videos"
     ),
+    "export": Command("tasks.export", "tasks.exported.settings:ExportSettings", "a run as files for onnxruntime"),
     "live": Command(
         "tasks.live", "tasks.settings:LiveSettings", "ask a run about a camera, an address, a file in time"
     ),

@@ -32,6 +32,7 @@ from streams.batch import Batch, ClipDataset
 from streams.clip import ClipSettings
 from streams.loader import ViewBatches, make_loader
 from streams.registry import parse_streams, subset_name, subsets
+from tasks.exported.network import ExportedNetwork, is_exported
 from tasks.live_windows import live_batches
 from tasks.newest import newest
 from tasks.prediction import Prediction, mean_answer, ranked, seconds_in
@@ -47,7 +48,8 @@ def load(run: str | os.PathLike, *, weights: str = "best", device: str = "auto")
     """A run's folder, or a single file of weights, as a model on its device.
 
     Args:
-        run: a folder written by train.py, or a .safetensors file from it, which is enough by itself.
+        run: a folder written by train.py, or a .safetensors file from it, which is enough by itself; or a folder
+            written by tasks.export, which onnxruntime runs on the CPU.
         weights: of a folder, "best" (by validation) or "last".
         device: "cpu", "cuda" …; "auto" is "cuda" where there is one.
 
@@ -55,26 +57,23 @@ def load(run: str | os.PathLike, *, weights: str = "best", device: str = "auto")
         UserError: there is no such run or device, or the run lacks these weights.
     """
     path = local_path(run)
-    if weights not in WEIGHTS:
-        raise UserError(f"unknown weights '{weights}': known are {', '.join(WEIGHTS)}")
-    if path.suffix != ".safetensors":
-        if not (path / "settings.json").is_file():
-            raise UserError(f"{path} is no run of train.py: it has no settings.json")
-        path = path / f"{weights}.safetensors"
-    network, about = load_model(path)
-    for name in frozen_streams(about.settings.recipe.freeze, tuple(network.encoders)):
-        network.encoders[name].freeze()
-    place = choose_device(device)
-    return Model(
-        path=path,
-        network=network.to(place).eval(),
-        streams=tuple(network.encoders),
-        classes=about.classes,
-        settings=about.settings,
-        parameters=about.parameters,
-        release=about.version,
-        device=place,
-    )
+    if is_exported(path):
+        network = ExportedNetwork(path, device=device)
+        about, place, streams = network.about, torch.device("cpu"), network.streams
+    else:
+        if weights not in WEIGHTS:
+            raise UserError(f"unknown weights '{weights}': known are {', '.join(WEIGHTS)}")
+        if path.suffix != ".safetensors":
+            if not (path / "settings.json").is_file():
+                raise UserError(f"{path} is no run of train.py: it has no settings.json")
+            path = path / f"{weights}.safetensors"
+        network, about = load_model(path)
+        streams, place = tuple(network.encoders), choose_device(device)
+        for name in frozen_streams(about.settings.recipe.freeze, streams):
+            network.encoders[name].freeze()
+        network.to(place).eval()
+    settings, parameters = about.settings, about.parameters
+    return Model(path, network, streams, about.classes, settings, parameters, about.version, place)
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class Model:
     """A trained model on its device."""
 
     path: Path  # path of its weights
-    network: FusionModel
+    network: FusionModel | ExportedNetwork
     streams: tuple[str, ...]
     classes: list[str]
     settings: TrainSettings  # its training settings
@@ -99,6 +98,13 @@ class Model:
     def clip(self) -> ClipSettings:
         """The shape of its training clips."""
         return self.settings.recipe.clip
+
+    @property
+    def whole_strides(self) -> list[str]:
+        """The streams whose clips begin at whole strides, since a frozen tower's features can be kept."""
+        if isinstance(self.network, ExportedNetwork):
+            return self.network.whole_strides
+        return kept_streams(self.network, self.settings.recipe)
 
     @property
     def seconds(self) -> float:
@@ -141,9 +147,11 @@ class Model:
         """
         clip, window, frames = self._window(length, hop)
         at_least(1, batch=batch)
+        if gradients and isinstance(self.network, ExportedNetwork):
+            raise UserError(f"{self.path} is an exported model, which has no gradients: use the run")
         if is_live(source):
             shape = {"parameters": self.parameters, "streams": self.streams, "classes": self.classes}
-            shape |= {"window": window, "whole_strides": kept_streams(self.network, self.settings.recipe)}
+            shape |= {"window": window, "whole_strides": self.whole_strides}
             batches = live_batches(source, clip=clip, hop=frames, **shape)
             for live in newest(batches) if newest_only else batches:
                 named = [("live", live.seconds)]
@@ -265,9 +273,9 @@ class Model:
         """
         recipe = self.settings.recipe
         shape = {"streams": self.streams, "classes": self.classes, "clip": clip or self.clip}
-        shape |= {"whole_strides": kept_streams(self.network, recipe)}
+        shape |= {"whole_strides": self.whole_strides}
         dataset = ClipDataset(store, videos, views=views, hop=hop, window=window, **shape)
-        if not gradients:
+        if not (gradients or isinstance(self.network, ExportedNetwork)):
             make = keep and os.access(store.path.parent, os.W_OK)
             kept, _ = kept_features(self.network, store, recipe, device=self.device, workers=READERS, make=make)
             dataset.streams.update(kept)

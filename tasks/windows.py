@@ -12,6 +12,7 @@ from fusion.device import mixed_precision
 from fusion.heads.head import Mask, StreamOutputs
 from fusion.model import FusionModel
 from streams.batch import Batch
+from tasks.exported.network import ExportedNetwork
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Windows:
         return StreamOutputs(self.logits, self.features, self.sequences, self.towers)
 
 
-def fuse(network: FusionModel, windows: Windows, subset: tuple[str, ...]) -> Windows:
+def fuse(network: FusionModel | ExportedNetwork, windows: Windows, subset: tuple[str, ...]) -> Windows:
     """The same windows as if only the streams of `subset` were present."""
     present = {name: there & (name in subset) for name, there in windows.present.items()}
     with _mode(windows.rows.device, gradients=windows.inputs is not None):
@@ -68,13 +69,18 @@ def fuse(network: FusionModel, windows: Windows, subset: tuple[str, ...]) -> Win
 
 
 def encode(
-    network: FusionModel, batch: Batch, *, videos: Sequence[tuple[str, float]], fps: float, gradients: bool = False
+    network: FusionModel | ExportedNetwork,
+    batch: Batch,
+    *,
+    videos: Sequence[tuple[str, float]],
+    fps: float,
+    gradients: bool = False,
 ) -> Windows:
     """A batch on the network's device → its windows; `videos` are the name and the seconds of each row's video.
 
     With `gradients`, the windows hold `inputs`, with respect to which gradients can be taken.
     """
-    inputs = batch.inputs(training=False)
+    inputs = network.inputs(batch)
     if gradients:
         inputs = {name: value.float().requires_grad_() for name, value in inputs.items()}
     outputs, fused, answer = run(network, inputs, batch.present, rows=batch.rows, gradients=gradients)
@@ -93,7 +99,7 @@ def encode(
 
 
 def run(
-    network: FusionModel,
+    network: FusionModel | ExportedNetwork,
     inputs: dict[str, Tensor],
     present: Mask,
     *,
@@ -110,9 +116,10 @@ def run(
         return outputs, *_fuse(network, outputs, present)
 
 
-def _fuse(network: FusionModel, outputs: StreamOutputs, present: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    fused = network.head.features(outputs, present)
-    logits = network.head.classify(fused)
+def _fuse(
+    network: FusionModel | ExportedNetwork, outputs: StreamOutputs, present: dict[str, Tensor]
+) -> tuple[Tensor, Tensor]:
+    fused, logits = network.answer(outputs, present)
     there = torch.stack(list(present.values())).any(dim=0)
     return fused.float(), logits.float().double().softmax(dim=1) * there[:, None]
 

@@ -35,7 +35,7 @@ class Binding(Head):
         """→ (B, WINDOWS, D), the LSTM's sequence"""
         shown = visible(outputs.towers, present, self.streams)
         windows = torch.cat([_windows(part) for part in shown], dim=2)
-        if not len(windows):  # one of several processes may have no rows, which an LSTM does not accept
+        if not windows.shape[0]:  # one of several processes may have no rows, which an LSTM does not accept
             return windows.new_zeros(0, WINDOWS, self.lstm.hidden_size)
         flags = torch.stack([present[name] for name in self.streams], dim=1).to(windows.dtype)
         steps = torch.cat([self.dropout(windows), repeat(flags, "b s -> b w s", w=WINDOWS)], dim=2)
@@ -44,5 +44,16 @@ class Binding(Head):
 
 def _windows(sequence: Tensor) -> Tensor:
     """(B, T', C) → (B, WINDOWS, C)"""
+    if torch.compiler.is_exporting():  # ONNX has no adaptive pooling of any length
+        return _shares(sequence.shape[1], sequence) @ sequence
     by_channel = rearrange(sequence, "b t c -> b c t")
     return rearrange(adaptive_avg_pool1d(by_channel, WINDOWS), "b c w -> b w c")
+
+
+def _shares(steps: int, like: Tensor) -> Tensor:
+    """(WINDOWS, T'): the share of each step in the mean of each window, as adaptive_avg_pool1d divides them."""
+    window = torch.arange(WINDOWS, device=like.device)[:, None]
+    begin, end = window * steps // WINDOWS, -(-(window + 1) * steps // WINDOWS)
+    place = torch.arange(steps, device=like.device)
+    inside = ((place >= begin) & (place < end)).to(like.dtype)
+    return inside / inside.sum(dim=1, keepdim=True)

@@ -29,7 +29,7 @@ class LowRank(Head):
         """features {(B, D)}, present {(B,)} → (B, D); ones where no stream is present"""
         product = 1.0
         for name, shown in zip(self.streams, visible(outputs.features, present, self.streams), strict=True):
-            extended = torch.cat([self.dropout(shown), shown.new_ones(len(shown), 1)], dim=1)
+            extended = torch.cat([self.dropout(shown), shown.new_ones(shown.shape[0], 1)], dim=1)
             factor = torch.einsum("bi,rid->brd", extended, self.factors[name])
             product = product * factor.masked_fill(~present[name][:, None, None], 1.0)
         return product.mean(dim=1)

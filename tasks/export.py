@@ -1,0 +1,35 @@
+"""Export a run as ONNX files, one a stream and one for fusion, which onnxruntime runs without PyTorch or this project.
+
+    python -m tasks.export runs/NAME out/
+    python -m tasks.export runs/NAME out/ --pt2     # also programs of torch.export
+    python -m tasks.predict out/ video.mp4          # the same answer as the run's, by onnxruntime
+
+Batch and length vary freely; fusion takes which streams are present, so that one file answers for every subset. Each
+file says its classes, clips and units. docs/export.md tells more.
+"""
+
+from preprocess.common.stopping import stop_at_once
+
+if __name__ == "__main__":
+    stop_at_once()
+
+from preprocess.common.command import parse_command, run_command
+from tasks.exported.parity import largest_difference
+from tasks.exported.settings import ExportSettings
+from tasks.exported.write import write_parts
+from tasks.model import load
+
+
+def main(settings: ExportSettings | None = None) -> int:
+    settings = settings or parse_command(ExportSettings, prog="python -m tasks.export", doc=__doc__)
+    model = load(settings.run, weights=settings.weights, device="cpu")
+    model.check_classifier()
+    names = write_parts(model, settings.out, pt2=settings.pt2)
+    print(f"{settings.out}: {', '.join(names)}")
+    worst = largest_difference(model, settings.out)
+    print(f"largest difference from PyTorch on random clips, over all subsets: {worst:.1e}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,105 @@
+"""Writing the parts of a model as ONNX and torch.export files, which say all that is needed to use them."""
+
+import json
+import logging
+import warnings
+from pathlib import Path
+
+import torch
+
+from fusion.training.run import KEY, About
+from preprocess.common.errors import UserError
+from preprocess.common.files import remove_folder
+from preprocess.store.format import FLOW_BOUND, FLOW_STEPS, FLOW_ZERO, MEL_RATE
+from streams.registry import streams_of
+from tasks.exported.lstm import to_onnx
+from tasks.exported.parts import FUSION, Part, parts_of, square_map
+from tasks.model import Model
+
+OPSET = 20
+PLACE = "on the 'onnx' extra: pip install 'tristream[onnx]'"
+
+
+def write_parts(model: Model, out: Path, *, pt2: bool = False) -> list[str]:
+    """Write a file a stream and one for fusion into a new folder; return their names. With `pt2`, both kinds of each.
+
+    Raises UserError if the folder is there, if a package is missing, or for a tower or head that cannot be exported.
+    """
+    if out.exists():
+        raise UserError(f"{out} is there already: name another folder, or delete it")
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"export depends {PLACE} ({error})") from error
+    about = describe(model)
+    part_folder = out.with_name(out.name + ".part")
+    remove_folder(part_folder)
+    part_folder.mkdir(parents=True)
+    try:
+        for name, part in parts_of(model).items():
+            _write_part(part, name, part_folder, model=model, about=about, pt2=pt2)
+        part_folder.rename(out)
+    finally:
+        remove_folder(part_folder)
+    return sorted(path.name for path in out.iterdir())
+
+
+def describe(model: Model) -> dict[str, str]:
+    """What every file says, as JSON: the description that this project reads, and in few words what others need."""
+    about = About(model.release, model.settings, model.classes, model.parameters)
+    clips = {name: _clip(model, name) for name in model.streams}
+    return {
+        KEY: about.to_json(),
+        "whole_strides": json.dumps(list(model.whole_strides)),
+        "classes": json.dumps(model.classes),
+        "streams": json.dumps(list(model.streams)),  # the order of `present`
+        "fps": json.dumps(model.parameters["fps"]),
+        "clips": json.dumps(clips),
+        "store": json.dumps(model.parameters, default=str),
+    }
+
+
+def _clip(model: Model, name: str) -> dict:
+    """The shape of a stream's clips and the units of its inputs."""
+    kind, own = streams_of(model.parameters)[name], model.clip.of(name)
+    shapes = kind.shapes(model.parameters, own)
+    units = {
+        "frames": "B, T, H, W, RGB: uint8 as decoded, a square cut from the middle; scaled and normalised inside",
+        "fields": f"B, T, (x, y), H, W: uint8, {FLOW_ZERO} is no motion, a step {FLOW_BOUND / FLOW_STEPS:.6f} pixels a "
+        "frame; scaled inside",
+        "map": "B, 2, 3: from pixels (x, y, 1) of that square to pixels of the crop; `square_map` of a square video",
+        "mel": f"B, M, T: natural logarithm of mel power, {MEL_RATE} rows a second; normalised inside",
+        "given": "B, T, D: features as they were given",
+    }
+    clip = {
+        "frames": own.frames,
+        "stride": own.stride,
+        "size": own.size,
+        "segments": own.segments,
+        "audio_seconds": own.audio_seconds,
+        "inputs": {part: {"shape": list(shape), "type": kept.__name__} for part, (shape, kept) in shapes.items()},
+        "units": {part: units.get(part, "") for part in shapes},
+    }
+    return clip | ({"square_map": square_map(model, name).tolist()} if "map" in shapes else {})
+
+
+def _write_part(part: Part, name: str, folder: Path, *, model: Model, about: dict[str, str], pt2: bool) -> None:
+    what = f"head '{model.settings.recipe.model.head}'" if name == FUSION else f"tower of {name}"
+    for talker in ("torch.onnx", "onnxscript", "onnx_ir"):
+        logging.getLogger(talker).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # of the exporter about its own parts
+            more = {"dynamic_shapes": part.dynamic, "prefer_deferred_runtime_asserts_over_guards": True}
+            program = torch.export.export(part.module, part.example, **more)  # guards would fix sizes after pooling
+            names = {"custom_translation_table": {torch.ops.tristream.lstm.default: to_onnx}}
+            names |= {"input_names": part.inputs, "output_names": list(part.outputs)}
+            onnx = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=OPSET, **names)
+    except Exception as error:  # of many kinds, from two exporters
+        raise UserError(
+            f"{model.path}: the {what} cannot be exported ({str(error).strip().splitlines()[0]})"
+        ) from error
+    onnx.model.metadata_props.update(about | {"part": name})
+    onnx.save(str(folder / f"{name}.onnx"))
+    if pt2:
+        torch.export.save(program, folder / f"{name}.pt2", extra_files=about | {"part": name})
