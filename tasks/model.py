@@ -27,16 +27,16 @@ from fusion.training.settings import TrainSettings
 from preprocess.common.errors import UserError, at_least
 from preprocess.common.files import local_path
 from preprocess.store import Store
-from preprocess.store.index import Facts, Video
+from preprocess.store.index import Video
 from streams.batch import Batch, ClipDataset
 from streams.clip import ClipSettings
 from streams.loader import ViewBatches, make_loader
-from streams.registry import parse_streams, subset_name, subsets
+from streams.registry import parse_streams, subset_name
 from tasks.exported.network import ExportedNetwork, is_exported
 from tasks.live_windows import live_batches
 from tasks.newest import newest
-from tasks.prediction import Prediction, mean_answer, ranked, seconds_in
-from tasks.shapley import shares
+from tasks.predicted import predicted
+from tasks.prediction import Prediction
 from tasks.sources import Source, files_of, is_live, open_source
 from tasks.windows import Windows, encode, fuse
 
@@ -194,11 +194,12 @@ class Model:
         at_least(1, views=views)
         self.check_classifier()
         chosen = self.choose(streams)
+        shape = {"fuse": self.fuse, "classes": self.classes, "length": self.seconds}
         if is_live(source):
             found = list(self.windows(source))
             if not found:
                 raise UserError("the source ended before its first picture: there is nothing to answer")
-            return self._prediction(found, chosen, seconds=float(found[-1].times[-1, 1]))
+            return predicted(found, chosen, seconds=float(found[-1].times[-1, 1]), **shape)
         if len(files_of(source)) > 1:
             raise UserError(f"{source} holds several videos: ask about one at a time, or use windows()")
         with open_source(files_of(source)[0], video=video, parameters=self.parameters, bar=bar) as opened:
@@ -207,7 +208,7 @@ class Model:
             one = opened.videos[0]
             self.check_streams(one, chosen)
             found = list(self.clips(opened.store, opened.videos, views=views, names=opened.names, bar=bar))
-            return self._prediction(found, chosen, seconds=one.seconds, facts=one)
+            return predicted(found, chosen, seconds=one.seconds, facts=one, **shape)
 
     def fuse(self, windows: Windows, subset: str | Sequence[str]) -> Windows:
         """The same windows as if only the streams of `subset` were present: "rgb,audio", or their names.
@@ -328,31 +329,3 @@ class Model:
         return {
             name: torch.from_numpy(np.stack([part[name] for part in times])).to(self.device) for name in self.streams
         }
-
-    def _prediction(
-        self, windows: list[Windows], streams: Sequence[str], *, seconds: float, facts: Facts | None = None
-    ) -> Prediction:
-        why = {} if facts is None else facts.why
-        there = [name for name in streams if any(part.present[name].any() for part in windows)]
-        answers = {
-            frozenset(names): mean_answer([self.fuse(part, names) for part in windows]) for names in subsets(streams)
-        }
-        answer = answers[frozenset(streams)]
-        alone = {name: ranked(answers[frozenset([name])], self.classes) for name in there}
-        each = {names: found[None] for names, found in answers.items()}
-        share = shares(each, answer.argmax()[None], streams)
-        count, covered = sum(map(len, windows)), seconds_in(torch.cat([part.times for part in windows]).cpu().numpy())
-        return Prediction(
-            video=windows[0].videos[0],
-            seconds=seconds,
-            windows=count,
-            length=self.seconds,
-            seen=min(covered, count * self.seconds),  # of several segments only these are seen, not what lies between
-            classes=ranked(answer, self.classes),
-            streams=alone,
-            shares={name: share[name].item() for name in there},
-            missing={name: why.get(name, "not in any window") for name in streams if name not in there},
-            expected=facts and facts.expected,
-            damaged=0 if facts is None else facts.damaged,
-            notes="" if facts is None else facts.notes,
-        )

@@ -10,6 +10,7 @@ import torch
 from scipy.stats import spearmanr
 
 import tristream
+from fusion.heads.head import StreamOutputs
 from fusion.training.settings import TrainSettings
 from preprocess.common.errors import UserError
 from preprocess.features_store import FeaturesStoreSettings, features_store
@@ -63,19 +64,11 @@ def test_of_a_linear_model_a_map_is_the_weight_times_the_change(found):
             score = sum(values.flatten(1).mean(dim=1) * (at + 1) for at, values in enumerate(inputs.values()))
             same = {name: score[:, None, None] for name in inputs}
             flat = {name: score[:, None] for name in inputs}
-            from fusion.heads.head import StreamOutputs
-
             return StreamOutputs(flat, flat, same, same)
 
-        @property
-        def head(self):
-            return self
-
-        def features(self, outputs, present):
-            return next(iter(outputs.features.values()))
-
-        def classify(self, fused):
-            return torch.cat([fused, torch.zeros_like(fused)], dim=1)
+        def answer(self, outputs, present):
+            fused = next(iter(outputs.features.values()))
+            return fused, torch.cat([fused, torch.zeros_like(fused)], dim=1)
 
     maps = integrated_gradients(replace(clips, network=Linear()), 0, steps=3)
     nothing = clips.nothing()
