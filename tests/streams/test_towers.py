@@ -22,6 +22,7 @@ from tests.support.torchvision_networks import BORROWED, maybe
 
 VISUAL = ("conv3d", "r2plus1d")
 SOUND = {"conv1d": 8, "conv2d": 32}  # name → rows of log-mel a time step
+ROWS = (*SOUND, "dense")  # take rows of features, not pictures
 LIMIT = 5e9  # multiply-accumulates of the three default towers together
 
 
@@ -30,7 +31,7 @@ def parameters(module: nn.Module) -> int:
 
 
 def test_every_tower_is_tried_here():
-    assert set(TOWERS) == {*VISUAL, *SOUND, *BORROWED, *IMAGE}
+    assert set(TOWERS) == {*VISUAL, *ROWS, *BORROWED, *IMAGE}
 
 
 @pytest.mark.parametrize("name", VISUAL)
@@ -83,7 +84,7 @@ def test_silence_of_one_value_can_be_trained_on():
 def test_clips_of_a_batch_do_not_mix(name):
     torch.manual_seed(0)
     tower = create_tower(name, channels=6, width=4).eval()
-    batch = torch.randn(3, 6, 40) if name in SOUND else torch.randn(3, 6, 8, 32, 32)
+    batch = torch.randn(3, 6, 40) if name in ROWS else torch.randn(3, 6, 8, 32, 32)
     together = tower(batch)
     for row in range(3):
         torch.testing.assert_close(together[row : row + 1], tower(batch[row : row + 1]), atol=1e-5, rtol=1e-4)
@@ -94,7 +95,7 @@ def test_clips_of_a_batch_do_not_mix(name):
 def test_every_edge_of_an_odd_clip_reaches_the_features(name):
     torch.manual_seed(0)
     tower = create_tower(name, channels=4, width=4).eval()
-    clip = torch.randn(1, 4, 37) if name in SOUND else torch.randn(1, 4, 5, 35, 41)
+    clip = torch.randn(1, 4, 37) if name in ROWS else torch.randn(1, 4, 5, 35, 41)
     clip.requires_grad_()
     tower(clip).sum().backward()
     for dim in range(2, clip.ndim):
