@@ -107,7 +107,7 @@ def objections(store: Store, video: Video, recording: Recording) -> list[str]:
     numbers = [read_picture(frame) for frame in frames]
     return (
         _wrong_frames(numbers, recording, store.fps)
-        + _wrong_flow(flow, numbers, recording)
+        + _wrong_flow(flow, numbers, recording, store.fps)
         + _wrong_sound(mel, recording)
     )
 
@@ -140,19 +140,23 @@ def _wrong_frames(numbers: list, recording: Recording, fps: float) -> list[str]:
     return found
 
 
-def _wrong_flow(flow: np.ndarray, numbers: list, recording: Recording) -> list[str]:
+def _wrong_flow(flow: np.ndarray, numbers: list, recording: Recording, fps: float) -> list[str]:
+    """Every step from a picture to the next other one holds the velocity between the two, in pixels a step."""
     found = []
     top, edge, scale = BITS * STORED // SIDE, 6, STORED / SIDE
     moved = np.median(flow[:, top + edge : -edge, edge:-edge], axis=(1, 2))
     places = recording.places()
+    if None in numbers or max(number for _, number in numbers) >= len(places):
+        return ["flow is between frames that nobody can read"]
+    shown = [number for _, number in numbers]
     for k, motion in enumerate(moved):
-        pair = numbers[k : k + 2]
-        if None in pair or max(number for _, number in pair) >= len(places):
-            found.append(f"flow {k} is between frames that nobody can read")
-            continue
-        wanted = (places[pair[1][1]] - places[pair[0][1]]) * scale
+        later = [number for number in shown[k + 1 :] if number != shown[k]]
+        earlier = [number for number in shown[:k] if number != shown[k]]
+        one, other = (shown[k], later[0]) if later else (earlier[-1], shown[k])  # at the end the motion goes on
+        steps = (recording.times[other] - recording.times[one]) * fps
+        wanted = (places[other] - places[one]) * scale / steps
         if np.abs(motion - wanted).max() > 0.45 * STEP * scale:
-            found.append(f"flow {k} is {motion.round(2)}, not {wanted}")
+            found.append(f"flow {k} is {motion.round(2)}, not {wanted.round(2)}")
     return found
 
 
