@@ -51,7 +51,7 @@ def test_a_click_on_a_stream_goes_to_where_its_map_is_strongest(browser, page):
     drawn = "document.getElementById('still-rgb').toDataURL()"
     hot = window.evaluate(drawn)
     window.uncheck("#heat")
-    assert window.evaluate(drawn) != hot
+    window.wait_for_function(f"hot => {drawn} != hot", arg=hot)  # drawn with the next picture
     window.focus("#rows")
     window.keyboard.press("End")
     assert window.inner_text("#clock") == "3.00 s"
