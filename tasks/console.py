@@ -54,6 +54,11 @@ COMMANDS = {
     "events": Command(
         "tasks.events.__main__", "tasks.events.settings:EventsSettings", "when what happens in long videos"
     ),
+    "anomaly": Command(
+        "tasks.anomaly.__main__",
+        "tasks.anomaly.settings:AnomalySettings",
+        "the unusual, knowing only the normal",
+    ),
     "predict": Command("tasks.predict", "tasks.settings:PredictSettings", "ask a run about new videos"),
     "explain": Command(
         "tasks.explain.__main__", "tasks.explain.settings:ExplainSettings", "why: which stream, when and where"
