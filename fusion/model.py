@@ -14,6 +14,7 @@ from streams.batch import Batch
 from streams.encoder import Encoder, EncoderOutput
 from streams.registry import streams_of
 from streams.spec import Stream
+from streams.temporal import TEMPORAL, split_temporal
 
 
 class Output(NamedTuple):
@@ -77,21 +78,25 @@ def build_model(
 
     Without classes it has encoders to start from.
 
-    Raises UserError for a head or tower that does not exist.
+    Raises UserError for a head, model of time or tower that does not exist.
     """
     if settings.head not in HEADS:
         raise UserError(f"unknown head '{settings.head}': known are {', '.join(HEADS)}")
+    if settings.temporal not in TEMPORAL:
+        raise UserError(f"unknown --temporal '{settings.temporal}': known are {', '.join(TEMPORAL)}")
     known = streams_of(parameters)
     kinds = {name: known[name] for name in streams}
-    towers = {name: kind.towers[0] for name, kind in kinds.items()} | _parse_towers(settings.towers, kinds)
+    given = _parse_towers(settings.towers, kinds)
+    towers = {name: given.get(name, (kind.towers[0], None)) for name, kind in kinds.items()}
     encoders = {
         name: Encoder(
-            tower=towers[name],
+            tower=towers[name][0],
             channels=kinds[name].channels(parameters),
             width=settings.width,
             feature=settings.feature,
             dropout=settings.dropout,
             segments=segments,
+            temporal=towers[name][1] or settings.temporal,
         )
         for name in streams
     }
@@ -122,7 +127,7 @@ def _encode_present(encoder: Encoder, clips: Tensor, rows: Tensor, training: boo
     if len(rows) == len(clips):
         return encoder(clips)
     if not len(rows) and not (training and torch.distributed.is_initialized()):
-        tower, size = encoder.tower.features, encoder.lstm.hidden_size
+        tower, size = encoder.tower.features, encoder.feature
         shapes = (1, tower), (1, size), (size,)  # one time step of an empty batch
         return EncoderOutput(*(clips.new_zeros(len(clips), *shape) for shape in shapes))
     encoded = encoder(clips[rows])
@@ -133,17 +138,21 @@ def _encode_present(encoder: Encoder, clips: Tensor, rows: Tensor, training: boo
     return EncoderOutput(put_back(encoded.tower), put_back(encoded.sequence), put_back(encoded.feature))
 
 
-def _parse_towers(texts: tuple[str, ...], streams: dict[str, Stream]) -> dict[str, str]:
+def _parse_towers(texts: tuple[str, ...], streams: dict[str, Stream]) -> dict[str, tuple[str, str | None]]:
+    """stream → its tower, and its model of time where that is named too"""
     towers = {}
     for text in texts:
-        stream, _, tower = text.partition("=")
+        stream, _, given = text.partition("=")
+        tower, temporal = split_temporal(given)
         library, _, rest = tower.partition(":")
         if stream in streams and library in streams[stream].libraries and rest:
-            towers[stream] = tower
+            towers[stream] = tower, temporal
             continue
         if stream not in streams or tower not in streams[stream].towers:
             names = {name: [*kind.towers, *(f"{one}:…" for one in kind.libraries)] for name, kind in streams.items()}
             known = ", ".join(f"{name}={tower}" for name in streams for tower in names[name])
-            raise UserError(f"unknown tower '{text}': this run can have {known}")
-        towers[stream] = tower
+            raise UserError(
+                f"unknown tower '{text}': this run can have {known}; each may be followed by +{', +'.join(TEMPORAL)}"
+            )
+        towers[stream] = tower, temporal
     return towers

@@ -11,7 +11,7 @@ from preprocess.store.index import Video
 from streams.clip import ClipSettings, picture_times, steps
 from streams.geometry import Crop, turn_vectors, warp_clip
 from streams.spec import Shapes
-from streams.towers.registry import IMAGE
+from streams.towers.registry import IMAGE, SCRATCH
 
 KNEE = 0.25  # pixels a frame, for a crop of 112: faster motion is scaled logarithmically
 NOISE = 0.05  # largest standard deviation, pixels a frame: about the rounding of the store
@@ -20,7 +20,7 @@ NOISE = 0.05  # largest standard deviation, pixels a frame: about the rounding o
 class Flow:
     """Flow fields: (T, 2, s, s) uint8 as stored, s the short side, and a map → (B, 2, T, H, W), no motion is 0."""
 
-    towers = ("conv3d", "r2plus1d", "r3d_18", "r2plus1d_18", "s3d", *IMAGE)
+    towers = (*SCRATCH, "r3d_18", "r2plus1d_18", "s3d", *IMAGE)
     libraries = ("timm",)
     nothing = 0.0
 

@@ -11,7 +11,7 @@ from preprocess.store.index import Video
 from streams.clip import ClipSettings, picture_times, steps
 from streams.geometry import Crop, warp_clip
 from streams.spec import Shapes
-from streams.towers.registry import IMAGE
+from streams.towers.registry import IMAGE, SCRATCH
 
 LUMA = (0.299, 0.587, 0.114)  # BT.601
 NOISE = 0.02  # largest standard deviation, of a range of 1
@@ -20,7 +20,7 @@ NOISE = 0.02  # largest standard deviation, of a range of 1
 class Rgb:
     """Pictures: (T, s, s, 3) uint8, s the stored short side, and a map to the crop → (B, 3, T, H, W) in -1…1."""
 
-    towers = ("conv3d", "r2plus1d", "r3d_18", "r2plus1d_18", "s3d", *IMAGE)
+    towers = (*SCRATCH, "r3d_18", "r2plus1d_18", "s3d", *IMAGE)
     libraries = ("timm", "torchvision", "hf")
     nothing = 0.0  # mid-grey
 

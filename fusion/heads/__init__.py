@@ -9,6 +9,7 @@ HEADS.
 from fusion.heads.attention import Attention
 from fusion.heads.binding import Binding
 from fusion.heads.concat import Concat
+from fusion.heads.convolution import Convolution
 from fusion.heads.gated import Gated
 from fusion.heads.lowrank import LowRank
 from fusion.heads.mean import Mean
@@ -26,4 +27,5 @@ HEADS = {
     "attention": Attention,
     "lowrank": LowRank,
     "binding": Binding,
+    "convolution": Convolution,
 }

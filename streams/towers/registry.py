@@ -4,8 +4,11 @@ from functools import partial
 
 from torch import nn
 
-from streams.towers.convolutional import AudioTower, VisualTower, r2plus1d
+from streams.towers.c3d import C3d
+from streams.towers.cnn import CnnTower
+from streams.towers.convolutional import AudioTower, VisualTower, conv3d, r2plus1d
 from streams.towers.dense import DenseTower
+from streams.towers.i3d import I3d
 from streams.towers.image import SIDES, ImageTower, lite_tower
 from streams.towers.libraries import timm_tower, torchvision_tower
 from streams.towers.spectral import SpectralTower
@@ -14,6 +17,7 @@ from streams.towers.transformer import hf_tower
 from streams.towers.yamnet import yamnet_tower
 
 IMAGE = tuple(SIDES)  # image networks, for pictures and for flow fields
+SCRATCH = ("conv3d", "plain3d", "r2plus1d", "cnn", "c3d", "i3d")  # of our own, for both; the first is the default
 
 
 def _image(name: str, *, channels: int, width: int) -> ImageTower:
@@ -23,7 +27,11 @@ def _image(name: str, *, channels: int, width: int) -> ImageTower:
 
 TOWERS = {
     "conv3d": VisualTower,
+    "plain3d": lambda **settings: VisualTower(**settings, convolution=partial(conv3d, bias=True), norm=False),
     "r2plus1d": lambda **settings: VisualTower(**settings, convolution=r2plus1d),
+    "cnn": CnnTower,
+    "c3d": C3d,
+    "i3d": I3d,
     "conv1d": AudioTower,
     "conv2d": SpectralTower,
     "dense": DenseTower,

@@ -7,12 +7,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from streams.temporal import TEMPORAL
 from tasks.explain.clips import Clips
 from tasks.explain.maps import Maps, integrated_gradients, smoothed
 
 LEVELS = 10  # shares of the input at which the curves are taken: 0, 1/10 … 1
 ALIKE = 0.5  # rank correlation from which on two maps say the same
-PARTS = {"the heads": ("head.", "auxiliary."), "and the LSTMs": (".lstm.",), "and the towers": (".tower.",)}
+PARTS = {
+    "the heads": ("head.", "auxiliary."),
+    "and the models of time": tuple(f".{kind}." for kind in TEMPORAL),
+    "and the towers": (".tower.",),
+}
 # the last learned things first, each with all before
 
 

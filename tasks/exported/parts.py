@@ -14,6 +14,7 @@ from fusion.heads.head import StreamOutputs
 from fusion.model import FusionModel
 from streams.registry import streams_of
 from streams.spec import Stream
+from tasks.exported.gru import replace_grus
 from tasks.exported.lstm import replace_lstms
 from tasks.exported.pooling import pad_pools
 from tasks.model import Model
@@ -75,6 +76,7 @@ def parts_of(model: Model) -> dict[str, Part]:
         parts = {name: _stream_part(network, name, model) for name in model.streams}
         found = {name: part.module(*part.example) for name, part in parts.items()}
     replace_lstms(network)
+    replace_grus(network)
     pad_pools(network)
     return parts | {FUSION: _fusion_part(network, found)}
 

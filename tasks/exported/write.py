@@ -12,7 +12,7 @@ from preprocess.common.errors import UserError
 from preprocess.common.files import remove_folder
 from preprocess.store.format import FLOW_BOUND, FLOW_STEPS, FLOW_ZERO, MEL_RATE
 from streams.registry import streams_of
-from tasks.exported.lstm import to_onnx
+from tasks.exported import gru, lstm
 from tasks.exported.parts import FUSION, Part, parts_of, square_map
 from tasks.model import Model
 
@@ -92,7 +92,8 @@ def _write_part(part: Part, name: str, folder: Path, *, model: Model, about: dic
             warnings.simplefilter("ignore")  # of the exporter about its own parts
             more = {"dynamic_shapes": part.dynamic, "prefer_deferred_runtime_asserts_over_guards": True}
             program = torch.export.export(part.module, part.example, **more)  # guards would fix sizes after pooling
-            names = {"custom_translation_table": {torch.ops.tristream.lstm.default: to_onnx}}
+            ours = {torch.ops.tristream.lstm.default: lstm.to_onnx, torch.ops.tristream.gru.default: gru.to_onnx}
+            names = {"custom_translation_table": ours}
             names |= {"input_names": part.inputs, "output_names": list(part.outputs)}
             onnx = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=OPSET, **names)
     except Exception as error:  # of many kinds, from two exporters

@@ -21,6 +21,7 @@ from tests.support.stores import Spec, make_store
 from tests.support.torchvision_networks import BORROWED, maybe
 
 VISUAL = ("conv3d", "r2plus1d")
+NAMED = ("plain3d", "cnn", "c3d", "i3d")  # tests/streams/test_named_towers.py
 SOUND = {"conv1d": 8, "conv2d": 32}  # name → rows of log-mel a time step
 ROWS = (*SOUND, "dense")  # take rows of features, not pictures
 LIMIT = 5e9  # multiply-accumulates of the three default towers together
@@ -31,7 +32,7 @@ def parameters(module: nn.Module) -> int:
 
 
 def test_every_tower_is_tried_here():
-    assert set(TOWERS) == {*VISUAL, *ROWS, *BORROWED, *IMAGE}
+    assert set(TOWERS) == {*VISUAL, *NAMED, *ROWS, *BORROWED, *IMAGE}
 
 
 @pytest.mark.parametrize("name", VISUAL)

@@ -156,7 +156,7 @@ def test_rank_correlation_and_areas_are_those_of_others():
 
 def test_the_check_has_what_it_says(found):
     check = found.check
-    assert list(check.similarity) == ["the heads", "and the LSTMs", "and the towers"]
+    assert list(check.similarity) == ["the heads", "and the models of time", "and the towers"]
     assert all(-1 <= alike <= 1 for similarity in check.similarity.values() for alike in similarity.values())
     curves = check.curves
     assert curves.deletion[0] == curves.insertion[-1] == pytest.approx(found.probability, abs=1e-6)

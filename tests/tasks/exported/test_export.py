@@ -71,7 +71,7 @@ def test_each_file_says_its_classes_and_clips(model, out):
 
 @pytest.mark.parametrize("head", ["binding", *(pytest.param(one, marks=pytest.mark.slow) for one in OTHERS)])
 def test_every_head_is_the_same_in_torch_export(head, run_folder, tmp_path):
-    model = with_head(head, run_folder, tmp_path)
+    model = with_model(run_folder, tmp_path, head=head)
     part = parts_of(model)[FUSION]
     program = torch.export.export(
         part.module, part.example, dynamic_shapes=part.dynamic, prefer_deferred_runtime_asserts_over_guards=True
@@ -91,7 +91,7 @@ def test_every_head_is_the_same_in_torch_export(head, run_folder, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("head", sorted(set(HEADS) - {"concat"}))
 def test_every_head_is_the_same_in_onnx(head, run_folder, tmp_path):
-    model = with_head(head, run_folder, tmp_path)
+    model = with_model(run_folder, tmp_path, head=head)
     write_parts(model, tmp_path / "out")
     assert largest_difference(model, tmp_path / "out", batch=3, frames=9, rows=77) < PARITY
 
@@ -105,8 +105,24 @@ def test_wrong_input_is_one_line(run_folder, out, tmp_path):
         next(tristream.load(out).windows(tmp_path / "any.mp4", gradients=True))
 
 
-def with_head(head, run_folder, tmp_path):
-    """The run's model with another head, at random where that learns."""
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"towers": ("rgb=cnn+gru", "flow=plain3d+tcn", "audio=conv1d+mean")},
+        {"towers": ("rgb=i3d", "flow=c3d"), "temporal": "gru", "head": "convolution"},
+    ],
+    ids=["models of time", "towers"],
+)
+def test_other_towers_and_models_of_time_are_the_same_in_onnx(settings, run_folder, tmp_path):
+    model = with_model(run_folder, tmp_path, **settings)
+    write_parts(model, tmp_path / "out")
+    for frames in (3, 18):
+        assert largest_difference(model, tmp_path / "out", batch=2, frames=frames, rows=77) < PARITY
+
+
+def with_model(run_folder, tmp_path, **changes):
+    """The run's model with other settings, at random where that learns."""
     from dataclasses import replace
 
     from fusion.model import build_model
@@ -114,7 +130,7 @@ def with_head(head, run_folder, tmp_path):
 
     _, about = load_model(run_folder / "best.safetensors")
     recipe = about.settings.recipe
-    settings = replace(about.settings, recipe=replace(recipe, model=replace(recipe.model, head=head)))
+    settings = replace(about.settings, recipe=replace(recipe, model=replace(recipe.model, **changes)))
     torch.manual_seed(0)
     sizes = {"classes": len(about.classes), "parameters": about.parameters}
     network = build_model(settings.recipe.model, streams=("rgb", "flow", "audio"), **sizes)
