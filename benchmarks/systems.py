@@ -24,8 +24,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fusion.model import FusionModel, build_model
 from fusion.settings import ModelSettings
+from fusion.training.datasets import make_datasets
 from fusion.training.settings import Machine, Recipe, TrainSettings
 from preprocess.store import Store
+from streams.batch import ClipDataset
 from streams.clip import ClipSettings
 from streams.registry import streams_of
 from streams.split import split_videos
@@ -117,15 +119,15 @@ def matrices(layer: nn.RNNBase) -> int:
     return sum(weight.numel() for name, weight in layer.named_parameters() if name.startswith("weight"))
 
 
-def step_seconds(model: FusionModel, clips: dict, present: dict, *, steps: int = 2) -> float:
-    """CPU time of a training step on these clips, without reading."""
+def step_seconds(model: FusionModel, dataset: ClipDataset, *, batch: int, steps: int = 2) -> float:
+    """CPU time of a training step, reading included."""
     optimizer = torch.optim.AdamW(model.train().parameters(), lr=1e-6)
-    labels = torch.zeros(len(next(iter(clips.values()))), dtype=torch.long)
     begun = 0.0
     for step in range(steps + 1):
         begun = process_time() if step == 1 else begun  # the first one warms up
+        clips = dataset.__getitems__([(row % len(dataset), 0) for row in range(step * batch, (step + 1) * batch)])
         optimizer.zero_grad()
-        cross_entropy(model(clips, present).logits, labels).backward()
+        cross_entropy(model(clips.inputs(training=True), clips.present).logits, clips.labels).backward()
         optimizer.step()
     return (process_time() - begun) / steps
 
@@ -135,9 +137,10 @@ def measure(system: System, store: Store, given: argparse.Namespace) -> Found:
     torch.manual_seed(0)
     model = build(system, store, clip, batch=given.batch)
     found = cost(model, *random_inputs(system, store, clip, 1), turns=given.turns)
-    steps = len(split_videos(store.videos, seed=0).train) / given.batch
-    seconds = step_seconds(model, *random_inputs(system, store, clip, given.batch))
-    found.epochs = max(1, round(60 * given.minutes / (seconds * steps)))
+    split, usual = split_videos(store.videos, seed=0), TrainSettings(recipe=system.recipe(clip, batch=given.batch))
+    dataset, _ = make_datasets(store, split, system.streams, usual)
+    epoch = step_seconds(model, dataset, batch=given.batch) * len(dataset) / given.batch
+    found.epochs = max(1, round(60 * given.minutes / epoch))
     recipe = system.recipe(clip, batch=given.batch, epochs=found.epochs)
     machine = Machine(workers=0, device="cpu", save_minutes=60)
     top1, taken = [], []
