@@ -5,8 +5,8 @@
 
 Every system has the same clips, head, recipe and minutes on one thread; the epochs follow from the time that a step
 takes, one at least. Top-1 is of the last epoch, on the validation videos of the store, so that nothing is chosen by
-them. GMACs count multiply-accumulates of one clip, also those of LSTMs and GRUs; milliseconds are of one clip forward.
-The last line is JSON.
+them. GMACs count multiply-accumulates of one clip, also those of LSTMs and GRUs; milliseconds are the
+CPU time of one clip forward. The last line is JSON.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import statistics
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from time import perf_counter, process_time
+from time import process_time
 
 import torch
 from torch import nn
@@ -72,7 +72,7 @@ class Found:
 
     gmacs: float  # of a clip
     parameters: int
-    ms: float  # a clip forward, median
+    ms: float  # of CPU time, a clip forward, median
     epochs: int = 0
     cpu_seconds: float = 0.0  # of a run, validation included; the mean over seeds
     top1: tuple[float, ...] = ()  # of each seed
@@ -106,9 +106,9 @@ def cost(model: FusionModel, clips: dict, present: dict, *, turns: int) -> Found
             hook.remove()
         taken = []
         for _ in range(turns + 1):
-            begun = perf_counter()
+            begun = process_time()
             model(clips, present)
-            taken.append(1000 * (perf_counter() - begun))
+            taken.append(1000 * (process_time() - begun))
     macs = counter.get_total_flops() / 2 + sum(recurrent)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return Found(macs / 1e9, parameters, statistics.median(taken[1:]))
@@ -158,7 +158,7 @@ def measure(system: System, store: Store, given: argparse.Namespace) -> Found:
 
 
 def table(found: dict[str, Found]) -> str:
-    lines = ["| system | GMACs | million weights | ms a clip | epochs | CPU minutes | top-1 in % |"]
+    lines = ["| system | GMACs | million weights | CPU ms a clip | epochs | CPU minutes | top-1 in % |"]
     lines.append("|---|---|---|---|---|---|---|")
     for name, one in found.items():
         top1 = ", ".join(f"{100 * value:.1f}" for value in one.top1)

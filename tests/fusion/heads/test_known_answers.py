@@ -248,3 +248,17 @@ def test_the_binding_head_hears_what_streams_say_at_the_same_time():
     after = head.join(encoding._replace(towers=encoding.towers | {"two": changed}), present)
     differs = (before != after).flatten(2).any(dim=2)
     assert not differs[:, :4].any() and differs[:, 4].all()
+
+
+def test_the_convolution_head_is_a_convolution_over_all_towers_written_out_in_numpy():
+    head = make("convolution").double()
+    encoding, present = inputs(steps=dict.fromkeys(STREAMS, WINDOWS))
+    encoding = change(encoding, lambda stream, part: part.double())
+    kernel, bias = (head.convolve[0].state_dict()[name].numpy() for name in ("weight", "bias"))  # (D, C, 3), (D,)
+    for row, found in enumerate(head.features(encoding, present).detach().numpy()):
+        there = [bool(present[name][row]) for name in STREAMS]
+        towers = [encoding.towers[name][row].numpy() * on for name, on in zip(STREAMS, there, strict=True)]
+        steps = np.concatenate([*towers, np.tile(np.array(there, float), (WINDOWS, 1))], axis=1)
+        padded = np.pad(steps, ((1, 1), (0, 0)))
+        response = [np.tensordot(kernel, padded[at : at + 3].T, axes=2) + bias for at in range(WINDOWS)]
+        np.testing.assert_allclose(found, np.maximum(response, 0).max(axis=0), rtol=1e-12, atol=1e-12)
