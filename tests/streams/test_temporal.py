@@ -1,12 +1,17 @@
 """The models of time, each beside what is known of it."""
 
+import re
+
 import pytest
 import torch
 
+from fusion.heads import HEADS
 from fusion.model import build_model
 from fusion.settings import ModelSettings
 from preprocess.common.errors import UserError
 from streams.temporal import DILATIONS, KERNEL, TEMPORAL, split_temporal
+from streams.towers.registry import SCRATCH
+from tests.support.commands import run
 
 PARAMETERS = {"fps": 25.0, "short_side": 36, "mel_bands": 16}
 
@@ -99,3 +104,8 @@ def test_a_tower_can_name_its_model_of_time_and_wrong_names_are_told_in_one_line
         with pytest.raises(UserError, match=said) as caught:
             build_model(ModelSettings(**wrong), **sizes)
         assert "\n" not in str(caught.value)
+
+
+def test_train_help_names_every_system_model_of_time_and_head():
+    told = run("train", "--help").stdout
+    assert [name for name in (*SCRATCH, *TEMPORAL, *HEADS) if not re.search(rf"\b{name}\b", told)] == []
