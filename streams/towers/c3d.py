@@ -29,6 +29,8 @@ class C3d(nn.Module):
     by He et al. 2015 and wants a low learning rate.
     """
 
+    shrinks = 16  # pictures a time step
+
     def __init__(self, *, channels: int, width: int) -> None:
         super().__init__()
         self.layers = nn.Sequential()

@@ -119,7 +119,8 @@ def time_axis(kind: Stream, part: str, model: Model) -> int | None:
 def _stream_part(network: FusionModel, name: str, model: Model) -> Part:
     kind, segments = streams_of(model.parameters)[name], model.clip.segments
     clips = example_clips(model, name, batch=BATCH, frames=STEPS, rows=ROWS)
-    batch, steps = Dim("batch", min=1), Dim("steps", min=LEAST_ROWS if "mel" in clips else LEAST)
+    least = max(LEAST, 1 + getattr(network.encoders[name].tower, "shrinks", 0))
+    batch, steps = Dim("batch", min=1), Dim("steps", min=LEAST_ROWS if "mel" in clips else least)
     dynamic = {}
     for part in clips:
         axis = time_axis(kind, part, model)
