@@ -137,6 +137,8 @@ def measure(system: System, store: Store, given: argparse.Namespace) -> Found:
     torch.manual_seed(0)
     model = build(system, store, clip, batch=given.batch)
     found = cost(model, *random_inputs(system, store, clip, 1), turns=given.turns)
+    if not given.minutes:
+        return found
     split, usual = split_videos(store.videos, seed=0), TrainSettings(recipe=system.recipe(clip, batch=given.batch))
     dataset, _ = make_datasets(store, split, system.streams, usual)
     epoch = step_seconds(model, dataset, batch=given.batch) * len(dataset) / given.batch
@@ -161,7 +163,7 @@ def table(found: dict[str, Found]) -> str:
     lines = ["| system | GMACs | million weights | CPU ms a clip | epochs | CPU minutes | top-1 in % |"]
     lines.append("|---|---|---|---|---|---|---|")
     for name, one in found.items():
-        top1 = ", ".join(f"{100 * value:.1f}" for value in one.top1)
+        top1 = ", ".join(f"{100 * value:.1f}" for value in one.top1) or "–"
         numbers = f"{one.gmacs:.2f} | {one.parameters / 1e6:.2f} | {one.ms:.0f} | {one.epochs}"
         lines.append(f"| {name} | {numbers} | {one.cpu_seconds / 60:.1f} | {top1} |")
     return "\n".join(lines)
@@ -171,7 +173,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", type=Path)
     parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=SYSTEMS, metavar="NAME")
-    parser.add_argument("--minutes", type=float, default=2.0, help="CPU minutes of training for each seed")
+    parser.add_argument("--minutes", type=float, default=2.0, help="CPU minutes of training for each seed; 0: costs alone")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--stride", type=int, default=4)

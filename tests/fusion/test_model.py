@@ -164,7 +164,7 @@ def test_a_stream_may_have_another_tower():
 
 @pytest.mark.parametrize("tower", ["rgb=resnet", "audio=conv3d", "smell=conv1d", "conv3d", "rgb"])
 def test_an_unknown_tower_is_named_beside_the_known_ones(tower):
-    with pytest.raises(UserError, match=f"unknown tower '{tower}'.*rgb=conv3d, rgb=r2plus1d, .*flow=conv3d"):
+    with pytest.raises(UserError, match=f"unknown tower '{tower}'.*rgb=conv3d, .*rgb=r2plus1d, .*flow=conv3d"):
         make(towers=(tower,))
 
 
