@@ -5,8 +5,8 @@
 
 Every system has the same clips, head, recipe and minutes on one thread; the epochs follow from the time that a step
 takes, one at least. Top-1 is of the last epoch, on the validation videos of the store, so that nothing is chosen by
-them. GMACs count multiply-accumulates of one clip, also those of LSTMs and GRUs; milliseconds are the
-CPU time of one clip forward. The last line is JSON.
+them. GMACs are multiply-accumulates of one clip, those of LSTMs included; milliseconds are the CPU time of one clip
+forward. The last line is JSON.
 """
 
 import argparse
@@ -93,11 +93,11 @@ def random_inputs(system: System, store: Store, clip: ClipSettings, count: int) 
 
 def cost(model: FusionModel, clips: dict, present: dict, *, turns: int) -> Found:
     """Of one clip."""
-    recurrent: list[float] = []  # multiply-accumulates, which PyTorch's counter passes over
+    recurrent: list[float] = []  # multiply-accumulates of LSTMs, which PyTorch's counter passes over, unlike a GRU's
     hooks = [
         module.register_forward_hook(lambda layer, given, _: recurrent.append(given[0].shape[1] * matrices(layer)))
         for module in model.modules()
-        if isinstance(module, nn.RNNBase)
+        if isinstance(module, nn.LSTM)
     ]
     with torch.no_grad():
         with FlopCounterMode(display=False) as counter:
@@ -114,7 +114,7 @@ def cost(model: FusionModel, clips: dict, present: dict, *, turns: int) -> Found
     return Found(macs / 1e9, parameters, statistics.median(taken[1:]))
 
 
-def matrices(layer: nn.RNNBase) -> int:
+def matrices(layer: nn.LSTM) -> int:
     """Weights that each step is multiplied by."""
     return sum(weight.numel() for name, weight in layer.named_parameters() if name.startswith("weight"))
 
@@ -173,7 +173,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", type=Path)
     parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=SYSTEMS, metavar="NAME")
-    parser.add_argument("--minutes", type=float, default=2.0, help="CPU minutes of training for each seed; 0: costs alone")
+    parser.add_argument("--minutes", type=float, default=2.0, help="CPU minutes of training a seed; 0: costs alone")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--stride", type=int, default=4)
