@@ -157,18 +157,19 @@ def of_the_release(channels: int) -> dict[str, torch.Tensor]:
     return made
 
 
-@pytest.mark.parametrize(("stream", "channels"), [("rgb", 3), ("flow", 2)])
 @torch.no_grad()
-def test_weights_of_the_public_i3d_load_by_name_and_give_its_features(tmp_path, stream, channels):
-    theirs = of_the_release(channels)
-    torch.save(theirs, tmp_path / "imagenet.pt")
-    settings = ModelSettings(towers=(f"{stream}=i3d",), feature=8)
-    parameters = {"fps": 25.0, "short_side": 64, "mel_bands": 16}
-    model = build_model(settings, streams=(stream,), classes=3, parameters=parameters).eval()
-    (report,) = initialise(model, (f"{stream}={tmp_path / 'imagenet.pt'}",))
-    assert report.matched == report.taken == 5 * 57 and report.unused == {"logits": 2}
-    assert set(report.left_out) == {"lstm, not in the file"}
-    clip = torch.randn(1, channels, 9, 40, 33)
-    found, expected = model.encoders[stream].tower(clip), release(theirs, clip)
-    assert expected.std() > 0.1
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+def test_weights_of_the_public_i3d_load_by_name_and_give_its_features(tmp_path):
+    channels, parameters = {"rgb": 3, "flow": 2}, {"fps": 25.0, "short_side": 64, "mel_bands": 16}
+    theirs = {stream: of_the_release(count) for stream, count in channels.items()}
+    for stream, tensors in theirs.items():
+        torch.save(tensors, tmp_path / f"{stream}_imagenet.pt")
+    settings = ModelSettings(towers=("rgb=i3d", "flow=i3d"), feature=8)
+    model = build_model(settings, streams=("rgb", "flow"), classes=3, parameters=parameters).eval()
+    for report in initialise(model, tuple(f"{stream}={tmp_path / stream}_imagenet.pt" for stream in channels)):
+        assert report.matched == report.taken == 5 * 57 and report.unused == {"logits": 2}
+        assert set(report.left_out) == {"lstm, not in the file"}
+    for stream, count in channels.items():
+        clip = torch.randn(1, count, 9, 40, 33)
+        found, expected = model.encoders[stream].tower(clip), release(theirs[stream], clip)
+        assert expected.std() > 0.1
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
