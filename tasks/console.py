@@ -73,6 +73,7 @@ COMMANDS = {
         "tasks.summary.learn", "tasks.summary.settings:LearnSettings", "what people find important in videos"
     ),
     "export": Command("tasks.export", "tasks.exported.settings:ExportSettings", "a run as files for onnxruntime"),
+    "publish": Command("tasks.publish", "tasks.hub.settings:PublishSettings", "a run as a folder, or on the hub"),
     "live": Command(
         "tasks.live", "tasks.settings:LiveSettings", "ask a run about a camera, an address, a file in time"
     ),

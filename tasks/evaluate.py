@@ -13,12 +13,14 @@ from preprocess.common.stopping import stop_at_once
 if __name__ == "__main__":
     stop_at_once()
 
+from dataclasses import asdict
 from hashlib import blake2b
 from pathlib import Path
 
 import torch
 
 from fusion.training.run import write_json
+from fusion.training.transfer import sha256_of
 from preprocess.common.command import parse_command, run_command
 from preprocess.common.console import print_table
 from preprocess.common.errors import UserError, at_least
@@ -26,6 +28,7 @@ from preprocess.store import Store
 from preprocess.store.index import Video
 from streams.registry import parse_streams, subset_name, subsets
 from tasks.audit import audit_run, print_audit
+from tasks.bootstrap import paired_bootstrap, units_of
 from tasks.confusion import plot_confusion, write_confusion
 from tasks.folder import output_folder
 from tasks.metrics import confusion, score
@@ -61,11 +64,12 @@ def evaluate(settings: EvaluateSettings) -> dict:
             "data": str(store.path),
             "which": which,
             "weights": settings.weights,
+            "weights_sha256": sha256_of(run.model.path),
             "chosen_on": chosen_on(run, videos),  # how many of the videos the weights were chosen on
             "views": settings.views,
             "classes": classes,
             "videos": len(videos),
-            "subsets": {name: score(one.probabilities, labels, one.answered, classes) for name, one in found.items()},
+            "subsets": {name: _scores(one, labels, classes, units_of(videos)) for name, one in found.items()},
             "audit": _audit(run, store, videos),
         }
         whole = subset_name(streams)
@@ -102,6 +106,12 @@ def print_report(report: dict) -> None:
     if report["audit"]:
         print_audit(report["audit"])
     print("wrote " + ", ".join(report["files"]))
+
+
+def _scores(found: Probabilities, labels: torch.Tensor, classes: list[str], units: list[int]) -> dict:
+    """The metrics, and the interval of top-1 over other groups of videos."""
+    interval = paired_bootstrap(found.right(labels).astype(float), units)
+    return score(found.probabilities, labels, found.answered, classes) | {"interval": asdict(interval)}
 
 
 def _audit(run: Run, store: Store, videos: list[Video]) -> dict | None:

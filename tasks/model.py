@@ -33,6 +33,9 @@ from streams.clip import ClipSettings
 from streams.loader import ViewBatches, make_loader
 from streams.registry import parse_streams, subset_name
 from tasks.exported.network import ExportedNetwork, is_exported
+from tasks.hub.fetch import HUB, fetch, is_on_hub
+from tasks.hub.folder import weights_in
+from tasks.hub.saving import Saving
 from tasks.live_windows import live_batches
 from tasks.newest import newest
 from tasks.predicted import predicted
@@ -48,15 +51,17 @@ def load(run: str | os.PathLike, *, weights: str = "best", device: str = "auto")
     """A run's folder, or a single file of weights, as a model on its device.
 
     Args:
-        run: a folder written by train.py, or a .safetensors file from it, which is enough by itself; or a folder
-            written by tasks.export, which onnxruntime runs on the CPU.
+        run: a folder written by train.py, or a .safetensors file from it, which is enough by itself; a folder written
+            by tasks.export, which onnxruntime runs on the CPU; or one by tasks.publish, also as hf:OWNER/NAME on the
+            Hugging Face hub, with @REVISION if that matters.
         weights: of a folder, "best" (by validation) or "last".
         device: "cpu", "cuda" …; "auto" is "cuda" where there is one.
 
     Raises:
         UserError: there is no such run or device, or the run lacks these weights.
     """
-    path = local_path(run)
+    path = fetch(os.fspath(run)) if is_on_hub(os.fspath(run)) else local_path(run)
+    path = weights_in(path)
     if is_exported(path):
         network = ExportedNetwork(path, device=device)
         about, place, streams = network.about, torch.device("cpu"), network.streams
@@ -77,7 +82,7 @@ def load(run: str | os.PathLike, *, weights: str = "best", device: str = "auto")
 
 
 @dataclass(frozen=True)
-class Model:
+class Model(Saving):
     """A trained model on its device."""
 
     path: Path  # path of its weights
@@ -240,6 +245,11 @@ class Model:
         """
         _, window, frames = self._window(length, hop)
         return window / self.fps, frames / self.fps
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike, *, device: str = "auto", **settings: object) -> "Model":
+        """A folder, or OWNER/NAME on the hub; `settings` are snapshot_download's: revision, cache_dir, token …"""
+        return load(name if local_path(name).exists() else fetch(f"{HUB}{name}", **settings), device=device)
 
     def check_classifier(self) -> None:
         """Raises UserError if the model gives features alone."""
