@@ -2,6 +2,7 @@
 
     python -m tasks.export runs/NAME out/
     python -m tasks.export runs/NAME out/ --pt2     # also programs of torch.export
+    python -m tasks.export runs/NAME out/ --page video.mp4    # also index.html, which runs it in a browser
     python -m tasks.predict out/ video.mp4          # the same answer as the run's, by onnxruntime
 
 Batch and length vary freely; fusion takes which streams are present, so that one file answers for every subset. Each
@@ -12,6 +13,8 @@ from preprocess.common.stopping import stop_at_once
 
 if __name__ == "__main__":
     stop_at_once()
+
+from functools import partial
 
 from preprocess.common.command import parse_command, run_command
 from tasks.exported.parity import largest_difference
@@ -24,7 +27,13 @@ def main(settings: ExportSettings | None = None) -> int:
     settings = settings or parse_command(ExportSettings, prog="python -m tasks.export", doc=__doc__)
     model = load(settings.run, weights=settings.weights, device="cpu")
     model.check_classifier()
-    names = write_parts(model, settings.out, pt2=settings.pt2)
+    more = None
+    if settings.page:
+        from tasks.exported.page import write_page
+        from tasks.exported.runtime import runtime_files
+
+        more = partial(write_page, model=model, source=settings.page, runtime=runtime_files())
+    names = write_parts(model, settings.out, pt2=settings.pt2, more=more)
     print(f"{settings.out}: {', '.join(names)}")
     worst = largest_difference(model, settings.out)
     print(f"largest difference from PyTorch on random clips, over all subsets: {worst:.1e}")

@@ -68,14 +68,15 @@ class ExportedNetwork:
         found = _run(self.fusion, given)
         return found["fused"], found["logits"]
 
+    def empty(self, name: str) -> dict[str, list[int]]:
+        """The shapes of a stream's outputs for one clip from which it is absent: a time step."""
+        outputs = {one.name: one.shape for one in self.sessions[name].get_outputs()}
+        return {output: [size if isinstance(size, int) else 1 for size in shape] for output, shape in outputs.items()}
+
     def _encode(self, name: str, clips: dict[str, Tensor], present: Tensor) -> dict[str, Tensor]:
         session, count = self.sessions[name], len(present)
         if not present.any():
-            shapes = {one.name: one.shape for one in session.get_outputs()}  # a time step of zeros
-            return {
-                output: torch.zeros(count, *(size if isinstance(size, int) else 1 for size in shape[1:]))
-                for output, shape in shapes.items()
-            }
+            return {output: torch.zeros(count, *shape[1:]) for output, shape in self.empty(name).items()}
         self._check(name, clips)
         found = _run(session, {part: clip[present] for part, clip in clips.items()})
         return {

@@ -19,3 +19,5 @@ class ExportSettings:
     """best (by validation) or last"""
     pt2: bool = False
     """also write each part as a program of torch.export, .pt2"""
+    page: Path | None = None
+    """also write a page that runs the model in a browser, on a clip of this video and on others"""

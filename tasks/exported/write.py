@@ -3,6 +3,7 @@
 import json
 import logging
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -20,8 +21,12 @@ OPSET = 20
 PLACE = "on the 'onnx' extra: pip install 'tristream[onnx]'"
 
 
-def write_parts(model: Model, out: Path, *, pt2: bool = False) -> list[str]:
-    """Write a file a stream and one for fusion into a new folder; return their names. With `pt2`, both kinds of each.
+def write_parts(model: Model, out: Path, *, pt2: bool = False, more: Callable[[Path], None] | None = None) -> list[str]:
+    """Write a file a stream and one for fusion into a new folder; return their names.
+
+    Args:
+        pt2: both kinds of each.
+        more: writes other files beside them, before the folder has its name.
 
     Raises UserError if the folder is there, if a package is missing, or for a tower or head that cannot be exported.
     """
@@ -38,6 +43,8 @@ def write_parts(model: Model, out: Path, *, pt2: bool = False) -> list[str]:
     try:
         for name, part in parts_of(model).items():
             _write_part(part, name, part_folder, model=model, about=about, pt2=pt2)
+        if more:
+            more(part_folder)
         part_folder.rename(out)
     finally:
         remove_folder(part_folder)
