@@ -29,12 +29,15 @@ def main(settings: ExportSettings | None = None) -> int:
     model.check_classifier()
     more = None
     if settings.page:
-        from tasks.exported.page import write_page
+        from tasks.exported.page import read_example, write_page
         from tasks.exported.runtime import runtime_files
 
-        more = partial(write_page, model=model, source=settings.page, runtime=runtime_files())
+        example = read_example(model, settings.page)
+        more = partial(write_page, model=model, example=example, runtime=runtime_files())
     names = write_parts(model, settings.out, pt2=settings.pt2, more=more)
     print(f"{settings.out}: {', '.join(names)}")
+    if settings.page:
+        print(f"open {settings.out / 'index.html'} in a browser")
     worst = largest_difference(model, settings.out)
     print(f"largest difference from PyTorch on random clips, over all subsets: {worst:.1e}")
     return 0

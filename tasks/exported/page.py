@@ -5,6 +5,7 @@ index.html opens from the disk. Beside such a page a browser reads scripts alone
 
 import json
 from base64 import b64encode
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
@@ -22,21 +23,27 @@ from tasks.exported.write import describe
 from tasks.model import Model
 from tasks.page.page import page_html
 from tasks.sources import open_source
-from tasks.windows import encode, fuse
+from tasks.windows import Windows, encode, fuse
 
 ROOM = "tasks.exported"
 LOG_MEL = "log_mel"  # its file's name
 
 
-def write_page(folder: Path, model: Model, *, source: Path, runtime: dict[str, Path]) -> None:
-    """Write index.html and its scripts into a folder that holds the model's parts.
+@dataclass(frozen=True)
+class Example:
+    """A clip in the middle of a video, as its streams read it, and what PyTorch answers."""
 
-    Args:
-        source: a video file, or a store, of whose first video a clip in the middle is the example.
-        runtime: what runtime_files gives.
+    name: str
+    batch: Batch  # of one clip
+    windows: Windows  # of the same
+    why: dict[str, str]  # stream → why it is absent from the video
+    clips: dict[str, dict]  # stream → the shape of its clips, and how they begin
 
-    Raises:
-        UserError: the source cannot be read, or has none of the model's streams.
+
+def read_example(model: Model, source: Path) -> Example:
+    """The example from a video file, or from the first video of a store.
+
+    Raises UserError if the source cannot be read, or has none of the model's streams.
     """
     with open_source(source, video=None, parameters=model.parameters) as opened:
         video, name = opened.videos[0], Path(opened.names[0]).name
@@ -45,6 +52,13 @@ def write_page(folder: Path, model: Model, *, source: Path, runtime: dict[str, P
         clips = ClipDataset(opened.store, [video], whole_strides=model.whole_strides, **shape)
         batch = clips.__getitems__([(0, 0)])
         windows = encode(model.network, batch, videos=[(name, video.seconds)], fps=model.fps)
+        why = {stream: why for stream, why in video.why.items() if stream in model.streams and why}
+    return Example(name, batch, windows, why, _clips(model, clips))
+
+
+def write_page(folder: Path, model: Model, *, example: Example, runtime: dict[str, Path]) -> None:
+    """Write index.html and its scripts into a folder that holds the model's parts; `runtime` is from runtime_files."""
+    batch, windows = example.batch, example.windows
     network, parts = ExportedNetwork(folder), [*model.streams, FUSION]
     if any("mel" in clips for clips in batch.clips.values()):
         write_log_mel(folder / f"{LOG_MEL}.onnx", bands=model.parameters["mel_bands"])
@@ -57,15 +71,14 @@ def write_page(folder: Path, model: Model, *, source: Path, runtime: dict[str, P
         "classes": model.classes,
         "streams": list(model.streams),
         "fps": model.fps,
-        "clips": _clips(model, clips),
+        "clips": example.clips,
         "clip": {"segments": model.clip.segments, "span": model.clip.span},
         "sound": {"rate": SAMPLE_RATE, "hop": HOP, "reach": REACH, "silence": SILENCE},
         "empty": {name: network.empty(name) for name in model.streams},
         "example": {
-            "name": name,
+            "name": example.name,
             "times": windows.times[0].tolist(),
-            "why": {name: why for name, why in video.why.items() if name in model.streams and why},
-            "present": {name: bool(there[0]) for name, there in batch.present.items()},
+            "why": example.why,
             "answers": {name: answer.tolist() for name, answer in answers.items()},
         },
     }

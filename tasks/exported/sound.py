@@ -8,7 +8,7 @@ from torch.nn.functional import conv1d
 
 from preprocess.store.format import MEL_FLOOR
 from preprocess.video.log_mel import HOP, N_FFT, SAMPLE_RATE, WINDOW
-from tasks.exported.write import OPSET
+from tasks.exported.write import OPSET, quiet
 
 REACH = WINDOW // 2  # samples that a row extends to either side of its centre
 
@@ -40,7 +40,7 @@ def write_log_mel(path: Path, *, bands: int) -> None:
     length = torch.export.Dim("samples", min=WINDOW)
     names = {"input_names": ["samples"], "output_names": ["mel"]}
     dynamic = {"dynamic_shapes": {"samples": {1: length}}}
-    onnx = torch.onnx.export(
-        part, (torch.zeros(1, SAMPLE_RATE),), dynamo=True, verbose=False, opset_version=OPSET, **names, **dynamic
-    )
+    settings = {"dynamo": True, "verbose": False, "opset_version": OPSET, **names, **dynamic}
+    with quiet(), torch.no_grad():
+        onnx = torch.onnx.export(part, (torch.zeros(1, SAMPLE_RATE),), **settings)
     onnx.save(str(path))

@@ -148,6 +148,7 @@ function drawClip(place, inputs) {
 
 function paint(canvas, width, height, colour) {
   Object.assign(canvas, { width, height });
+  if (width === height) canvas.style.aspectRatio = 1; // sound's rows and bands are no pixels
   const image = new ImageData(width, height);
   for (let y = 0; y < height; y++)
     for (let x = 0; x < width; x++) image.data.set([...colour(x, y), 255], 4 * (y * width + x));

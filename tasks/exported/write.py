@@ -3,7 +3,8 @@
 import json
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -66,6 +67,16 @@ def describe(model: Model) -> dict[str, str]:
     }
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the exporter's warnings of its own parts."""
+    for talker in ("torch.onnx", "onnxscript", "onnx_ir"):
+        logging.getLogger(talker).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def _clip(model: Model, name: str) -> dict:
     """The shape of a stream's clips and the units of its inputs."""
     kind, own = streams_of(model.parameters)[name], model.clip.of(name)
@@ -92,11 +103,8 @@ def _clip(model: Model, name: str) -> dict:
 
 def _write_part(part: Part, name: str, folder: Path, *, model: Model, about: dict[str, str], pt2: bool) -> None:
     what = f"head '{model.settings.recipe.model.head}'" if name == FUSION else f"tower of {name}"
-    for talker in ("torch.onnx", "onnxscript", "onnx_ir"):
-        logging.getLogger(talker).setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # of the exporter about its own parts
+        with quiet(), torch.no_grad():
             more = {"dynamic_shapes": part.dynamic, "prefer_deferred_runtime_asserts_over_guards": True}
             program = torch.export.export(part.module, part.example, **more)  # guards would fix sizes after pooling
             ours = {torch.ops.tristream.lstm.default: lstm.to_onnx, torch.ops.tristream.gru.default: gru.to_onnx}
