@@ -125,7 +125,7 @@ def _learned(about: About, evidence: Evidence) -> str:
     if origin is None:
         return f"{lines[0]} Their store was called {store}. Which videos it trained on is not known here."
     lines.append(
-        f"{plural(origin.train, 'video')} of the store {store} trained it, {origin.val} more chose the epoch. "
+        f"{plural(origin.train, 'video')} of the store {store} trained it, {origin.val} more validated it. "
         f"The split: {_text(origin.how)}."
     )
     for report in origin.started:
