@@ -6,7 +6,7 @@
 
 The card, README.md, shows what tasks.evaluate has found about these weights, and tasks.ablate in the folder that is
 given; what was not measured or stated is called so. The other way: tristream.load("out/") or
-tristream.load("hf:OWNER/NAME"), and in every command these stand where a run does.
+tristream.load("hf:OWNER/NAME"), and likewise in predict and the other commands that ask a run about videos.
 """
 
 from preprocess.common.stopping import stop_at_once
