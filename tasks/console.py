@@ -72,6 +72,9 @@ COMMANDS = {
     "importance": Command(
         "tasks.summary.learn", "tasks.summary.settings:LearnSettings", "what people find important in videos"
     ),
+    "compress": Command(
+        "tasks.compress", "tasks.compression.settings:CompressSettings", "a smaller and faster model, and what it costs"
+    ),
     "export": Command("tasks.export", "tasks.exported.settings:ExportSettings", "a run as files for onnxruntime"),
     "publish": Command("tasks.publish", "tasks.hub.settings:PublishSettings", "a run as a folder, or on the hub"),
     "live": Command(
