@@ -25,13 +25,13 @@ def learn(settings: CompressSettings, run: Run, data: Path) -> Path:
     """
     network, about = load_model(run.model.path)
     recipe = about.settings.recipe
-    width = max(1, round(settings.keep * recipe.model.width))
+    width = max(1, round(settings.channels * recipe.model.width))
     torch.manual_seed(settings.seed)  # of what starts at random
     small, described, same = narrower(network, about, width=width)
     if len(same) == len(run.model.streams) or width == recipe.model.width:
         raise UserError(
-            f"{run.path}: no tower becomes narrower at --keep {settings.keep}: our own towers have a width, here "
-            f"{recipe.model.width}; image networks and those of libraries have none"
+            f"{run.path}: no tower becomes narrower at --channels {settings.channels}: our own towers have a width, "
+            f"here {recipe.model.width}; image networks and those of libraries have none"
         )
     pruned = settings.method == "prune"
     init = [f"{name}={run.model.path}" for name in same]

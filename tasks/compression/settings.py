@@ -27,7 +27,7 @@ class CompressSettings:
     """store to calibrate or train on; the default is the run's"""
     test: Path | None = None
     """store to judge on; the default is that of --data, of which only videos count that were not trained on"""
-    keep: float = 0.5
+    channels: float = 0.5
     """prune and distil: share of the towers' channels that is left; half of them are a quarter of the arithmetic"""
     epochs: int | None = None
     """prune and distil: passes over the training videos; the default is as many as the run had, for prune half of it"""
