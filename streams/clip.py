@@ -34,6 +34,10 @@ class ClipSettings:
     """streams whose clips have another shape around the same centres, as STREAM=FRAMESxSTRIDExSIZE: rgb=8x16x112"""
     least_crop: float = 0.65
     """smallest share of the short side that a random crop shows"""
+    judged_crop: float = 7 / 8
+    """share of the short side that a clip shows if it is not drawn for training; 1 shows all of it"""
+    flip: bool = True
+    """mirror half of the training clips left to right; not where left and right mean something"""
     recolour: float = 0.0
     """share of training clips whose colours are taken away, and of those whose red, green and blue change places"""
     spec_mask: float = 0.2

@@ -20,7 +20,7 @@ NOISE = 0.05  # largest standard deviation, pixels a frame: about the rounding o
 class Flow:
     """Flow fields: (T, 2, s, s) uint8 as stored, s the short side, and a map → (B, 2, T, H, W), no motion is 0."""
 
-    towers = (*SCRATCH, "r3d_18", "r2plus1d_18", "s3d", *IMAGE)
+    towers = (*SCRATCH, "r3d_18", "r2plus1d_18", "s3d", "places", "coarse", *IMAGE)
     libraries = ("timm",)
     nothing = 0.0
 

@@ -15,7 +15,7 @@ from torch.nn.functional import avg_pool2d, grid_sample
 from preprocess.store.index import Video
 from streams.clip import ClipSettings
 
-EVAL_SHARE = 7 / 8  # of the short side: 112 of 128 pixels, not rescaled
+EVAL_SHARE = ClipSettings.judged_crop  # of the short side: 112 of 128 pixels, not rescaled
 STRETCH = 1.15  # largest change of a training crop's aspect
 TURN = 8.0  # degrees, to either side
 
@@ -40,21 +40,29 @@ def _resized(maps, scale: float):
     return maps
 
 
-def centre_crop(height: int, width: int, size: int) -> Crop:
-    """The centre crop."""
-    return _crop(height, width, size, side=EVAL_SHARE * min(height, width))
+def centre_crop(height: int, width: int, size: int, *, share: float = EVAL_SHARE) -> Crop:
+    """The centre crop, which shows this share of the short side."""
+    return _crop(height, width, size, side=share * min(height, width))
 
 
 def clip_crop(video: Video, clip: ClipSettings, rng: np.random.Generator | None) -> Crop:
     """A random crop if there is an `rng`, as in training, else the centre crop."""
     shape = (video.height, video.width, clip.size)
-    return centre_crop(*shape) if rng is None else random_crop(*shape, rng, least=clip.least_crop)
+    if rng is None:
+        return centre_crop(*shape, share=clip.judged_crop)
+    return random_crop(*shape, rng, least=clip.least_crop, flip=clip.flip)
 
 
 def random_crop(
-    height: int, width: int, size: int, rng: np.random.Generator, *, least: float = ClipSettings.least_crop
+    height: int,
+    width: int,
+    size: int,
+    rng: np.random.Generator,
+    *,
+    least: float = ClipSettings.least_crop,
+    flip: bool = True,
 ) -> Crop:
-    """A crop with random place, scale, aspect and small rotation, and half of the time a flip left to right.
+    """A crop with random place, scale, aspect and small rotation, and with `flip` half of the time mirrored.
 
     It shows between `least` and all of the short side.
     """
@@ -68,7 +76,7 @@ def random_crop(
         shift=(rng.uniform(-room[0], room[0]), rng.uniform(-room[1], room[1])),
         stretch=STRETCH ** rng.uniform(-0.5, 0.5),
         turn=math.radians(rng.uniform(-TURN, TURN)),
-        flip=bool(rng.integers(2)),
+        flip=bool(rng.integers(2)) and flip,
     )
 
 

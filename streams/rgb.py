@@ -20,7 +20,7 @@ NOISE = 0.02  # largest standard deviation, of a range of 1
 class Rgb:
     """Pictures: (T, s, s, 3) uint8, s the stored short side, and a map to the crop → (B, 3, T, H, W) in -1…1."""
 
-    towers = (*SCRATCH, "r3d_18", "r2plus1d_18", "s3d", *IMAGE)
+    towers = (*SCRATCH, "r3d_18", "r2plus1d_18", "s3d", "places", "coarse", *IMAGE)
     libraries = ("timm", "torchvision", "hf")
     nothing = 0.0  # mid-grey
 

@@ -11,6 +11,7 @@ from streams.towers.dense import DenseTower
 from streams.towers.i3d import I3d
 from streams.towers.image import SIDES, ImageTower, lite_tower
 from streams.towers.libraries import timm_tower, torchvision_tower
+from streams.towers.places import CoarseTower, PlacesTower
 from streams.towers.spectral import SpectralTower
 from streams.towers.torchvision import r2plus1d_18, r3d_18, s3d
 from streams.towers.transformer import hf_tower
@@ -35,6 +36,8 @@ TOWERS = {
     "conv1d": AudioTower,
     "conv2d": SpectralTower,
     "dense": DenseTower,
+    "places": PlacesTower,
+    "coarse": CoarseTower,
     "r3d_18": r3d_18,
     "r2plus1d_18": r2plus1d_18,
     "s3d": s3d,

@@ -108,7 +108,7 @@ def square_map(model: Model, name: str):
 
     side, clip = model.parameters["short_side"], model.clip
     own = model.clip.of(name)
-    return centre_crop(side, side, clip.size).resized(own.size / clip.size).map
+    return centre_crop(side, side, clip.size, share=clip.judged_crop).resized(own.size / clip.size).map
 
 
 def time_axis(kind: Stream, part: str, model: Model) -> int | None:

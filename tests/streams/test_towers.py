@@ -23,6 +23,7 @@ from tests.support.torchvision_networks import BORROWED, maybe
 VISUAL = ("conv3d", "r2plus1d")
 NAMED = ("plain3d", "cnn", "c3d", "i3d")  # tests/streams/test_named_towers.py
 SOUND = {"conv1d": 8, "conv2d": 32}  # name → rows of log-mel a time step
+PLACES = ("places", "coarse")
 ROWS = (*SOUND, "dense")  # take rows of features, not pictures
 LIMIT = 5e9  # multiply-accumulates of the three default towers together
 
@@ -32,7 +33,7 @@ def parameters(module: nn.Module) -> int:
 
 
 def test_every_tower_is_tried_here():
-    assert set(TOWERS) == {*VISUAL, *NAMED, *ROWS, *BORROWED, *IMAGE}
+    assert set(TOWERS) == {*VISUAL, *NAMED, *PLACES, *ROWS, *BORROWED, *IMAGE}
 
 
 @pytest.mark.parametrize("name", VISUAL)
@@ -43,6 +44,19 @@ def test_a_visual_tower_takes_any_length_and_size(name, frames, height, width):
     sequence = tower(torch.randn(2, 2, frames, height, width))
     assert sequence.shape == (2, ceil(frames / 4), tower.features)
     assert sequence.isfinite().all()
+
+
+@pytest.mark.parametrize("name", PLACES)
+@torch.no_grad()
+def test_a_tower_of_places_gives_each_place_of_each_picture_by_itself(name):
+    tower = create_tower(name, channels=2, width=4).eval()
+    clip = torch.randn(2, 2, 3, 65, 144)
+    steps = tower(clip)
+    assert steps.shape == (2, 3 * 5 * 9, tower.features)
+    torch.testing.assert_close(steps[1:, 45:90], tower(clip[1:, :, 1:2]))
+    clip[..., 112:] += 1.0  # the right border, which the left one does not see
+    changed = (tower(clip) - steps).abs().amax(dim=(0, 2)).reshape(3, 5, 9).amax(dim=(0, 1))
+    assert changed[-1] > 1e-3 and changed[:3].max() == 0
 
 
 @pytest.mark.parametrize("bands", [1, 13, 16])

@@ -1,0 +1,1 @@
+"""Captions: sentences about videos, each word from the stream that shows it."""
