@@ -66,6 +66,10 @@ class Decoder(nn.Module):
         present = {name: there[:, None, None].float() for name, there in evidence.present.items()}
         keys = {name: layer(evidence.steps[name]) * present[name] for name, layer in self.key.items()}
         values = {name: layer(evidence.steps[name]) for name, layer in self.value.items()}
+        for group in self.groups:
+            steps = max(values[name].shape[1] for name in group)
+            for name in group:  # one that is absent from all clips has a single step
+                values[name] = values[name].expand(-1, steps, -1) if values[name].shape[1] == 1 else values[name]
         return Looked([sum(keys[name] for name in group) for group in self.groups], values, present)
 
     def next_words(self, state: Tensor, looked: Looked) -> Tensor:
