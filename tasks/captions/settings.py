@@ -46,8 +46,8 @@ class CaptionRecipe:
 
 
 TOWERS = ModelSettings(towers=("rgb=places", "flow=coarse", "audio=conv1d"))
-CLIP = ClipSettings(
-    frames=1, stride=1, size=128, least_crop=0.9, judged_crop=1.0, flip=False, spec_tilt=1.0, spec_noise=0.5
+CLIP = ClipSettings(  # a picture; five a second of a longer window, if the store has 25
+    frames=1, stride=5, size=128, least_crop=0.9, judged_crop=1.0, flip=False, spec_tilt=1.0, spec_noise=0.5
 )
 
 
