@@ -148,7 +148,8 @@ def learn(captioner: Captioner, store: Store, known: Sequence[tuple[Video, list[
     """Train encoders and decoder on videos and their captions; both are in evaluation mode afterwards."""
     model, recipe, device = captioner.model, captioner.recipe, captioner.model.device
     videos = [video for video, _ in known]
-    shape = {"streams": model.streams, "classes": [], "clip": model.clip, "whole_strides": model.whole_strides}
+    clip = replace(model.clip, flip=settings.clip.flip)  # those of --init may have been mirrored
+    shape = {"streams": model.streams, "classes": [], "clip": clip, "whole_strides": model.whole_strides}
     dataset = ClipDataset(store, videos, seed=settings.seed, **shape)
     batches = EpochBatches(dataset, batch=recipe.batch, seed=settings.seed)
     workers = min(8, available_cores()) if device.type == "cuda" else 1
