@@ -164,6 +164,14 @@ def test_a_random_crop_may_be_asked_to_show_less():
     assert 0.3 - 1e-6 <= min(sides) < 0.33 and 0.97 < max(sides) <= 1.0 + 1e-6
 
 
+def test_a_crop_may_be_asked_not_to_be_mirrored_and_to_show_all_of_the_short_side():
+    rng = np.random.default_rng(0)
+    assert all(random_crop(96, 128, 64, rng, flip=False).map[0, 0] > 0 for _ in range(20))
+    matrix, window = centre_crop(96, 128, 96, share=1.0)
+    np.testing.assert_allclose(matrix, [[1, 0, 0], [0, 1, 0]], atol=1e-5)
+    assert window[1] == slice(16, 112)
+
+
 @pytest.mark.parametrize(("height", "width"), [(96, 96), (97, 131), (36, 640), (640, 36)])
 def test_the_window_is_a_square_of_the_short_side_that_holds_the_crop(monkeypatch, height, width):
     monkeypatch.setattr(geometry, "TURN", 0.0)
