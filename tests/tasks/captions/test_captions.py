@@ -101,6 +101,8 @@ def test_a_file_is_told_as_its_store_is_and_a_long_one_in_windows(captioner, vid
     shape = {"length": 0.48, "hop": 0.24}
     assert main(CaptionSettings(PredictCaption(videos=(videos / "both.mkv",), out=out, **shape, **asked))) == 0
     assert main(CaptionSettings(PredictCaption(videos=(store.path,), out=again, **shape, **asked))) == 0
+    words = load_captioner(captioner, device="cpu").decoder.vocabulary.words
+    assert json.loads((captioner / "vocabulary.json").read_text()) == list(words)
     (parts,) = json.loads((out / "captions.json").read_text()).values()
     assert len(parts) == 7 and parts[0]["start"] == 0 and parts[-1]["end"] == pytest.approx(1.92)
     assert json.loads((again / "captions.json").read_text())["both.mkv"] == parts
@@ -108,14 +110,6 @@ def test_a_file_is_told_as_its_store_is_and_a_long_one_in_windows(captioner, vid
     assert (out / "both.mkv.vtt").read_text().startswith("WEBVTT\n\n00:00:00.000 --> ")
     assert main(CaptionSettings(PredictCaption(videos=(videos / "mute.mkv",), streams="audio", **asked))) == 0
     assert capsys.readouterr().out.splitlines()[-1].endswith("s  ")  # nothing is heard: nothing is told
-
-
-def test_a_captioner_tells_the_same_each_time_it_is_loaded(captioner, toy):
-    one, other = (load_captioner(captioner, device="cpu") for _ in range(2))
-    windows = next(iter(one.windows(toy, video="only.mp4")))
-    told = [part.decoder.captions(part.evidence(windows), beam=3) for part in (one, other)]
-    assert told[0] == told[1] and told[0][0].text
-    assert json.loads((captioner / "vocabulary.json").read_text()) == list(one.decoder.vocabulary.words)
 
 
 def test_subtitles_join_what_goes_on_and_leave_out_what_is_not_told():
@@ -126,21 +120,18 @@ def test_subtitles_join_what_goes_on_and_leave_out_what_is_not_told():
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "named"),
-    [
+def test_captions_that_cannot_be_read_are_named(tmp_path):
+    for name, text, named in (
         ("none.csv", None, "none.csv"),
         ("a.csv", "file,text\nx,y\n", "columns video and caption"),
         ("b.json", '{"x": [1]}', "no text"),
         ("c.json", "{", "c.json"),
         ("d.csv", "video,caption\nx,\n", "no caption"),
-    ],
-)
-def test_captions_that_cannot_be_read_are_named(name, text, named, tmp_path):
-    if text is not None:
-        (tmp_path / name).write_text(text)
-    with pytest.raises(UserError, match=named):
-        read_captions(tmp_path / name)
+    ):
+        if text is not None:
+            (tmp_path / name).write_text(text)
+        with pytest.raises(UserError, match=named):
+            read_captions(tmp_path / name)
 
 
 def test_what_cannot_be_learned_is_refused_and_leaves_nothing(toy, captions, captioner, tmp_path):
