@@ -76,6 +76,8 @@ COMMANDS = {
         "tasks.compress", "tasks.compression.settings:CompressSettings", "a smaller and faster model, and what it costs"
     ),
     "caption": Command("tasks.caption", "tasks.captions.settings:CaptionSettings", "sentences about videos"),
+    "forecast": Command(
+        "tasks.forecast", "tasks.forecasting.settings:ForecastSettings", "foresee the next frames of videos"
     "export": Command("tasks.export", "tasks.exported.settings:ExportSettings", "a run as files for onnxruntime"),
     "publish": Command("tasks.publish", "tasks.hub.settings:PublishSettings", "a run as a folder, or on the hub"),
     "live": Command(

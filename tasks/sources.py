@@ -46,7 +46,7 @@ def open_source(
 
     Raises UserError for a source that cannot be read, or does not fit the model.
     """
-    if isinstance(source, Store) or _is_store(Path(source)):
+    if isinstance(source, Store) or is_store(Path(source)):
         store = source if isinstance(source, Store) else Store(source)
         check_parameters(store, parameters)
         videos = store.videos if video is None else [store.find(video)]
@@ -80,11 +80,11 @@ def named_videos(paths: Iterable[Path], *, video: str | None = None, parameters:
     model, or a `video` of anything but one store.
     """
     paths = list(paths)
-    if video is not None and not (len(paths) == 1 and _is_store(local_path(paths[0]))):
+    if video is not None and not (len(paths) == 1 and is_store(local_path(paths[0]))):
         raise UserError(f"--video {video} names a video of a store: give one store, and nothing else")
     found = []
     for path in paths:
-        if _is_store(path):
+        if is_store(path):
             store = Store(path)
             check_parameters(store, parameters)
             names = list(store.columns["path"]) if video is None else [store.find(video).path]
@@ -127,7 +127,7 @@ def check_keys(videos: Sequence[Named]) -> None:
         names[one.key] = one.name
 
 
-def _is_store(path: Path) -> bool:
+def is_store(path: Path) -> bool:
     """True if the file has HDF5's signature, at the start or, as in a store after its seal, at byte 512."""
     try:
         with open(path, "rb") as file:

@@ -1,0 +1,87 @@
+"""Forecasts to look at: a strip of pictures a window, and a film of truth, forecast and floor side by side."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from preprocess.common.errors import UserError
+from preprocess.common.figures import figure_file
+from preprocess.common.files import write_aside
+
+LARGE = 256  # pixels of a side in the film, about; whole multiples keep the pixels of forecasts visible
+GAP = 8  # pixels between them
+QUALITY = {"crf": "18", "preset": "veryfast"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One window: frames (T, H, W, C) between 0 and 1."""
+
+    name: str
+    past: np.ndarray
+    truth: np.ndarray | None  # None where the video ends before
+    forecast: np.ndarray
+    floor: np.ndarray
+
+
+def write_strip(path: Path, shown: Shown, *, floor: str) -> None:
+    """The past, and below it truth, forecast and floor, frame under frame."""
+    rows = {"past": shown.past, "truth": shown.truth, "forecast": shown.forecast, floor: shown.floor}
+    rows = {name: frames for name, frames in rows.items() if frames is not None}
+    columns = max(map(len, rows.values()))
+    with figure_file(path, size=(0.9 * columns + 1, 0.95 * len(rows) + 0.3), dpi=100, names=shown.name) as figure:
+        axes = figure.subplots(len(rows), columns, squeeze=False)
+        for (name, frames), line in zip(rows.items(), axes, strict=True):
+            for column, one in enumerate(line):
+                one.set_axis_off()
+                if column < len(frames):
+                    one.imshow(frames[column], cmap="gray", vmin=0, vmax=1)
+            line[0].text(-0.1, 0.5, name, transform=line[0].transAxes, ha="right", va="center", fontsize=8)
+        figure.suptitle(shown.name, fontsize=8)
+
+
+def write_film(path: Path, windows: list[Shown], *, fps: float) -> None:
+    """An .mp4 of the windows one after the other.
+
+    Raises UserError if no encoder is here.
+    """
+    import av  # a machine that only trains may lack it
+
+    def write(part: Path) -> None:
+        pictures = (picture for one in windows for picture in side_by_side(one))
+        first = next(pictures)
+        rate = Fraction(fps).limit_denominator(1001)
+        with av.open(str(part), "w", format="mp4", options={"movflags": "faststart"}) as film:
+            try:
+                stream = film.add_stream("libx264", rate=rate, options=QUALITY)
+            except (av.error.FFmpegError, ValueError) as error:
+                raise UserError(f"this FFmpeg cannot write H.264 ({error}): install PyAV from its wheel") from error
+            stream.height, stream.width = first.shape[:2]
+            stream.pix_fmt = "yuv420p"
+            for picture in (first, *pictures):
+                film.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            film.mux(stream.encode(None))
+
+    write_aside(path, write)
+
+
+def side_by_side(shown: Shown) -> Iterator[np.ndarray]:
+    """Pictures (H, W, 3) uint8: truth, forecast, floor; the borders are bright while it is the past that is shown."""
+    truth = np.zeros_like(shown.forecast) if shown.truth is None else shown.truth
+    for frame in shown.past:
+        yield _joined([frame] * 3, border=160)
+    for frames in zip(truth, shown.forecast, shown.floor, strict=True):
+        yield _joined(list(frames), border=0)
+
+
+def _joined(frames: list[np.ndarray], *, border: int) -> np.ndarray:
+    factor = max(1, round(LARGE / frames[0].shape[0]))
+    framed = []
+    for frame in frames:
+        pixels = np.broadcast_to(np.rint(frame * 255).astype(np.uint8), (*frame.shape[:2], 3))
+        large = pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+        framed.append(np.pad(large, ((GAP, GAP), (GAP, GAP), (0, 0)), constant_values=border))
+    return np.concatenate(framed, axis=1)
