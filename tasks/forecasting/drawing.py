@@ -6,13 +6,15 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from einops import rearrange
 
 from preprocess.common.errors import UserError
-from preprocess.common.figures import figure_file
+from preprocess.common.figures import as_drawn, figure_file
 from preprocess.common.files import write_aside
 
 LARGE = 256  # pixels of a side in the film, about; whole multiples keep the pixels of forecasts visible
 GAP = 8  # pixels between them
+LINE = 2  # pixels between the frames of a picture
 QUALITY = {"crf": "18", "preset": "veryfast"}
 
 
@@ -32,15 +34,21 @@ def write_strip(path: Path, shown: Shown, *, floor: str) -> None:
     rows = {"past": shown.past, "truth": shown.truth, "forecast": shown.forecast, floor: shown.floor}
     rows = {name: frames for name, frames in rows.items() if frames is not None}
     columns = max(map(len, rows.values()))
-    with figure_file(path, size=(0.9 * columns + 1, 0.95 * len(rows) + 0.3), dpi=100, names=shown.name) as figure:
-        axes = figure.subplots(len(rows), columns, squeeze=False)
-        for (name, frames), line in zip(rows.items(), axes, strict=True):
-            for column, one in enumerate(line):
-                one.set_axis_off()
-                if column < len(frames):
-                    one.imshow(frames[column], cmap="gray", vmin=0, vmax=1)
-            line[0].text(-0.1, 0.5, name, transform=line[0].transAxes, ha="right", va="center", fontsize=8)
-        figure.suptitle(shown.name, fontsize=8)
+    side = shown.forecast.shape[1] + LINE
+    lines = []
+    for frames in rows.values():
+        padded = np.pad(frames, ((0, columns - len(frames)), (0, LINE), (0, LINE), (0, 0)), constant_values=1)
+        lines.append(rearrange(np.broadcast_to(padded, (*padded.shape[:3], 3)), "t h w c -> h (t w) c"))
+    grid = np.concatenate(lines)
+    with figure_file(path, size=(0.9 * columns + 1, 0.9 * len(rows) + 0.3), dpi=100, names=shown.name) as figure:
+        axes = figure.add_subplot()
+        axes.imshow(grid, interpolation="nearest")
+        axes.set_xticks([])
+        axes.set_yticks([(row + 0.5) * side for row in range(len(rows))], list(rows))
+        axes.tick_params(length=0)
+        for edge in axes.spines.values():
+            edge.set_visible(False)
+        axes.set_title(as_drawn(shown.name), fontsize=8)
 
 
 def write_film(path: Path, windows: list[Shown], *, fps: float) -> None:

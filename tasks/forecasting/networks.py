@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from preprocess.common.errors import UserError
 
 PATCH = 4  # pixels of the side of a patch; the sides of frames are multiples of it
-TRUST = 3.0  # logit of the base's share before training
 
 
 class Join(nn.Module):
@@ -28,8 +27,8 @@ class Join(nn.Module):
 
     def forward(self, features: Tensor, base: Tensor) -> Tensor:
         """(B, D, H / 4, W / 4) and base (B, C, H, W) → (B, C, H, W)"""
-        added, trust = self.shuffle(self.last(features)).float().chunk(2, dim=1)
-        return base * torch.sigmoid(trust + TRUST) + added
+        added, share = self.shuffle(self.last(features)).float().chunk(2, dim=1)
+        return base * (1 + share) + added
 
 
 def patches(channels: int, width: int) -> nn.Sequential:

@@ -14,7 +14,7 @@ from tasks.forecasting.sequences import FrameSequence, windows_of
 from tasks.forecasting.settings import ForecastRecipe
 
 AUGMENTS = ("none", "mirror", "all")
-AVERAGED = 0.99  # of the mean of the weights that is kept at each step; the mean is what answers
+LONGEST = 100  # steps over which weights are averaged; the mean is what answers
 WARM = 0.1  # share of the steps in which the learning rate rises
 DECAY = 0.01
 
@@ -127,5 +127,5 @@ def _signs(motion: Tensor, *, x: int = 1, y: int = 1) -> Tensor:
 
 @torch.no_grad()
 def _average(averaged: list[Tensor], now: list[Tensor], steps: Tensor) -> None:
-    """The running mean of the weights, which forgets its beginning."""
-    torch._foreach_lerp_(averaged, now, max(1 - AVERAGED, 1 / (1 + int(steps))))
+    """The running mean of the weights, over the last quarter of the steps so far, or LONGEST."""
+    torch._foreach_lerp_(averaged, now, 1 / min(LONGEST, 1 + int(steps) / 4))

@@ -1,0 +1,75 @@
+"""The networks, and that they learn."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tasks.forecasting.forecaster import batch_of, see, untrained
+from tasks.forecasting.networks import NETWORKS, ConvLSTMCell
+from tasks.forecasting.sequences import FrameSequence
+from tasks.forecasting.settings import ForecastRecipe
+from tasks.forecasting.training import mean_errors, train_forecaster
+
+
+def bars(count: int, *, seed: int) -> list[FrameSequence]:
+    """A bright square goes right two pixels a frame, from anywhere, and comes in again: 8 frames of 16 x 16."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for number in range(count):
+        frames = np.zeros((8, 16, 16, 1), np.uint8)
+        top, left = rng.integers(0, 12), rng.integers(0, 16)
+        for step in range(8):
+            frames[step, top : top + 4, (left + 2 * step + np.arange(4)) % 16] = 255
+        found.append(FrameSequence(str(number), frames, None, 25.0))
+    return found
+
+
+def test_an_untrained_network_gives_its_base_in_colour_and_any_size():
+    for name, flow in product(NETWORKS, (False, True)):
+        check_base(name, flow=flow)
+
+
+def check_base(name: str, *, flow: bool) -> None:
+    recipe = ForecastRecipe(network=name, past=3, future=4, size=12, colour=True, flow=flow, width=8, depth=2)
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (7, 12, 20, 3), dtype=np.uint8)
+    motion = rng.normal(0, 1, (7, 2, 12, 20)).astype(np.float16) if flow else None
+    chosen = batch_of([FrameSequence("a", frames, motion, 25.0)], [(0, 0)], recipe, length=3)
+    seen = see(*chosen, recipe)
+    answer = untrained(recipe, device="cpu").network(seen.past, seen.moved, seen.arrived)
+    assert answer.shape == (1, 4, 3, 12, 20)
+    torch.testing.assert_close(answer, seen.moved.expand_as(answer))
+
+
+def test_the_convolutional_lstm_on_one_pixel_is_pytorchs_lstm():
+    torch.manual_seed(0)
+    ours, theirs = ConvLSTMCell(3, 5), nn.LSTMCell(3, 5)
+    enter, keep, show, new = ours.gates.weight[:, :, 1, 1].chunk(4)
+    weight, bias = torch.cat([enter, keep, new, show]), ours.gates.bias
+    enter, keep, show, new = bias.chunk(4)
+    with torch.no_grad():
+        theirs.weight_ih.copy_(weight[:, :3])
+        theirs.weight_hh.copy_(weight[:, 3:])
+        theirs.bias_ih.copy_(torch.cat([enter, keep, new, show]))
+        theirs.bias_hh.zero_()
+    mine, its = None, None
+    for x in torch.randn(4, 2, 3):
+        mine, its = ours(x[..., None, None], mine), theirs(x, its)
+        torch.testing.assert_close(mine[0][..., 0, 0], its[0])
+        torch.testing.assert_close(mine[1][..., 0, 0], its[1])
+
+
+@pytest.mark.parametrize(("name", "depth"), [("simvp", 2), ("convlstm", 1)])
+def test_training_learns_where_a_square_goes_and_a_seed_gives_the_same_again(name, depth):
+    recipe = ForecastRecipe(
+        network=name, past=4, future=4, size=16, flow=False, width=16, depth=depth, passes=12, rate=5e-3, augment="none"
+    )
+    forecaster = train_forecaster(bars(96, seed=0), recipe, seed=1, device="cpu")
+    error, still = mean_errors(forecaster, bars(32, seed=1))
+    black = 16.0  # pixels of the square
+    assert error < 0.5 * min(black, still)
+    again = train_forecaster(bars(96, seed=0), recipe, seed=1, device="cpu")
+    assert mean_errors(again, bars(32, seed=1)) == (error, still)
