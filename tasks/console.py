@@ -78,6 +78,7 @@ COMMANDS = {
     "caption": Command("tasks.caption", "tasks.captions.settings:CaptionSettings", "sentences about videos"),
     "forecast": Command(
         "tasks.forecast", "tasks.forecasting.settings:ForecastSettings", "foresee the next frames of videos"
+    ),
     "export": Command("tasks.export", "tasks.exported.settings:ExportSettings", "a run as files for onnxruntime"),
     "publish": Command("tasks.publish", "tasks.hub.settings:PublishSettings", "a run as a folder, or on the hub"),
     "live": Command(
