@@ -3,10 +3,14 @@
     python -m preprocess.features_store feats.npz labels.csv out.h5
     python train.py --data out.h5 --streams audio,text,visual --frames 1 --stride 1
 
+    python -m preprocess.features_store feats.npz labels.csv out.h5 --group review --order position --context 2
+    python -m preprocess.features_store new.npz - new.h5      # without labels, to ask a run: tasks.predict RUN new.h5
+
 feats.npz holds a column of names and, for each stream, an array with a row a name, (N, D), or a sequence a name,
-(N, T, D); or arrays called NAME/STREAM, (T, D) or (D,), as tasks.features writes them. A row that is not a number
-anywhere is a stream that this sample lacks. labels.csv has the columns name,label and may have group,split; without
-labels (-) the store can only be asked about. From there on it is a store like any other: heads, balancing, ablation.
+(N, T, D); or arrays called NAME/STREAM, (T, D) or (D,), as tasks.features writes them, also as .h5. A row that is not
+a number anywhere is a stream that this sample lacks. labels.csv has the columns name,label and may have group,split;
+without labels (-) the store can only be asked about. From there on it is a store like any other: heads, balancing,
+ablation.
 """
 
 from preprocess.common.stopping import stop_at_once
@@ -44,10 +48,13 @@ class FeaturesStoreSettings:
     """arrays to take, others are left; the default is every array with a row, or a sequence, a name"""
     names: str | None = None
     """array with the names; the default is the only one of texts in which none is twice"""
+    group: str | None = None
+    """array with the name of each sample's group: the split keeps it together, and context stays within it; the default
+    is the labels' column group"""
     context: int = 0
-    """beside each sample's features the mean of those of so many before and after it in its group"""
+    """each sample becomes the sequence of so many before it in its group, itself, and as many after; needs --order"""
     order: str | None = None
-    """array of numbers that puts the samples of a group in order; the default is the order of the file"""
+    """array of numbers that puts the samples of a group in order"""
     rate: float = 1.0
     """rows a second, of sequences"""
     overwrite: bool = False
@@ -66,13 +73,15 @@ def features_store(settings: FeaturesStoreSettings) -> Store:
         raise UserError(f"{settings.out} exists: give another name, or --overwrite to replace it")
     if not settings.out.parent.is_dir():
         raise UserError(f"cannot write {settings.out}: its folder does not exist")
-    samples = read_samples(settings.features, streams=settings.streams, names=settings.names, order=settings.order)
+    arrays = {"names": settings.names, "group": settings.group, "order": settings.order}
+    samples = read_samples(settings.features, streams=settings.streams, **arrays)
     labels = {} if str(settings.labels) == "-" else read_labels(settings.labels)
     check_names(settings, samples, labels)
+    groups = {one.name: one.group or (labels[one.name].group if one.name in labels else None) for one in samples}
     if settings.context:
-        groups = {name: one.group for name, one in labels.items()}
+        check_context(settings, groups)
         samples = with_context(samples, groups, settings.context)
-    write_store(settings.out, samples, labels, rate=settings.rate)
+    write_store(settings.out, samples, labels, groups=groups, rate=settings.rate)
     return Store(settings.out)
 
 
@@ -84,8 +93,14 @@ def check_names(settings: FeaturesStoreSettings, samples: list[Sample], labels: 
         raise UserError(f"{settings.labels} names {lost[0]}, which {settings.features} has not ({len(lost)} in all)")
     if labels and bare:
         raise UserError(f"{settings.labels} does not name {min(bare)} of {settings.features} ({len(bare)} in all)")
-    if settings.context and not any(one.group for one in labels.values()):
-        raise UserError(f"--context goes by the column group, which {settings.labels} has not")
+
+
+def check_context(settings: FeaturesStoreSettings, groups: dict[str, str | None]) -> None:
+    """Raises UserError if it is not known which samples are neighbours."""
+    if not any(groups.values()):
+        raise UserError(f"--context needs groups: name an array with --group, or a column group in {settings.labels}")
+    if settings.order is None:  # a file that is sorted by class would give it away
+        raise UserError("--context needs --order ARRAY: the order of a file may tell the classes")
 
 
 def main(settings: FeaturesStoreSettings | None = None) -> None:

@@ -12,6 +12,7 @@ from preprocess.store import Store
 from preprocess.store.index import Video
 from streams.clip import ClipSettings, HopStarts, Starts, own_start, random_starts, view_starts
 from streams.geometry import Crop, clip_crop
+from streams.given import blended, parse_blend
 from streams.registry import PATCHED, STREAMS, streams_of
 from streams.spec import FEATURES, GIVEN
 
@@ -57,12 +58,17 @@ class Batch:
 
         Call it outside of mixed precision: eight bits cannot address every pixel of a picture.
         """
-        return {
-            name: next(iter(clips.values())).float().transpose(1, 2)  # features, which nothing is done to
-            if clips.keys() & {FEATURES, GIVEN}
-            else STREAMS[name].prepare(clips, self.clip.of(name), training=training)
-            for name, clips in self.clips.items()
-        }
+        blend = parse_blend(self.clip.blend) if training else {}
+
+        def prepared(name: str, clips: dict[str, torch.Tensor]) -> torch.Tensor:
+            if FEATURES in clips:  # nothing is done to them
+                return clips[FEATURES].float().transpose(1, 2)
+            if GIVEN in clips:
+                rows = clips[GIVEN]
+                return (blended(rows, self.rows[name], blend[name]) if name in blend else rows).transpose(1, 2)
+            return STREAMS[name].prepare(clips, self.clip.of(name), training=training)
+
+        return {name: prepared(name, clips) for name, clips in self.clips.items()}
 
     def pin_memory(self) -> "Batch":
         """For the DataLoader: memory from which a GPU can copy while the program goes on."""

@@ -46,6 +46,9 @@ class ClipSettings:
     """strength of a random filter over the bands of a clip: standard deviation in nepers of power; 1.6 is much"""
     spec_noise: float = 0.0
     """largest standard deviation of the noise on log-mel, in nepers; 2 is much"""
+    blend: tuple[str, ...] = ()
+    """streams of given features that are not trusted as far as they tell the training labels, as STREAM=SHARE: each row
+    is blended with so much of another clip's on average, the label stays; text=0.5 halves what text tells"""
 
     @property
     def span(self) -> int:

@@ -1,10 +1,12 @@
 """A stream of features that others extracted: reading its clips, towers."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
+from preprocess.common.errors import UserError
 from preprocess.store import Store
 from preprocess.store.index import Video
 from streams.clip import ClipSettings, picture_times, steps
@@ -13,8 +15,8 @@ from streams.spec import GIVEN, Shapes
 
 
 class Given:
-    """Rows of features: (S T, D) float32 → (B, D, S T). They are spread evenly over the video, and nothing is done to
-    them: the tower normalises each feature."""
+    """Rows of features: (S T, D) float32 → (B, D, S T). They are spread evenly over the video; the tower normalises
+    each feature, and `blended` is all that is done to them in training."""
 
     towers = ("dense", "conv1d")
     libraries = ()
@@ -52,3 +54,37 @@ class Given:
 
     def prepare(self, clips: dict[str, torch.Tensor], clip: ClipSettings, *, training: bool) -> torch.Tensor:
         return clips[GIVEN].transpose(1, 2)
+
+
+def blended(rows: torch.Tensor, there: torch.Tensor, share: float) -> torch.Tensor:
+    """Each row of features (B, T, D) with a share of another clip's row: `share` on average, evenly distributed.
+
+    The label stays the clip's own: what is learned is to trust these features no more than they will deserve. It is for
+    features that a network made which had learned these very labels, and which tell them better here than elsewhere.
+    there: (N,) indices of the clips that have the stream; the others are left as they are.
+    """
+    own = rows[there]
+    half = min(share, 1 - share)
+    partner = torch.rand(own.shape[:2], device=own.device).argsort(dim=0)
+    other = own.gather(0, partner[..., None].expand_as(own))
+    shares = torch.empty(*own.shape[:2], 1, device=own.device).uniform_(share - half, share + half)
+    return rows.index_copy(0, there, own.lerp(other, shares))
+
+
+def parse_blend(texts: Sequence[str]) -> dict[str, float]:
+    """``("text=0.5",)`` → the mean share of each stream.
+
+    Raises UserError for a stream that is named twice, and for what is no share.
+    """
+    shares: dict[str, float] = {}
+    for text in texts:
+        name, _, number = text.partition("=")
+        if name in shares:
+            raise UserError(f"--blend gives {name} twice: name one share a stream")
+        try:
+            shares[name] = float(number)
+        except ValueError:
+            shares[name] = math.nan
+        if not 0 < shares[name] <= 1:
+            raise UserError(f"--blend {text}: give a share above 0 and at most 1, as in --blend text=0.5")
+    return shares

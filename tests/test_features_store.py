@@ -7,6 +7,7 @@ from itertools import combinations
 import h5py
 import numpy as np
 import pytest
+import torch
 
 import tristream
 from fusion.training.run import check_parameters
@@ -14,6 +15,7 @@ from preprocess.check import check
 from preprocess.common.errors import UserError
 from preprocess.features_store import FeaturesStoreSettings, features_store, main
 from preprocess.merge import merge
+from streams.given import blended
 from tasks.ablate import ablate
 from tasks.settings import AblateSettings
 from tests.support.commands import assert_one_line_error
@@ -122,16 +124,63 @@ def test_arrays_named_by_video_and_stream_are_taken_as_features_writes_them(tmp_
     }
 
 
-def test_context_is_the_mean_of_the_neighbours_in_order_and_of_no_other_group(tmp_path):
-    name, group, place = list("abcde"), list("xxxyy"), [2, 0, 1, 0, 1]
-    np.savez(tmp_path / "f.npz", name=name, place=place, text=np.arange(5, dtype=np.float32)[:, None])
-    rows = "\n".join(f"{n},{g},{g}" for n, g in zip(name, group, strict=True))
-    (tmp_path / "l.csv").write_text(f"name,label,group\n{rows}\n")
-    given = FeaturesStoreSettings(tmp_path / "f.npz", tmp_path / "l.csv", tmp_path / "o.h5", context=1, order="place")
-    store = features_store(given)
-    found = {video.path: store.given(video, "text", np.zeros(1))[0].tolist() for video in store.videos}
-    # the order of x is b, c, a
-    assert found == {"a": [0, 2], "b": [1, 2], "c": [2, 0.5], "d": [3, 4], "e": [4, 3]}
+@pytest.fixture
+def reviews(tmp_path):
+    """Five samples of two groups, x in the order b, c, a and y in that of the names; c lacks its sound."""
+    arrays = {"name": list("abcde"), "review": list("xxxyy"), "place": [2, 0, 1, 0, 1]}
+    arrays["text"] = np.arange(5, dtype=np.float32)[:, None]
+    arrays["sound"] = np.array([[0], [1], [np.nan], [3], [4]], np.float32)
+    np.savez(tmp_path / "f.npz", **arrays)
+    (tmp_path / "l.csv").write_text("name,label\na,1\nb,1\nc,2\nd,2\ne,1\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("labels", ["l.csv", "-"])
+def test_context_is_the_neighbours_in_order_and_of_no_other_group(reviews, labels):
+    table = reviews / labels if labels != "-" else "-"
+    context = {"names": "name", "group": "review", "order": "place", "context": 1}
+    store = features_store(FeaturesStoreSettings(reviews / "f.npz", table, reviews / "o.h5", **context))
+    found = {
+        stream: {
+            video.path: store.given(video, stream, np.arange(3) / 3)[:, 0].tolist()
+            for video in store.videos
+            if video.streams[stream]
+        }
+        for stream in ("text", "sound")
+    }
+    assert found["text"] == {"a": [2, 0, 0], "b": [1, 1, 2], "c": [1, 2, 0], "d": [3, 3, 4], "e": [3, 4, 4]}
+    assert found["sound"] == {"a": [0, 0, 0], "b": [1, 1, 1], "d": [3, 3, 4], "e": [3, 4, 4]}
+    assert [video.group for video in store.videos] == list("xxxyy")
+
+
+def test_blended_rows_hold_the_asked_share_of_another_clip_and_absent_ones_are_left_alone():
+    rows = torch.eye(64)[:, None].repeat(1, 500, 1)  # (B, T, D): clip k is one in feature k
+    rows[5] = torch.nan
+    there = torch.tensor([k for k in range(64) if k != 5])
+    for share in (0.2, 0.5, 0.9):
+        torch.manual_seed(0)
+        found = blended(rows, there, share)
+        own = found[there].gather(2, there[:, None, None].expand(-1, 500, 1))
+        torch.testing.assert_close(found[there].sum(dim=2), torch.ones(63, 500))
+        assert abs(1 - own.mean() - share * (62 / 63)) < 0.01  # one in 63 is blended with itself
+        assert (1 - own).max() <= min(1, 2 * share) + 1e-6
+        assert found[5].isnan().all()
+
+
+def test_a_blended_stream_is_trusted_less(given, tmp_path):
+    """Text tells a bit of the label for sure; where all of it is another clip's, nothing can be learned from it."""
+    _, _, classes, store = given
+    told = {}
+    for blend in ((), ("text=1.0",)):
+        clip = replace(TINY.clip, frames=2, stride=1, blend=blend)
+        recipe = replace(TINY, epochs=12, lr=1e-2, clip=clip)
+        run = train(
+            TrainSettings(data=store.path, streams="text", run=tmp_path / f"{blend}", recipe=recipe, machine=CPU)
+        )
+        answers = tristream.load(run, device="cpu", weights="last").answers(store, store.videos, [("text",)], views=1)
+        best = answers.probabilities("text").argmax(dim=1).numpy()  # text tells the first of the class's three bits
+        told[blend] = np.mean(best >> 2 == classes >> 2)
+    assert told[()] > 0.95 and told["text=1.0",] < 0.75
 
 
 WRONG = {
@@ -148,6 +197,8 @@ WRONG = {
     "split": ({"name": ["a"], "text": np.ones((1, 3))}, "name,label,split\na,1,exam\n", {}, "exam"),
     "no group": ({"name": ["a"], "text": np.ones((1, 3))}, "name,label\na,1\n", {"context": 2}, "group"),
     "order": ({"name": ["a"], "text": np.ones((1, 3))}, "name,label\na,1\n", {"order": "when"}, "when"),
+    "no order": ({"name": ["a"], "text": np.ones((1, 3))}, "name,label,group\na,1,x\n", {"context": 2}, "--order"),
+    "wrong group": ({"name": ["a"], "text": np.ones((1, 3))}, "name,label\na,1\n", {"group": "text"}, "'text'"),
 }
 
 
@@ -161,6 +212,15 @@ def test_wrong_input_is_named_and_leaves_nothing(tmp_path, wrong):
     with pytest.raises(UserError, match=says):
         features_store(FeaturesStoreSettings(tmp_path / "f.npz", tmp_path / "l.csv", tmp_path / "o.h5", **more))
     assert {*tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("blend", ["smell=0.5", "text=2", "text=0.5 text=0.5", "text"])
+def test_a_wrong_blend_is_named(given, tmp_path, blend):
+    _, _, _, store = given
+    recipe = replace(TINY, clip=replace(TINY.clip, blend=tuple(blend.split())))
+    with pytest.raises(UserError, match="--blend"):
+        train(TrainSettings(data=store.path, streams="text", run=tmp_path / "run", recipe=recipe, machine=CPU))
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_command_line_says_how_to_train_and_answers_wrong_input_with_one_line(given, tmp_path, monkeypatch, capsys):

@@ -10,7 +10,10 @@ from fusion.training.settings import Recipe, TrainSettings
 from preprocess.common.errors import UserError
 from preprocess.store import Store
 from preprocess.store.index import Video
+from preprocess.store.kinds import Given
 from streams.batch import ClipDataset
+from streams.clip import ClipSettings
+from streams.given import parse_blend
 from streams.split import Split
 
 
@@ -27,8 +30,9 @@ def make_datasets(
     To pretrain, a video may need two of several streams; each stream draws its own geometry, by which two could else be
     matched, and validation clips are drawn as training clips are, once for all epochs.
 
-    Raises UserError if a stream is in no training video.
+    Raises UserError if a stream is in no training video, or one is blended that was not given.
     """
+    check_blend(store, settings.recipe.clip, streams)
     pretrain, classes = settings.recipe.pretrain, known_classes(store, settings.recipe)
     if settings.resume:
         _, saved = read_settings(settings.run)
@@ -49,6 +53,14 @@ def make_datasets(
     return ClipDataset(store, usable, seed=settings.seed, **shared), ClipDataset(
         store, val_videos, seed=val_seed, **shared
     )
+
+
+def check_blend(store: Store, clip: ClipSettings, streams: Sequence[str]) -> None:
+    """Raises UserError for a stream of --blend that is not among these, or whose features were not given."""
+    for name in parse_blend(clip.blend):
+        if name not in streams or not isinstance(store.kinds[name], Given):
+            those = ", ".join(one for one in streams if isinstance(store.kinds[one], Given)) or "none"
+            raise UserError(f"--blend {name}=…: name a stream of given features that this run trains; it has {those}")
 
 
 def check_presence(store: Store, train_videos: Sequence[Video], streams: Sequence[str]) -> None:

@@ -96,7 +96,8 @@ def settings_from_json(values: dict) -> TrainSettings:
     """
     recipe = values["recipe"]
     model = ModelSettings(**recipe["model"] | {"towers": tuple(recipe["model"]["towers"])})
-    clip = ClipSettings(**recipe["clip"] | {"clip_of": tuple(recipe["clip"].get("clip_of", ()))})
+    lists = {name: tuple(recipe["clip"].get(name, ())) for name in ("clip_of", "blend")}
+    clip = ClipSettings(**recipe["clip"] | lists)
     nested = {
         "data": Path(values["data"]),
         "run": values["run"] and Path(values["run"]),

@@ -22,6 +22,7 @@ class Sample:
 
     name: str
     streams: Mapping[str, np.ndarray | None]  # stream → (T, D) float32, or None where it is absent
+    group: str | None = None  # of samples that belong together, if the features name one
 
 
 @dataclass(frozen=True)
@@ -34,21 +35,25 @@ class Labels:
 
 
 def read_samples(
-    path: Path, *, streams: Sequence[str] = (), names: str | None = None, order: str | None = None
+    path: Path,
+    *,
+    streams: Sequence[str] = (),
+    names: str | None = None,
+    group: str | None = None,
+    order: str | None = None,
 ) -> list[Sample]:
-    """The samples of an archive of NumPy arrays, in its order or that of an array; all have the same streams.
+    """The samples of a file of arrays, in its order or that of an array; all have the same streams.
 
     Raises UserError if it cannot be read, or does not hold what is asked for.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except FileNotFoundError as error:
-        raise UserError(f"there is no file {path}") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is no .npz file of plain arrays ({error}): write one with numpy.savez") from error
+    arrays = read_arrays(path)
     samples = _by_name(path, arrays, streams) if any("/" in name for name in arrays) else None
     samples = samples or _by_row(path, arrays, streams, names)
+    if group is not None:
+        of = arrays.get(group)
+        if of is None or of.ndim != 1 or of.dtype.kind not in "USiu" or len(of) != len(samples):
+            raise UserError(f"{path} has no array '{group}' of a name or whole number a sample to group them by")
+        samples = [replace(sample, group=_text(key)) for sample, key in zip(samples, of, strict=True)]
     if order is not None:
         by = arrays.get(order)
         if by is None or by.ndim != 1 or by.dtype.kind not in "fiu" or len(by) != len(samples):
@@ -62,6 +67,39 @@ def read_samples(
             has = f"features of {min(sizes)} and of {max(sizes)} numbers" if sizes else "no features at all"
             raise UserError(f"{path}: {name} has {has}: give one size, or leave it out with --streams")
     return samples
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a NumPy archive, or of a file that tasks.features wrote as HDF5, as it names them in an archive.
+
+    Raises UserError if it is neither.
+    """
+    try:
+        if path.suffix in (".h5", ".hdf5"):
+            return _from_hdf5(path)
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError as error:
+        raise UserError(f"there is no file {path}") from error
+    except (OSError, ValueError, EOFError, KeyError, RuntimeError, TypeError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path} is no .npz file of plain arrays ({error}): write one with numpy.savez, or give the .h5 file of "
+            f"tasks.features"
+        ) from error
+
+
+def _from_hdf5(path: Path) -> dict[str, np.ndarray]:
+    import h5py
+
+    arrays: dict[str, np.ndarray] = {}
+
+    def take(name: str, one: object) -> None:
+        if isinstance(one, h5py.Dataset):
+            arrays[name] = one[()]
+
+    with h5py.File(path, "r") as file:
+        file["videos"].visititems(take)
+    return arrays
 
 
 def read_labels(path: Path) -> dict[str, Labels]:
@@ -96,25 +134,26 @@ def read_labels(path: Path) -> dict[str, Labels]:
 
 
 def with_context(samples: Sequence[Sample], groups: Mapping[str, str | None], reach: int) -> list[Sample]:
-    """Beside each row of features the mean of its neighbours', (T, 2 D): of `reach` before and after it in its group.
+    """Each sample as the sequence of `reach` neighbours before it in its group, itself, and as many after it.
 
-    Neighbours that lack the stream do not count; a sample without any has its own features for theirs.
+    Of a sequence its mean is taken. Where a neighbour is not there, or lacks the stream, the sample's own features
+    stand in its place, so that the sample is always in the middle; one that lacks a stream still lacks it.
     """
     members: dict[str | None, list[Sample]] = defaultdict(list)
     for sample in samples:
         members[groups.get(sample.name) or sample.name].append(sample)
     found = {}
     for group in members.values():
+        means = {
+            name: [None if (rows := one.streams[name]) is None else rows.mean(axis=0) for one in group]
+            for name in samples[0].streams
+        }
         for at, sample in enumerate(group):
-            beside = [*group[max(0, at - reach) : at], *group[at + 1 : at + 1 + reach]]
-            streams = {}
-            for name, own in sample.streams.items():
-                others = [one.streams[name].mean(axis=0) for one in beside if one.streams[name] is not None]
-                if own is not None:
-                    mean = np.mean(others, axis=0) if others else own.mean(axis=0)
-                    streams[name] = np.concatenate([own, np.broadcast_to(mean, own.shape)], axis=1)
-                else:
-                    streams[name] = None
+            places = [place if 0 <= place < len(group) else at for place in range(at - reach, at + reach + 1)]
+            streams = {
+                name: None if of[at] is None else np.stack([of[at] if of[k] is None else of[k] for k in places])
+                for name, of in means.items()
+            }
             found[sample.name] = replace(sample, streams=streams)
     return [found[sample.name] for sample in samples]
 
@@ -129,7 +168,7 @@ def _by_row(path: Path, arrays: Mapping[str, np.ndarray], streams: Sequence[str]
     names = unique[0] if names is None else names
     if names not in texts:
         raise UserError(f"{path} has no array of texts called {names}: there are {', '.join(texts) or 'none'}")
-    keys = [key.decode() if isinstance(key, bytes) else str(key) for key in arrays[names]]
+    keys = [_text(key) for key in arrays[names]]
     if len({*keys}) < len(keys) or not keys:
         raise UserError(f"{path}: {names} holds {'a name twice' if keys else 'no name'}")
     fit = [
@@ -145,7 +184,12 @@ def _by_row(path: Path, arrays: Mapping[str, np.ndarray], streams: Sequence[str]
 def _by_name(path: Path, arrays: Mapping[str, np.ndarray], streams: Sequence[str]) -> list[Sample]:
     """Arrays called NAME/STREAM."""
     found: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
-    for key, array in arrays.items():
+    masks = [key.rpartition("/present/") for key in arrays if "/present/" in key]
+    for name, _, stream in masks:  # as tasks.features wrote it, with zeros where a stream is absent
+        if stream != "fused" or "fused" in streams:
+            there = arrays[f"{name}/present/{stream}"].astype(bool)
+            found[name][stream] = np.where(there[:, None], arrays[f"{name}/{stream}"], np.nan).astype(np.float32)
+    for key, array in () if masks else arrays.items():
         name, _, stream = key.rpartition("/")
         if name and array.dtype.kind == "f" and array.ndim in (1, 2) and array.size and stream != "times":
             found[name][stream] = np.atleast_2d(array).astype(np.float32)
@@ -170,3 +214,7 @@ def _present(rows: np.ndarray) -> np.ndarray | None:
     """Rows without those that are not numbers; None if there are no others."""
     rows = rows[np.isfinite(rows).all(axis=1)]
     return rows if len(rows) else None
+
+
+def _text(key: object) -> str:
+    return key.decode() if isinstance(key, bytes) else str(key)

@@ -14,7 +14,14 @@ from preprocess.store.new_file import NewFile, new_file, write_index
 from preprocess.store.seal import stream_checksum, write_seal
 
 
-def write_store(path: Path, samples: Sequence[Sample], labels: Mapping[str, Labels], *, rate: float) -> None:
+def write_store(
+    path: Path,
+    samples: Sequence[Sample],
+    labels: Mapping[str, Labels],
+    *,
+    groups: Mapping[str, str | None],
+    rate: float,
+) -> None:
     """Write the samples, whose longest sequences have `rate` rows a second. After an error there is nothing new.
 
     Raises OSError if it cannot be written.
@@ -24,8 +31,11 @@ def write_store(path: Path, samples: Sequence[Sample], labels: Mapping[str, Labe
 
     def write(aside: Path) -> None:
         file = new_file(aside, parameters=parameters)
-        videos = {sample.name: _write_sample(file, sample, labels.get(sample.name), rate) for sample in samples}
-        write_index(file, [*videos.values()], [], notes=(), kinds=kinds_of(parameters))
+        videos = [
+            _write_sample(file, sample, labels.get(sample.name), group=groups.get(sample.name), rate=rate)
+            for sample in samples
+        ]
+        write_index(file, videos, [], notes=(), kinds=kinds_of(parameters))
         file.close()
         write_seal(aside)
 
@@ -36,16 +46,16 @@ def _size(samples: Sequence[Sample], stream: str) -> int:
     return next(rows.shape[1] for sample in samples if (rows := sample.streams[stream]) is not None)
 
 
-def _write_sample(file: NewFile, sample: Sample, labels: Labels | None, rate: float) -> Video:
+def _write_sample(file: NewFile, sample: Sample, labels: Labels | None, *, group: str | None, rate: float) -> Video:
     there = {name: rows for name, rows in sample.streams.items() if rows is not None}
     digest = blake2b(sample.name.encode(), digest_size=16)
     for name, rows in there.items():
         digest.update(name.encode() + np.ascontiguousarray(rows).tobytes())
     content = digest.hexdigest()
-    group = file.create_group(f"videos/{content}")
+    place = file.create_group(f"videos/{content}")
     at = {}
     for name, rows in there.items():
-        stream = group.create_group(name)
+        stream = place.create_group(name)
         stream["data"] = rows.astype("f4")
         stream.attrs["unit"] = np.bytes_(b"features")
         stream.attrs["checksum"] = np.bytes_(stream_checksum(stream))
@@ -56,7 +66,7 @@ def _write_sample(file: NewFile, sample: Sample, labels: Labels | None, rate: fl
         content=content,
         path=sample.name,
         label=labels and labels.label,
-        group=labels and labels.group,
+        group=group,
         split=labels and labels.split,
         seconds=frames / rate,
         frames=frames,

@@ -95,10 +95,10 @@ def _digest(source: Source) -> str:
 def _own_recipe(recipe: Recipe, store: Store, streams: tuple[str, ...]) -> Recipe:
     """The recipe without what it says of other streams of the store, which has no effect."""
     others = streams_of(store.parameters).keys() - {*streams}
-    towers, lr_of, clip_of = (
+    towers, lr_of, clip_of, blend = (
         tuple(text for text in texts if text.partition("=")[0] not in others)
-        for texts in (recipe.model.towers, recipe.lr_of, recipe.clip.clip_of)
+        for texts in (recipe.model.towers, recipe.lr_of, recipe.clip.clip_of, recipe.clip.blend)
     )
     freeze = ",".join(name for name in recipe.freeze.split(",") if name.strip() not in others)
-    model, clip = replace(recipe.model, towers=towers), replace(recipe.clip, clip_of=clip_of)
+    model, clip = replace(recipe.model, towers=towers), replace(recipe.clip, clip_of=clip_of, blend=blend)
     return replace(recipe, model=model, clip=clip, lr_of=lr_of, freeze=freeze)

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from fusion.training.settings import TrainSettings
+from preprocess.features_store import FeaturesStoreSettings, features_store
 from tasks import features
 from tasks.features import main
 from tasks.model import Model, load
@@ -228,3 +229,19 @@ def test_wrong_input_is_one_line_before_the_work(ask, undisturbed, store, videos
     ]:
         assert_one_line_error(ask(*arguments), says)
     assert sorted(os.listdir(tmp_path)) == ["empty", "one.mkv", "text.h5"]
+
+
+@pytest.mark.parametrize("name", ["f.h5", "f.npz"])
+def test_features_come_back_as_a_store_without_what_is_absent(model, run_folder, store, tmp_path, name):
+    main(settings(run_folder, store.path, tmp_path / name))
+    made = features_store(FeaturesStoreSettings(tmp_path / name, "-", tmp_path / "made.h5"))
+    assert {*made.kinds} == {*model.streams}
+    for video in made.videos:
+        parts = list(model.windows(store, video=video.path, **WINDOW))
+        for stream in model.streams:
+            there = torch.cat([part.present[stream] for part in parts])
+            assert video.streams[stream] == bool(there.any())
+            if there.all():
+                rows = made.given(video, stream, np.arange(video.frames) / video.frames)
+                torch.testing.assert_close(torch.from_numpy(rows), torch.cat([one.features[stream] for one in parts]))
+    assert not all(video.streams["audio"] for video in made.videos)
