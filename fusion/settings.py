@@ -13,7 +13,8 @@ class ModelSettings:
     Zisserman 2017), torchvision's r3d_18, r2plus1d_18 or s3d, or the image networks efficientnet_lite0 to 2, which
     start from weights trained on ImageNet; audio: conv1d, conv2d; timm:NAME (rgb, flow), torchvision:NAME (rgb) and
     hf:NAME or hf:FOLDER (rgb, audio) are networks of these libraries, from their published weights; yamnet:FILE
-    (audio), from .safetensors or .onnx;
+    (audio), from .safetensors or .onnx; given features: dense, conv1d, or middle, which is for samples among their
+    neighbours;
     STREAM=TOWER+TEMPORAL also names its model of time: rgb=cnn+lstm, rgb=efficientnet_lite0+tcn"""
     temporal: str = "lstm"
     """model of time after every tower for which --towers names none

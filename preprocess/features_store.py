@@ -28,7 +28,7 @@ import tyro
 from preprocess.common.command import parse_command, run_command
 from preprocess.common.console import plural
 from preprocess.common.errors import UserError, at_least
-from preprocess.extraction.given import Labels, Sample, read_labels, read_samples, with_context
+from preprocess.extraction.given import Labels, Sample, read_labels, read_samples, standardised, with_context
 from preprocess.extraction.given_store import write_store
 from preprocess.info import print_classes, print_summary
 from preprocess.store import Store
@@ -51,6 +51,9 @@ class FeaturesStoreSettings:
     group: str | None = None
     """array with the name of each sample's group: the split keeps it together, and context stays within it; the default
     is the labels' column group"""
+    standardise: bool = False
+    """each feature less its mean over the sample's group, divided by its deviation there: of speakers, whose voices
+    differ more than their emotions do. It needs many samples of each, and no labels"""
     context: int = 0
     """each sample becomes the sequence of so many before it in its group, itself, and as many after; needs --order"""
     order: str | None = None
@@ -78,6 +81,9 @@ def features_store(settings: FeaturesStoreSettings) -> Store:
     labels = {} if str(settings.labels) == "-" else read_labels(settings.labels)
     check_names(settings, samples, labels)
     groups = {one.name: one.group or (labels[one.name].group if one.name in labels else None) for one in samples}
+    if settings.standardise:
+        check_groups(settings, groups, option="--standardise")
+        samples = standardised(samples, groups)
     if settings.context:
         check_context(settings, groups)
         samples = with_context(samples, groups, settings.context)
@@ -95,10 +101,15 @@ def check_names(settings: FeaturesStoreSettings, samples: list[Sample], labels: 
         raise UserError(f"{settings.labels} does not name {min(bare)} of {settings.features} ({len(bare)} in all)")
 
 
+def check_groups(settings: FeaturesStoreSettings, groups: dict[str, str | None], *, option: str) -> None:
+    """Raises UserError if no sample has a group."""
+    if not any(groups.values()):
+        raise UserError(f"{option} needs groups: name an array with --group, or a column group in {settings.labels}")
+
+
 def check_context(settings: FeaturesStoreSettings, groups: dict[str, str | None]) -> None:
     """Raises UserError if it is not known which samples are neighbours."""
-    if not any(groups.values()):
-        raise UserError(f"--context needs groups: name an array with --group, or a column group in {settings.labels}")
+    check_groups(settings, groups, option="--context")
     if settings.order is None:  # a file that is sorted by class would give it away
         raise UserError("--context needs --order ARRAY: the order of a file may tell the classes")
 

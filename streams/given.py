@@ -18,7 +18,7 @@ class Given:
     """Rows of features: (S T, D) float32 → (B, D, S T). They are spread evenly over the video; the tower normalises
     each feature, and `blended` is all that is done to them in training."""
 
-    towers = ("dense", "conv1d")
+    towers = ("dense", "middle", "conv1d")
     libraries = ()
     nothing = 0.0  # of features of any kind: no better value is known
 

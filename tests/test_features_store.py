@@ -16,6 +16,7 @@ from preprocess.common.errors import UserError
 from preprocess.features_store import FeaturesStoreSettings, features_store, main
 from preprocess.merge import merge
 from streams.given import blended
+from streams.towers import create_tower
 from tasks.ablate import ablate
 from tasks.settings import AblateSettings
 from tests.support.commands import assert_one_line_error
@@ -153,6 +154,24 @@ def test_context_is_the_neighbours_in_order_and_of_no_other_group(reviews, label
     assert [video.group for video in store.videos] == list("xxxyy")
 
 
+def test_standardised_features_have_no_mean_and_unit_deviation_in_each_group(reviews):
+    options = {"names": "name", "group": "review", "standardise": True}
+    store = features_store(FeaturesStoreSettings(reviews / "f.npz", "-", reviews / "o.h5", **options))
+    found = {video.path: store.given(video, "text", np.zeros(1)).item() for video in store.videos}
+    apart = np.sqrt(1.5)  # of 0, 1 and 2 from their mean, in standard deviations
+    assert found == pytest.approx({"a": -apart, "b": 0, "c": apart, "d": -1, "e": 1})
+
+
+def test_the_middle_tower_tells_a_sample_from_its_neighbours_and_not_these_from_each_other():
+    torch.manual_seed(0)
+    tower, rows = create_tower("middle", channels=3, width=2).eval(), torch.randn(4, 3, 5)
+    found = tower(rows)
+    assert found.shape == (4, 1, tower.features)
+    torch.testing.assert_close(tower(rows[:, :, [4, 1, 2, 0, 3]]), found)
+    assert not torch.allclose(tower(rows[:, :, [0, 2, 1, 3, 4]]), found)
+    torch.testing.assert_close(tower(rows[:, :, 2:3]), tower(rows[:, :, 2:3].expand(-1, -1, 5)))
+
+
 def test_blended_rows_hold_the_asked_share_of_another_clip_and_absent_ones_are_left_alone():
     rows = torch.eye(64)[:, None].repeat(1, 500, 1)  # (B, T, D): clip k is one in feature k
     rows[5] = torch.nan
@@ -198,6 +217,7 @@ WRONG = {
     "no group": ({"name": ["a"], "text": np.ones((1, 3))}, "name,label\na,1\n", {"context": 2}, "group"),
     "order": ({"name": ["a"], "text": np.ones((1, 3))}, "name,label\na,1\n", {"order": "when"}, "when"),
     "no order": ({"name": ["a"], "text": np.ones((1, 3))}, "name,label,group\na,1,x\n", {"context": 2}, "--order"),
+    "standardise": ({"name": ["a"], "text": np.ones((1, 3))}, "name,label\na,1\n", {"standardise": True}, "group"),
     "wrong group": ({"name": ["a"], "text": np.ones((1, 3))}, "name,label\na,1\n", {"group": "text"}, "'text'"),
 }
 

@@ -14,6 +14,7 @@ from preprocess.extraction.sources import SPLITS
 from preprocess.store.format import STREAM_NAME
 
 NOT_GIVEN = "not given"
+LEAST_SPREAD = 1e-6  # of a feature that is the same in all of a group
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,26 @@ def with_context(samples: Sequence[Sample], groups: Mapping[str, str | None], re
             }
             found[sample.name] = replace(sample, streams=streams)
     return [found[sample.name] for sample in samples]
+
+
+def standardised(samples: Sequence[Sample], groups: Mapping[str, str | None]) -> list[Sample]:
+    """Each feature less its mean over the sample's group, divided by its deviation there: speakers become alike.
+
+    Groups of one sample, and samples without a group, would become zeros: of these nothing is taken.
+    """
+    members: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        members[groups.get(sample.name) or ""].append(sample)
+    found = {}
+    for group, ones in members.items():
+        for name in samples[0].streams:
+            there = [one.streams[name] for one in ones if one.streams[name] is not None]
+            rows = np.concatenate(there) if group and len(there) > 1 else np.zeros((0, 1), np.float32)
+            mean, spread = (rows.mean(axis=0), rows.std(axis=0)) if len(rows) else (0.0, 1.0)
+            for one in ones:
+                own = one.streams[name]
+                found[one.name, name] = None if own is None else (own - mean) / np.maximum(spread, LEAST_SPREAD)
+    return [replace(one, streams={name: found[one.name, name] for name in one.streams}) for one in samples]
 
 
 def _by_row(path: Path, arrays: Mapping[str, np.ndarray], streams: Sequence[str], names: str | None) -> list[Sample]:

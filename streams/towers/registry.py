@@ -7,7 +7,7 @@ from torch import nn
 from streams.towers.c3d import C3d
 from streams.towers.cnn import CnnTower
 from streams.towers.convolutional import AudioTower, VisualTower, conv3d, r2plus1d
-from streams.towers.dense import DenseTower
+from streams.towers.dense import DenseTower, MiddleTower
 from streams.towers.i3d import I3d
 from streams.towers.image import SIDES, ImageTower, lite_tower
 from streams.towers.libraries import timm_tower, torchvision_tower
@@ -38,6 +38,7 @@ TOWERS = {
     "dense": DenseTower,
     "places": PlacesTower,
     "coarse": CoarseTower,
+    "middle": MiddleTower,
     "r3d_18": r3d_18,
     "r2plus1d_18": r2plus1d_18,
     "s3d": s3d,

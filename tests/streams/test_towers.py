@@ -24,7 +24,8 @@ VISUAL = ("conv3d", "r2plus1d")
 NAMED = ("plain3d", "cnn", "c3d", "i3d")  # tests/streams/test_named_towers.py
 SOUND = {"conv1d": 8, "conv2d": 32}  # name → rows of log-mel a time step
 PLACES = ("places", "coarse")
-ROWS = (*SOUND, "dense")  # take rows of features, not pictures
+GIVEN_ROWS = ("dense", "middle")  # of features that were given
+ROWS = (*SOUND, *GIVEN_ROWS)  # take rows, not pictures
 LIMIT = 5e9  # multiply-accumulates of the three default towers together
 
 
@@ -67,6 +68,16 @@ def test_an_audio_tower_takes_any_length_and_number_of_bands(name, bands):
     for rows in (1, 2, 3, 7, 8, 9, 33, 256):
         sequence = tower(torch.randn(2, bands, rows))
         assert sequence.shape == (2, ceil(rows / SOUND[name]), tower.features)
+        assert sequence.isfinite().all()
+
+
+@pytest.mark.parametrize("name", GIVEN_ROWS)
+@torch.no_grad()
+def test_a_tower_of_given_rows_takes_any_number_of_them(name):
+    tower = create_tower(name, channels=3, width=4).eval()
+    for rows in (1, 2, 5):
+        sequence = tower(torch.randn(2, 3, rows))
+        assert sequence.shape == (2, rows if name == "dense" else 1, tower.features)
         assert sequence.isfinite().all()
 
 
