@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from preprocess.common.console import print_table
-from streams.registry import subset_name, subsets
+from streams.registry import in_order, subset_name, subsets
 from tasks.probe.measure import Measure, class_measures, number_measures
 from tasks.probe.table import Targets
 
@@ -16,7 +16,7 @@ def print_measures(
     targets: Targets, added: Mapping[str, np.ndarray], constants: np.ndarray, groups: np.ndarray
 ) -> dict[str, list[list[Measure]]]:
     """subset → its measures of each target. added: stream → (N, K); constants: (K,) or (N, K)."""
-    names = tuple(added)
+    names = in_order(added)
     chosen = subsets(names) if len(names) <= MOST_STREAMS else [names]
     found = {}
     for streams in chosen:

@@ -10,6 +10,7 @@ import numpy as np
 from preprocess.common.errors import UserError
 from preprocess.common.files import write_aside
 from preprocess.extraction.given import Sample
+from streams.registry import in_order
 from tasks.probe.fit import fit, scale_of, scaled
 from tasks.probe.table import Targets, matrix
 
@@ -64,7 +65,7 @@ class Probe:
 
 def learn(samples: Sequence[Sample], targets: Targets, *, penalty: float, standardise: bool) -> Probe:
     """The probe of these samples."""
-    features = {name: matrix(samples, name) for name in samples[0].streams}
+    features = {name: matrix(samples, name) for name in in_order(samples[0].streams)}
     scales = {name: scale_of(values) for name, values in features.items()}
     joined = np.concatenate([scaled(values, *scales[name]) for name, values in features.items()], axis=1)
     weights, constants = fit(joined, targets.values, classes=len(targets.classes), penalty=penalty)
