@@ -5,7 +5,7 @@
     python -m tasks.probe train voice.npz labels.csv emotion.npz --group speaker
 
 speech/ holds files of sound, or videos, also in folders. voice.npz has a row a file: name (its path without the
-suffix), speaker, and the streams prosody, timbre and rhythm.
+suffix), speaker, and the streams prosody, timbre, quality and rhythm.
 """
 
 from preprocess.common.stopping import stop_at_once
