@@ -60,10 +60,10 @@ def write_pictures(folder: Path, file: Path, moments: Sequence[float], *, names:
     Raises UserError if the file cannot be decoded.
     """
     try:
-        rate, side = _shape(str(file))
+        rate, side = film_shape(str(file))
         wanted = sorted((int(moment * rate), name) for moment, name in zip(moments, names, strict=True))
         until, picture = wanted[-1][0] + 1, None
-        for picture, _, end in _pictures(_decoder(str(file), rate, side), until):
+        for picture, _, end in film_pictures(film_decoder(str(file), rate, side), until):
             while wanted and wanted[0][0] < end:
                 _write_jpeg(folder / wanted.pop(0)[1], picture)
         for _, name in wanted:  # the video ends a little earlier than its store says
@@ -85,23 +85,23 @@ def spans_at(kept: Sequence[tuple[float, float]], rate: Fraction) -> list[Span]:
 
 
 def _write(part: Path, file: str, kept: Sequence[tuple[float, float]]) -> float:
-    rate, side = _shape(file)
-    spans, decoder = spans_at(kept, rate), _decoder(file, rate, side)
+    rate, side = film_shape(file)
+    spans, decoder = spans_at(kept, rate), film_decoder(file, rate, side)
     if not spans:
         raise UserError(f"nothing of {file} is kept: give a larger --share")
     written, current = 0, 0  # pictures; the span that they belong to
     with ExitStack() as stack:
         film = stack.enter_context(av.open(str(part), "w", format="mp4", options={"movflags": "faststart"}))
         video = audio = sound = None
-        for picture, begin, end in _pictures(decoder, spans[-1].last):
+        for picture, begin, end in film_pictures(decoder, spans[-1].last):
             while current < len(spans) and begin < spans[current].last and end > spans[current].first:
                 if video is None:
                     assert decoder.pictures is not None and decoder.pictures.clock.start is not None
                     sound = stack.enter_context(closing(FilmSound(file, start=decoder.pictures.clock.start)))
-                    video, audio = _streams(film, picture, rate, channels=sound.channels)
+                    video, audio = film_streams(film, picture, rate, channels=sound.channels)
                 span = spans[current]
                 for _ in range(max(begin, span.first), min(end, span.last)):
-                    film.mux(video.encode(_frame(picture, video, written)))
+                    film.mux(video.encode(film_frame(picture, video, written)))
                     written += 1
                 if end < span.last:
                     break
@@ -117,7 +117,7 @@ def _write(part: Path, file: str, kept: Sequence[tuple[float, float]]) -> float:
     return float(written / rate)
 
 
-def _shape(file: str) -> tuple[Fraction, int]:
+def film_shape(file: str) -> tuple[Fraction, int]:
     """The rate of the film, and the shorter side of its pictures in square pixels."""
     with open_media(file, max_pixels=Limits().max_pixels) as container:
         video = container.streams.best("video")
@@ -129,11 +129,11 @@ def _shape(file: str) -> tuple[Fraction, int]:
     return min(max(rate, Fraction(1)), Fraction(FASTEST)), side
 
 
-def _decoder(file: str, rate: Fraction, side: int) -> Decoder:
+def film_decoder(file: str, rate: Fraction, side: int) -> Decoder:
     return Decoder(file, fps=float(rate), short_side=side, watch=Stopwatch())
 
 
-def _pictures(decoder: Decoder, until: int) -> Iterator[tuple[np.ndarray, int, int]]:
+def film_pictures(decoder: Decoder, until: int) -> Iterator[tuple[np.ndarray, int, int]]:
     """Each picture with the numbers [begin, end) that show it, up to number `until`."""
     place = 0
     for item in decoder:
@@ -144,7 +144,7 @@ def _pictures(decoder: Decoder, until: int) -> Iterator[tuple[np.ndarray, int, i
                 return
 
 
-def _streams(film, picture: np.ndarray, rate: Fraction, *, channels: int) -> tuple:
+def film_streams(film, picture: np.ndarray, rate: Fraction, *, channels: int) -> tuple:
     """The film's streams: H.264, and AAC if there is sound."""
     try:
         video = film.add_stream("libx264", rate=rate, options=QUALITY)
@@ -157,7 +157,7 @@ def _streams(film, picture: np.ndarray, rate: Fraction, *, channels: int) -> tup
     return video, audio
 
 
-def _frame(picture: np.ndarray, video, number: int) -> av.VideoFrame:
+def film_frame(picture: np.ndarray, video, number: int) -> av.VideoFrame:
     pixels = np.ascontiguousarray(picture[: video.height, : video.width])
     large = video.width >= 1280 or video.height > 576  # players take untagged colours of such for BT.709
     colours = Colorspace.ITU709 if large else Colorspace.ITU601
