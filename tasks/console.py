@@ -83,6 +83,9 @@ COMMANDS = {
         "tasks.forecast", "tasks.forecasting.settings:ForecastSettings", "foresee the next frames of videos"
     "probe": Command(
         "tasks.probe.__main__", "tasks.probe.settings:ProbeSettings", "emotions, valence, arousal … from features"
+    "track": Command("tasks.track", "tasks.tracking.settings:TrackSettings", "follow what moves or is known, as boxes"),
+    "detector": Command(
+        "tasks.tracking.learn", "tasks.tracking.settings:LearnSettings", "a detector of your own boxes"
     ),
     "export": Command("tasks.export", "tasks.exported.settings:ExportSettings", "a run as files for onnxruntime"),
     "publish": Command("tasks.publish", "tasks.hub.settings:PublishSettings", "a run as a folder, or on the hub"),

@@ -1,7 +1,7 @@
 """Tracks cut out of their video: each as a small video of its own, with the sound of that time, for a model to answer.
 
-The window is a square of one size for the whole clip, whose centre follows the box smoothly, so that the flow in it is the
-motion of the parts, and not of the detector's trembling.
+The window is a square of one size for the whole clip, whose centre follows the box smoothly, so that the flow in it is
+the motion of the parts, and not of the detector's trembling.
 """
 
 import csv

@@ -15,6 +15,7 @@ SPAN = 0.7  # seconds over which the velocity of an end is measured
 FEWEST = 5  # boxes that a velocity needs; with fewer, an end is taken to stand still
 MEET = 0.2  # overlap in the middle of the gap, at least
 ALIKE = 1.3  # ratio of the heights, at most
+INSIDE = 0.6  # of a box that lies in another: it is a part of that one
 LATE = 0.3  # what the longest gap costs, as overlap
 
 
@@ -70,6 +71,25 @@ def fill(tracks: Boxes, *, longest: int) -> Boxes:
                 same = {"ids": np.full(len(between), number), "labels": [track.labels[place]] * len(between)}
                 parts.append(make_boxes(between, xywh, scores=scores, **same))
     return concatenate(parts)
+
+
+def without_merged(tracks: Boxes) -> Boxes:
+    """The tracks without those that are several longer ones at once, seen as one while they crossed."""
+    known = tracks.tracks
+    lengths = {number: len(track) for number, track in known.items()}
+    merged = []
+    for number, track in known.items():
+        crowded = 0
+        for frame, box in zip(track.frames.tolist(), track.xywh, strict=True):
+            others = tracks.at(frame)
+            others = others.xywh[[lengths[other] > lengths[number] for other in others.ids.tolist()]]
+            low = np.maximum(others[:, :2], box[:2])
+            high = np.minimum(others[:, :2] + others[:, 2:], box[:2] + box[2:])
+            inside = np.prod(np.maximum(0, high - low), axis=1) / np.prod(others[:, 2:], axis=1)
+            crowded += (inside > INSIDE).sum() >= 2
+        if crowded >= lengths[number] / 2:
+            merged.append(number)
+    return tracks[~np.isin(tracks.ids, merged)]
 
 
 def _end(piece: Boxes, part: slice, last: int) -> End:

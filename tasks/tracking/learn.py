@@ -1,6 +1,6 @@
 """Teach a Faster R-CNN your own boxes, as a detector for tasks.track.
 
-    python -m tasks.tracking.learn videos/ --boxes boxes/                    # videos/a.mp4 with boxes/a.txt or boxes/a.json
+    python -m tasks.tracking.learn videos/ --boxes boxes/                    # videos/a.mp4 with boxes/a.txt or a.json
     python -m tasks.tracking.learn videos/ --boxes boxes/ --pretrained       # from torchvision's weights of COCO
     python -m tasks.track new.mp4 --detector detector.safetensors --film new.boxes.mp4
 

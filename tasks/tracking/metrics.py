@@ -1,7 +1,8 @@
 """How good boxes and tracks are: AP of detections; MOTA, IDF1 and HOTA of tracks.
 
-Bernardin and Stiefelhagen, "Evaluating multiple object tracking performance: the CLEAR MOT metrics", 2008; Ristani et
-al., "Performance measures and a data set for multi-target, multi-camera tracking", 2016; Luiten et al., "HOTA", IJCV 2021.
+Bernardin and Stiefelhagen, "Evaluating multiple object tracking performance: the CLEAR MOT metrics", 2008; Ristani
+et al., "Performance measures and a data set for multi-target, multi-camera tracking", 2016; Luiten et al., "HOTA",
+IJCV 2021.
 """
 
 from dataclasses import dataclass

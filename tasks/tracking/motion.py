@@ -5,8 +5,8 @@
 2. Speeds are averaged along the flow over two frames to each side.
 3. Colours that are more common where something moves than elsewhere count for more (after Papazoglou and Ferrari, "Fast
    object segmentation in unconstrained video", ICCV 2013, without their graph cut).
-4. Otsu's threshold parts what moves from what does not; the boxes of its three largest parts get their share of the whole
-   as a score.
+4. Otsu's threshold tells what moves from what does not; the boxes of the three largest parts get their share of the
+   whole as a score.
 """
 
 from collections.abc import Iterable, Iterator
@@ -77,7 +77,7 @@ def camera_motion(flow: np.ndarray) -> np.ndarray:
 
 
 def along(flow: np.ndarray, maps: np.ndarray) -> np.ndarray:
-    """The mean of maps (T, H, W) with those of REACH frames before and after, fetched along the flow (T - 1, H, W, 2)."""
+    """The mean of maps, (T, H, W), with those of REACH frames to each side, along a flow (T - 1, H, W, 2)."""
     import cv2
 
     height, width = maps.shape[1:]
@@ -97,7 +97,7 @@ def along(flow: np.ndarray, maps: np.ndarray) -> np.ndarray:
 
 
 def colours_of(pictures: np.ndarray, moving: np.ndarray) -> np.ndarray:
-    """How likely the colours of pictures, (T, H, W, 3) uint8, belong to what moves in them, (T, H, W): the same shape."""
+    """How likely the colours of pictures, (T, H, W, 3) uint8, belong to what moves in them: (T, H, W), as `moving`."""
     import cv2
 
     lab = np.stack([cv2.cvtColor(picture, cv2.COLOR_RGB2LAB) for picture in pictures]).astype(np.int32)

@@ -1,9 +1,9 @@
 """Detections of one video as tracks, from boxes alone: pieces that are beyond doubt first, then the pieces joined.
 
-Boxes are assigned to pieces by their overlap with where a Kalman filter expects them, first those with high scores, then
-those with low ones to pieces that found none (Zhang et al., "ByteTrack", ECCV 2022). A piece ends as soon as nothing
-fits well for a moment. `joining.join` then finds which pieces are one and the same, looking at both sides of each gap,
-which nothing can that must answer at once.
+Boxes are assigned to pieces by their overlap with where a Kalman filter expects them, first those with high scores,
+then those with low ones to pieces that found none (Zhang et al., "ByteTrack", ECCV 2022). A piece ends as soon as
+nothing fits well for a moment. `joining.join` then finds which pieces are one and the same, looking at both sides of
+each gap, which nothing can that must answer at once.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from tasks.tracking.boxes import Boxes, overlap
-from tasks.tracking.joining import fill, join
+from tasks.tracking.joining import fill, join, without_merged
 from tasks.tracking.kalman import Motion
 from tasks.tracking.settings import FollowSettings
 
@@ -35,7 +35,7 @@ def follow(boxes: Boxes, *, fps: float, settings: FollowSettings) -> Boxes:
     """The tracks of detections, numbered from 1 on, with gaps filled; detections that belong to none are left out."""
     pieces = track_pieces(boxes, fps=fps, settings=settings)
     longest = round(settings.patience * fps)
-    return fill(join(pieces, fps=fps, longest=longest), longest=longest)
+    return without_merged(fill(join(pieces, fps=fps, longest=longest), longest=longest))
 
 
 def track_pieces(boxes: Boxes, *, fps: float, settings: FollowSettings) -> Boxes:
