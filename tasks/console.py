@@ -81,8 +81,10 @@ COMMANDS = {
     "caption": Command("tasks.caption", "tasks.captions.settings:CaptionSettings", "sentences about videos"),
     "forecast": Command(
         "tasks.forecast", "tasks.forecasting.settings:ForecastSettings", "foresee the next frames of videos"
+    ),
     "probe": Command(
         "tasks.probe.__main__", "tasks.probe.settings:ProbeSettings", "emotions, valence, arousal … from features"
+    ),
     "track": Command("tasks.track", "tasks.tracking.settings:TrackSettings", "follow what moves or is known, as boxes"),
     "detector": Command(
         "tasks.tracking.learn", "tasks.tracking.settings:LearnSettings", "a detector of your own boxes"
