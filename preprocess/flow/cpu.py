@@ -3,7 +3,9 @@
 import cv2
 import numpy as np
 
-from preprocess.flow.cpu_kernels import LANES, WAVE, iterate, linearise, repeat_edges, warp
+from preprocess.flow.compiling import LANES
+from preprocess.flow.cpu_kernels import WAVE, iterate, linearise, repeat_edges, warp
+from preprocess.flow.cpu_median import median
 from preprocess.flow.schedule import MEDIAN, Settings
 
 
@@ -18,7 +20,7 @@ class _Level:
         self.images, self.warped = [self._fields(1), self._fields(1)], self._fields(1)
         self.bars = np.zeros(4 * WAVE * self.stride, np.float32)
         self.xs = np.arange(width, dtype=np.float32)
-        self.u, self.v = self._inside(self.flow, 0), self._inside(self.flow, 1)
+        self.spare, self.columns = self._fields(2), np.zeros(MEDIAN * self.stride, np.float32)
 
     def _fields(self, count: int) -> np.ndarray:
         height, _, stride = self.shape
@@ -27,9 +29,14 @@ class _Level:
         start = -memory.ctypes.data // memory.itemsize % LANES  # values to the next cache line
         return memory[start : start + size]
 
+    @property
+    def components(self) -> tuple[np.ndarray, np.ndarray]:
+        """The flow so far, x and y: (H, W) float32."""
+        return self._inside(self.flow, 0), self._inside(self.flow, 1)
+
     def _inside(self, fields: np.ndarray, index: int) -> np.ndarray:
         height, width, stride = self.shape
-        return fields.reshape(-1, height + 2, stride)[index, 1:-1, LANES : LANES + width]
+        return fields.reshape(height + 2, -1, stride)[1:-1, index, LANES : LANES + width]
 
     def set_image(self, which: int, image: np.ndarray) -> None:
         self._inside(self.images[which], 0)[:] = image
@@ -37,15 +44,13 @@ class _Level:
 
     def start_from(self, coarser: "_Level | None") -> None:
         """Start with the flow of the next coarser level and dual variables of zero."""
-        self.flow.fill(0)
         self.dual.fill(0)
-        if coarser is not None:
-            for mine, theirs, ratio in (
-                (self.u, coarser.u, self.size[0] / coarser.size[0]),
-                (self.v, coarser.v, self.size[1] / coarser.size[1]),
-            ):
-                mine[:] = cv2.resize(theirs, self.size, interpolation=cv2.INTER_LINEAR)
-                mine *= np.float32(ratio)
+        if coarser is None:
+            self.flow.fill(0)
+        else:
+            for axis, ratio in enumerate(np.divide(self.size, coarser.size, dtype=np.float32)):
+                finer = cv2.resize(coarser.components[axis], self.size, interpolation=cv2.INTER_LINEAR)
+                np.multiply(finer, ratio, out=self.components[axis])
 
     def solve(self, first: int, warps: int, iterations: int, settings: Settings) -> None:
         """Improve the flow from images[first] to the other one."""
@@ -53,13 +58,13 @@ class _Level:
         reach = np.float32(settings.attachment * settings.step)
         blend, per_level = np.float32(settings.blend), np.float32(1 / settings.agreement)
         for _ in range(warps):
-            warp(*self.shape, self.images[1 - first], self.flow, self.warped)
+            warp(*self.shape, self.images[1 - first], self.xs, self.flow, self.warped)
             linearise(
                 *self.shape, self.images[first], self.xs, self.flow, self.warped, self.data, reach, blend, per_level
             )
             iterate(*self.shape, self.flow, self.data, self.dual, self.bars, step, dual_step, iterations)
-            for component in (self.u, self.v):
-                cv2.medianBlur(component, MEDIAN, dst=component)
+            median(*self.shape, self.flow, self.columns, self.spare)
+            self.flow, self.spare = self.spare, self.flow
 
 
 def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
@@ -95,6 +100,6 @@ def solve(frames: np.ndarray, settings: Settings) -> np.ndarray:
             levels[index].start_from(coarser)
             levels[index].solve(first, *settings.passes_at(index), settings)
             coarser = levels[index]
-        flows[t, ..., 0], flows[t, ..., 1] = coarser.u, coarser.v
+        flows[t, ..., 0], flows[t, ..., 1] = coarser.components
         first, loaded = 1 - first, t + 1
     return flows

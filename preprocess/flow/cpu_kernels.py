@@ -6,60 +6,60 @@ a cache line; the compiler is told that the arrays do not overlap, so that the l
 vector code (about 0.65 ns a pixel and iteration with AVX-512). On large frames several iterations run down
 the rows together, each a row behind the one before, so that rows are still in cache.
 
-Layout: a field is (H + 2) rows of `stride` float32 in one flat array, the frame at rows 1..H and columns
-LANES..LANES + W; an array holds several fields one after the other. Offsets are unsigned, since a signed
-index costs numba a test for negative values in every access.
+Layout: a field has (H + 2) rows of `stride` float32, the frame at rows 1..H and columns LANES..LANES + W. A flat
+array holds several fields, row by row: row 0 of each, then row 1 of each. So a sweep reads a few long stretches of
+memory, which the processor fetches ahead. Offsets are unsigned, since a signed index costs numba a test for negative
+values in every access.
 """
 
 from math import sqrt
 
 import numpy as np
-from numba import njit
-from numba.core.compiler import Compiler
 
+from preprocess.flow.compiling import LANES, compiled, widest_vectors
 from preprocess.flow.schedule import FLAT
 
-LANES = 16  # float32 in a cache line, and in the widest vector register
-WAVE = 4  # iterations that sweep the rows together
-ZERO, HALF, ONE = np.float32(0), np.float32(0.5), np.float32(1)
+WAVE = 5  # iterations that sweep the rows together
+ZERO, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
 FLOOR = np.float32(FLAT)
 NEXT = np.uint64(1)
+ONE32, LANES32 = np.int32(1), np.int32(LANES)
 u64 = np.uint64
 
 
-class _NoAlias(Compiler):
-    """Tells LLVM that array arguments do not overlap; it would test every pair of them in every row."""
-
-    def define_pipelines(self):
-        self.state.flags.noalias = True
-        return super().define_pipelines()
-
-
-def _compiled(**options):
-    """njit, cached on disk. Without a writable cache folder each process compiles for itself."""
-
-    def decorate(function):
-        settings = dict(nogil=True, fastmath=True, error_model="numpy", **options)
-        try:
-            return njit(**settings, cache=True)(function)
-        except RuntimeError:
-            return njit(**settings)(function)
-
-    return decorate
-
-
-@_compiled(pipeline_class=_NoAlias)
+@compiled(apart=True)
 def _iterate_row(
-    row, above, new, old, n, field, turn, u, v, u_bar, v_bar, data, dual, bars, ux, uy, vx, vy, step, dual_step
+    flow_row,
+    row,
+    above,
+    new,
+    old,
+    n,
+    stride,
+    turn,
+    u,
+    v,
+    u_bar,
+    v_bar,
+    data,
+    dual,
+    bars,
+    ux,
+    uy,
+    vx,
+    vy,
+    step,
+    dual_step,
 ):
     """Flow of one row, then the dual variables (ux, uy, vx, vy) of the row above it.
 
     `dual` and `bars` are the same memory as ux..vy and u_bar, v_bar, but other rows of it are read here than
     are written, so `_NoAlias` holds.
     """
-    row1 = row + field
-    row2 = row1 + field
-    row3 = row2 + field
+    widest_vectors()
+    row1 = row + stride
+    row2 = row1 + stride
+    row3 = row2 + stride
     left0 = row - NEXT
     left2 = row2 - NEXT
     old_v = old + turn
@@ -68,8 +68,8 @@ def _iterate_row(
     for x in range(n):
         uy_above = uy[above + x]
         vy_above = vy[above + x]
-        u0 = u[row + x]
-        v0 = v[row + x]
+        u0 = u[flow_row + x]
+        v0 = v[flow_row + x]
         a = u0 + step * (dual[row + x] - dual[left0 + x] + dual[row1 + x] - uy_above)
         b = v0 + step * (dual[row2 + x] - dual[left2 + x] + dual[row3 + x] - vy_above)
         limit = data[row3 + x]
@@ -78,10 +78,10 @@ def _iterate_row(
         move = min(max(data[row + x] + nx * a + ny * b, -limit), limit)
         a -= move * nx
         b -= move * ny
-        u[row + x] = a
-        v[row + x] = b
-        a += a - u0
-        b += b - v0
+        u[flow_row + x] = a
+        v[flow_row + x] = b
+        a = TWO * a - u0
+        b = TWO * b - v0
         u_bar[new + x] = a
         v_bar[new + x] = b
 
@@ -99,26 +99,25 @@ def _iterate_row(
         vy[above + x] = dy * shrink
 
 
-@_compiled()
+@compiled()
 def iterate(height, width, stride, flow, data, dual, bars, step, dual_step, iterations):
     """Primal-dual iterations, in place on `flow` (u, v) and `dual` (ux, uy, vx, vy).
 
     `bars` holds two rows of the extrapolated flow for each iteration of a wave.
     """
-    field = (height + 2) * stride
+    widest_vectors()
     turn = bars.size // 2
     n = u64((width + LANES - 1) // LANES * LANES)
-    u, v = flow[:field], flow[field:]
+    u, v = flow, flow[stride:]
     u_bar, v_bar = bars[:turn], bars[turn:]
-    ux, uy = dual[:field], dual[field : 2 * field]
-    vx, vy = dual[2 * field : 3 * field], dual[3 * field :]
+    ux, uy, vx, vy = dual, dual[stride:], dual[2 * stride :], dual[3 * stride :]
     done = 0
     while done < iterations:
         wave = min(WAVE, iterations - done)
         for front in range(1, height + 1 + wave):
             for k in range(max(0, front - height - 1), min(wave, front)):
                 y = front - k
-                row = y * stride + LANES
+                flow_row, row = 2 * y * stride + LANES, 4 * y * stride + LANES
                 new = (2 * k + (y & 1)) * stride + LANES
                 old = (2 * k + 1 - (y & 1)) * stride + LANES
                 # Row 0's dual variables stay zero: there is no flow above row 1. The row below the last
@@ -127,15 +126,16 @@ def iterate(height, width, stride, flow, data, dual, bars, step, dual_step, iter
                 row_dual_step = dual_step if y > 1 else ZERO
                 if y > height:
                     for x in range(width):
-                        u[row + x] = u_bar[old + x]
-                        v[row + x] = v_bar[old + x]
+                        u[flow_row + x] = u_bar[old + x]
+                        v[flow_row + x] = v_bar[old + x]
                 _iterate_row(
+                    u64(flow_row),
                     u64(row),
-                    u64(row - stride),
+                    u64(row - 4 * stride),
                     u64(new),
                     u64(old),
                     n,
-                    u64(field),
+                    u64(stride),
                     u64(turn),
                     u,
                     v,
@@ -156,27 +156,32 @@ def iterate(height, width, stride, flow, data, dual, bars, step, dual_step, iter
         done += wave
 
 
-@_compiled()
-def warp(height, width, stride, image, flow, warped):
-    """warped = image at x + flow, bilinear, the edge repeated outside."""
-    field = u64((height + 2) * stride)
-    down = u64(stride)
+@compiled(apart=True)
+def _warp(height, width, stride, image, xs, u, v, warped):
+    widest_vectors()
+    down, stride32, n = u64(stride), np.int32(stride), u64(width)
     last_x, last_y = np.float32(width - 1), np.float32(height - 1)
     for y in range(height):
-        row = u64((y + 1) * stride + LANES)
+        row, flow_row = u64((y + 1) * stride + LANES), u64((y + 1) * 2 * stride + LANES)
         y_here = np.float32(y)
-        for x in range(u64(width)):
-            at_x = min(max(np.float32(np.int32(x)) + flow[row + x], ZERO), last_x)
-            at_y = min(max(y_here + flow[row + field + x], ZERO), last_y)
-            x0, y0 = np.int32(at_x), np.int32(at_y)
-            i = u64(y0 + 1) * down + u64(x0 + LANES)
+        for x in range(n):
+            at_x = min(max(xs[x] + u[flow_row + x], ZERO), last_x)
+            at_y = min(max(y_here + v[flow_row + x], ZERO), last_y)
+            x0, y0 = np.int32(at_x), np.int32(at_y)  # 32 bits: the processor gathers by such offsets
+            i = u64(np.int32((y0 + ONE32) * stride32 + x0 + LANES32))
             right = at_x - np.float32(x0)
             upper = image[i] + right * (image[i + NEXT] - image[i])
             lower = image[i + down] + right * (image[i + down + NEXT] - image[i + down])
             warped[row + x] = upper + (at_y - np.float32(y0)) * (lower - upper)
 
 
-@_compiled()
+@compiled()
+def warp(height, width, stride, image, xs, flow, warped):
+    """warped = image at x + flow, bilinear, the edge repeated outside."""
+    _warp(height, width, stride, image, xs, flow, flow[stride:], warped)
+
+
+@compiled()
 def repeat_edges(height, width, stride, image):
     """Fill the pixels around a frame with its outermost ones, so that gradients are zero across the edge."""
     for y in range(1, height + 1):
@@ -189,50 +194,38 @@ def repeat_edges(height, width, stride, image):
         image[last + stride + x] = image[last + x]
 
 
-@_compiled(pipeline_class=_NoAlias)
-def _linearise_row(
-    row,
-    stride,
-    field,
-    n,
-    y,
-    image,
-    xs,
-    flow,
-    warped,
-    offset,
-    normal_x,
-    normal_y,
-    limit,
-    reach,
-    blend,
-    per_level,
-    last_x,
-    last_y,
+@compiled(apart=True)
+def _linearise(
+    height, width, stride, image, xs, u, v, warped, offset, normal_x, normal_y, limit, reach, blend, per_level
 ):
-    left, right = row - NEXT, row + NEXT
-    up, down = row - stride, row + stride
-    row_v = row + field
-    for x in range(n):
-        residual = warped[row + x] - image[row + x]
-        doubt = residual * per_level
-        old = HALF * blend / (ONE + doubt * doubt)
-        new = HALF - old
-        gx = new * (warped[right + x] - warped[left + x]) + old * (image[right + x] - image[left + x])
-        gy = new * (warped[down + x] - warped[up + x]) + old * (image[down + x] - image[up + x])
-        squared = gx * gx + gy * gy
-        inverse = ONE / sqrt(squared + FLOOR)
-        nx, ny = gx * inverse, gy * inverse
-        u, v = flow[row + x], flow[row_v + x]
-        at_x, at_y = xs[x] + u, y + v
-        outside = max(max(-at_x, at_x - last_x), max(-at_y, at_y - last_y))
-        offset[row + x] = residual * inverse - nx * u - ny * v
-        normal_x[row + x] = nx
-        normal_y[row + x] = ny
-        limit[row + x] = reach * squared * inverse if outside <= ZERO else ZERO
+    n, pitch = u64(width), u64(stride)
+    last_x, last_y = np.float32(width - 1), np.float32(height - 1)
+    for y in range(height):
+        row, flow_row = u64((y + 1) * stride + LANES), u64((y + 1) * 2 * stride + LANES)
+        data_row = u64((y + 1) * 4 * stride + LANES)
+        left, right = row - NEXT, row + NEXT
+        up, down = row - pitch, row + pitch
+        y_here = np.float32(y)
+        for x in range(n):
+            residual = warped[row + x] - image[row + x]
+            doubt = residual * per_level
+            old = HALF * blend / (ONE + doubt * doubt)
+            new = HALF - old
+            gx = new * (warped[right + x] - warped[left + x]) + old * (image[right + x] - image[left + x])
+            gy = new * (warped[down + x] - warped[up + x]) + old * (image[down + x] - image[up + x])
+            squared = gx * gx + gy * gy
+            inverse = ONE / sqrt(squared + FLOOR)
+            nx, ny = gx * inverse, gy * inverse
+            u_here, v_here = u[flow_row + x], v[flow_row + x]
+            at_x, at_y = xs[x] + u_here, y_here + v_here
+            outside = max(max(-at_x, at_x - last_x), max(-at_y, at_y - last_y))
+            offset[data_row + x] = residual * inverse - nx * u_here - ny * v_here
+            normal_x[data_row + x] = nx
+            normal_y[data_row + x] = ny
+            limit[data_row + x] = reach * squared * inverse if outside <= ZERO else ZERO
 
 
-@_compiled()
+@compiled()
 def linearise(height, width, stride, image, xs, flow, warped, data, reach, blend, per_level):
     """data = the residual linearised at `flow`, as iterations need it; the gradient is central.
 
@@ -243,26 +236,21 @@ def linearise(height, width, stride, image, xs, flow, warped, data, reach, blend
     The gradient is a blend of I1's at x + flow and I0's: the average is less noisy, but only the former
     is useful where the frames do not agree (scene cuts, flashes).
     """
-    field = (height + 2) * stride
     repeat_edges(height, width, stride, warped)
-    for y in range(height):
-        _linearise_row(
-            u64((y + 1) * stride + LANES),
-            u64(stride),
-            u64(field),
-            u64(width),
-            np.float32(y),
-            image,
-            xs,
-            flow,
-            warped,
-            data[:field],
-            data[field : 2 * field],
-            data[2 * field : 3 * field],
-            data[3 * field :],
-            reach,
-            blend,
-            per_level,
-            np.float32(width - 1),
-            np.float32(height - 1),
-        )
+    _linearise(
+        height,
+        width,
+        stride,
+        image,
+        xs,
+        flow,
+        flow[stride:],
+        warped,
+        data,
+        data[stride:],
+        data[2 * stride :],
+        data[3 * stride :],
+        reach,
+        blend,
+        per_level,
+    )

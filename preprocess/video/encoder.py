@@ -10,11 +10,12 @@ from preprocess.flow import tvl1
 from preprocess.store.codec import encode_flow, encode_rgb, quantise_flow
 from preprocess.store.format import FLOW_BOUND
 from preprocess.video.decoded import Frame, Samples
-from preprocess.video.log_mel import LogMel
+from preprocess.video.log_mel import SAMPLE_RATE, LogMel
 from preprocess.video.settings import PieceSettings
 from preprocess.video.velocity import Velocities
 
 FLOW_CHUNK = 32  # frames whose flow is solved together: bounds the memory of a long video
+SOUND_CHUNK = SAMPLE_RATE  # samples that become log-mel together: one packet's alone cost ten times as much
 
 
 class Sink(Protocol):
@@ -35,13 +36,20 @@ class VideoEncoder:
         mel: Sink,
         watch: Stopwatch,
         flow_chunk: int = FLOW_CHUNK,
+        sound_chunk: int = SOUND_CHUNK,
     ) -> None:
-        """`flow_chunk` frames' flow is solved together: many need less time, a few give it sooner."""
+        """
+        Args:
+            flow_chunk: frames whose flow is solved together: many need less time, a few give it sooner.
+            sound_chunk: samples that become log-mel together, likewise.
+        """
         self.clipped = self.values = 0  # flow values beyond the bound, and all
         self._solver = {"engine": settings.flow_engine, "preset": settings.flow_preset}
         self._rgb, self._flow, self._mel = rgb, flow, mel
         self._watch = watch
         self._log_mel = LogMel(bands=settings.mel_bands)
+        self._sound: list[np.ndarray] = []  # samples that wait to be a chunk
+        self._sound_chunk = sound_chunk
         self._fps = settings.fps
         self._frames = 0
         solver = {"solve": self._solve, "emit": self._add_flow, "chunk": flow_chunk}
@@ -55,8 +63,9 @@ class VideoEncoder:
     def push(self, item: Frame | Samples) -> None:
         """Take the next picture or the next samples."""
         if isinstance(item, Samples):
-            with self._watch.stage("mel"):
-                self._mel.add(self._log_mel.push(item.samples))
+            self._sound.append(item.samples)
+            if sum(map(len, self._sound)) >= self._sound_chunk:
+                self._add_mel()
             return
         with self._watch.stage("encode"):
             jpeg = encode_rgb(item.rgb)
@@ -69,6 +78,7 @@ class VideoEncoder:
     def finish(self) -> None:
         """Encode the rest."""
         self._velocities.finish()
+        self._add_mel()
         self._mel.add(self._log_mel.finish())
 
     def solve_flow(self) -> None:
@@ -82,6 +92,12 @@ class VideoEncoder:
     def _solve(self, greys: np.ndarray) -> np.ndarray:
         with self._watch.stage("flow"):
             return tvl1(greys, **self._solver)
+
+    def _add_mel(self) -> None:
+        if self._sound:
+            with self._watch.stage("mel"):
+                self._mel.add(self._log_mel.push(np.concatenate(self._sound)))
+            self._sound.clear()
 
     def _add_flow(self, flows: np.ndarray, steps: Sequence[int]) -> None:
         with self._watch.stage("encode"):

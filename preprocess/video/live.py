@@ -45,7 +45,9 @@ class LiveVideo:
         self._peak = 0.0
         self._pictures = {"rgb": self._rgb, "flow": self._flow}
         sinks = {"rgb": self._rgb, "flow": self._flow, "mel": _Rows(self._mel)}
-        self._encoder = VideoEncoder(PieceSettings.like(parameters), **sinks, watch=Stopwatch(), flow_chunk=FLOW_CHUNK)
+        self._encoder = VideoEncoder(
+            PieceSettings.like(parameters), **sinks, watch=Stopwatch(), flow_chunk=FLOW_CHUNK, sound_chunk=1
+        )
 
     @property
     def frames_so_far(self) -> int:

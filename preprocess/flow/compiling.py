@@ -1,0 +1,50 @@
+"""How the kernels of `cpu_kernels.py` and `cpu_median.py` are compiled: for plain loops that become vector code."""
+
+from llvmlite import ir
+from numba import njit, types
+from numba.core.compiler import Compiler
+from numba.extending import intrinsic
+
+LANES = 16  # float32 in a cache line, and in the widest vector register
+WIDEST = '"prefer-vector-width"="512"'
+
+
+class _NoAlias(Compiler):
+    """Tells LLVM that array arguments do not overlap; it would test every pair of them in every row."""
+
+    def define_pipelines(self):
+        self.state.flags.noalias = True
+        return super().define_pipelines()
+
+
+def compiled(*, apart: bool = False, **options):
+    """njit, cached on disk. Without a writable cache folder each process compiles for itself.
+
+    `apart` promises that the array arguments do not overlap where they are written.
+    """
+
+    def decorate(function):
+        settings = dict(nogil=True, fastmath=True, error_model="numpy", **options)
+        if apart:
+            settings["pipeline_class"] = _NoAlias
+        try:
+            return njit(**settings, cache=True)(function)
+        except RuntimeError:
+            return njit(**settings)(function)
+
+    return decorate
+
+
+@intrinsic
+def widest_vectors(typingctx):
+    """Called in a kernel, lets LLVM use all 512 bits of AVX-512 in it; on Intel's processors it prefers 256.
+
+    An attribute of the function being compiled, not of the process: other users of numba see nothing of it, and where
+    there is no AVX-512, it says nothing.
+    """
+
+    def generate(context, builder, signature, arguments) -> ir.Value:
+        set.add(builder.function.attributes, WIDEST)  # llvmlite's own `add` refuses attributes with a value
+        return context.get_dummy_value()
+
+    return types.none(), generate
