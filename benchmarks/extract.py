@@ -2,7 +2,7 @@
 
     python -m benchmarks.extract            # about ten minutes on two cores
     python -m benchmarks.extract --quick    # three minutes: 300 videos, and half an hour of video
-    python -m benchmarks.extract --before /path/of/another/checkout [--videos real/]   # this checkout against it
+    python -m benchmarks.extract --before /path/of/another/checkout [--videos real/]   # CPU time and flow against it
 
 Makes its own videos. The sides take turns, so that a busy machine slows both. The last line is JSON.
 """
@@ -23,6 +23,8 @@ import av
 import numpy as np
 
 from preprocess.common.processes import family, own_memory
+from preprocess.store.codec import dequantise_flow
+from preprocess.store.reader import Store
 
 ROOT = Path(__file__).parents[1]
 FPS = 25
@@ -107,19 +109,47 @@ def measure_workers(folder: Path, *, count: int, turns: int) -> dict:
 
 
 def measure_change(folder: Path, before: Path, videos: Path | None, *, turns: int) -> dict:
-    """Seconds that this checkout takes for some videos by those that another one takes, as medians."""
+    """CPU time and flow of this checkout against those of another one, on the same videos.
+
+    Of each side: how many seconds of video a second of CPU time (user and system) extracts, and milliseconds of it a
+    second of video by stage, as medians over videos and turns, so that imports in the first video do not count.
+    """
     if videos is None:
         videos = folder / "videos"
         (videos / "class").mkdir(parents=True)
         for number in range(40):
             make_video(videos / "class" / f"{number:04d}.mp4", 4, seed=number)
-    seconds: dict[Path, list[float]] = {before: [], ROOT: []}
+    costs: dict[str, list[dict[str, float]]] = {"before": [], "now": []}
+    sides = [("before", before), ("now", ROOT)]
     for turn in range(turns):
-        for checkout in (before, ROOT) if turn % 2 else (ROOT, before):
-            out = folder / f"{turn}-{checkout == ROOT}.h5"
-            seconds[checkout].append(extract(videos.absolute(), out, workers=1, checkout=checkout)[0])
-    old, new = (statistics.median(found) for found in seconds.values())
-    return {"seconds_before": old, "seconds_now": new, "ratio": new / old, "all": list(seconds.values())}
+        for side, checkout in sides[:: 1 if turn % 2 else -1]:
+            report = extract(videos.absolute(), folder / f"{side}{turn}.h5", workers=1, checkout=checkout)[2]
+            used = [row for row in report["videos"] if row["status"] != "rejected"]
+            costs[side] += [{stage: cpu / row["seconds"] for stage, cpu in row["cpu"].items()} for row in used]
+            print(f"turn {turn + 1} of {turns}, {side}: {sum(report['cpu_seconds'].values()):.1f} s of CPU", flush=True)
+    figures: dict = {"videos": len(costs["now"]) // turns}
+    for side, found in costs.items():
+        figures[f"times_real_time_{side}"] = statistics.median(1 / sum(cost.values()) for cost in found)
+        stages = sorted({stage for cost in found for stage in cost})
+        medians = {stage: statistics.median(cost.get(stage, 0.0) for cost in found) for stage in stages}
+        figures[f"ms_a_second_{side}"] = {stage: round(1000 * median, 2) for stage, median in medians.items()}
+    figures["flow_apart_px"] = flow_apart(folder / "before0.h5", folder / "now0.h5")
+    return figures
+
+
+def flow_apart(one: Path, other: Path) -> float:
+    """The mean distance of two stores' flow of the same videos, in pixels, after 8 bits."""
+    here, there = Store(one), Store(other)
+    others = {video.content: video for video in there.videos}
+    apart = []
+    for video in here.videos:
+        steps = range(video.frames - 1)
+        flows = [
+            dequantise_flow(store.frames(found, "flow", steps))
+            for store, found in ((here, video), (there, others[video.content]))
+        ]
+        apart.append(np.linalg.norm(flows[0] - flows[1], axis=1).mean())
+    return float(np.mean(apart))
 
 
 def measure_flatness(folder: Path, *, count: int) -> dict:
@@ -161,12 +191,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer videos, and a shorter long one")
     parser.add_argument("--before", type=Path, help="another checkout, to compare this one with")
     parser.add_argument("--videos", type=Path, help="videos to compare them on, instead of made ones")
+    parser.add_argument("--turns", type=int, default=3, help="of the comparison")
     options = parser.parse_args()
     quick = options.quick
     figures: dict = {}
     with tempfile.TemporaryDirectory() as folder:
         if options.before:
-            print(json.dumps(measure_change(Path(folder), options.before.absolute(), options.videos, turns=5)))
+            print(
+                json.dumps(measure_change(Path(folder), options.before.absolute(), options.videos, turns=options.turns))
+            )
             return
         figures |= measure_workers(Path(folder), count=30 if quick else 60, turns=2 if quick else 3)
         print(figures, flush=True)

@@ -1,12 +1,14 @@
 """How the kernels of `cpu_kernels.py` and `cpu_median.py` are compiled: for plain loops that become vector code."""
 
+from platform import machine
+
 from llvmlite import ir
 from numba import njit, types
 from numba.core.compiler import Compiler
 from numba.extending import intrinsic
 
 LANES = 16  # float32 in a cache line, and in the widest vector register
-WIDEST = '"prefer-vector-width"="512"'
+X86 = ("x86_64", "AMD64")
 
 
 class _NoAlias(Compiler):
@@ -42,9 +44,22 @@ def widest_vectors(typingctx):
     An attribute of the function being compiled, not of the process: other users of numba see nothing of it, and where
     there is no AVX-512, it says nothing.
     """
+    return types.none(), _attribute('"prefer-vector-width"="512"')
 
+
+@intrinsic
+def rough_roots(typingctx):
+    """Called in a kernel, takes 1 / sqrt as the processor estimates it, to 12 bits or more, without a Newton step.
+
+    x86 alone: Arm's estimate has 8 bits.
+    """
+    return types.none(), _attribute('"reciprocal-estimates"="vec-sqrtf:0"' if machine() in X86 else None)
+
+
+def _attribute(text: str | None):
     def generate(context, builder, signature, arguments) -> ir.Value:
-        set.add(builder.function.attributes, WIDEST)  # llvmlite's own `add` refuses attributes with a value
+        if text is not None:
+            set.add(builder.function.attributes, text)  # llvmlite's own `add` refuses attributes with a value
         return context.get_dummy_value()
 
-    return types.none(), generate
+    return generate

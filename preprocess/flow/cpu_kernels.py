@@ -16,7 +16,7 @@ from math import sqrt
 
 import numpy as np
 
-from preprocess.flow.compiling import LANES, compiled, widest_vectors
+from preprocess.flow.compiling import LANES, compiled, rough_roots, widest_vectors
 from preprocess.flow.schedule import FLAT
 
 WAVE = 5  # iterations that sweep the rows together
@@ -57,6 +57,7 @@ def _iterate_row(
     are written, so `_NoAlias` holds.
     """
     widest_vectors()
+    rough_roots()  # dual variables may come out 0.0004 too long, which the next step mends
     row1 = row + stride
     row2 = row1 + stride
     row3 = row2 + stride
@@ -106,6 +107,7 @@ def iterate(height, width, stride, flow, data, dual, bars, step, dual_step, iter
     `bars` holds two rows of the extrapolated flow for each iteration of a wave.
     """
     widest_vectors()
+    rough_roots()
     turn = bars.size // 2
     n = u64((width + LANES - 1) // LANES * LANES)
     u, v = flow, flow[stride:]
