@@ -34,7 +34,8 @@ def write_folder(out: Path, network: nn.Module, about: About, *, card: str) -> N
     try:
         save_weights(part / WEIGHTS, network, about)
         write_json(part / CONFIG, configuration(about))
-        write_aside(part / CARD, lambda file: file.write_text(card, encoding="utf-8"))
+        raw = card.encode("utf-8", "backslashreplace")  # names of files may hold bytes that are not UTF-8
+        write_aside(part / CARD, lambda file: file.write_bytes(raw))
         part.rename(out)
     finally:
         remove_folder(part)
