@@ -1,4 +1,4 @@
-"""Alarms: a threshold from normal video at a rate of false alarms, and the events of what is above it."""
+"""Alarms: how rare scores are in normal video, a threshold at a rate of false alarms, and the events above it."""
 
 import math
 from dataclasses import dataclass
@@ -10,35 +10,39 @@ from tasks.events.event import Event
 
 SMOOTH = 0.2  # seconds; standard deviation of the Gaussian that joins neighbouring moments
 JOIN = 1.0  # seconds; alarms that are closer are one
-HIGH = 0.1  # share of normal seconds whose greatest scores tell how the rest of them falls off
-FEWEST = 3  # seconds that do
+HIGH = 0.1  # share of the scores of normal video that tell how the rest of them falls off
+FEWEST = 3  # scores that do
 
 
 @dataclass(frozen=True)
 class Tail:
-    """How the greatest score in each second of normal video falls off: exponentially, above a level that a share of
-    the seconds exceeds (peaks over threshold; Siffer et al., KDD 2017, with shape 0)."""
+    """How the scores of normal video fall off: exponentially, above a level that a share of them exceeds (peaks over
+    threshold; Siffer et al., KDD 2017, with shape 0)."""
 
-    seconds: float  # of normal video
+    count: int  # scores
     level: float
-    share: float  # of its seconds above the level
+    share: float  # of the scores above the level
     fall: float  # by this much further up there are e times fewer
 
     @classmethod
-    def of(cls, peaks: np.ndarray) -> "Tail":
-        """(N,) the greatest score in each second of normal video"""
-        count = max(min(FEWEST, len(peaks)), round(HIGH * len(peaks)))
-        upper = np.sort(peaks)[-count:]
+    def of(cls, scores: np.ndarray) -> "Tail":
+        """(N,) scores, of which at least one"""
+        count = max(min(FEWEST, len(scores)), round(HIGH * len(scores)))
+        upper = np.sort(scores)[-count:]
         level = float(upper[0])
-        return cls(float(len(peaks)), level, count / len(peaks), max(1e-6, float((upper - level).mean())))
+        return cls(len(scores), level, count / len(scores), max(1e-6, float((upper - level).mean())))
+
+    def rarity(self, scores: np.ndarray) -> np.ndarray:
+        """How rare scores are: about 0 below the level, and above it the logarithm of how many times rarer than it."""
+        return np.logaddexp(0, (scores - self.level) / self.fall)
 
     def threshold(self, rate: float) -> float:
-        """The score that `rate` seconds of an hour of normal video are expected to exceed."""
+        """Of the greatest scores of seconds: what `rate` of them an hour are expected to exceed."""
         return self.level + self.fall * max(0.0, math.log(3600 * self.share / rate))
 
     def is_guess(self, rate: float) -> bool:
         """True if the normal video was too short to have seen what happens so seldom."""
-        return self.seconds * rate < 3600
+        return self.count * rate < 3600
 
 
 def smooth(scores: np.ndarray, *, step: float) -> np.ndarray:

@@ -1,7 +1,7 @@
 """A detector of the unusual, how unusual each moment of a video is to it, and its folder."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from fusion.device import choose_device
 from preprocess.common.errors import UserError
 from preprocess.common.files import write_aside
 from preprocess.store.format import is_current, release
-from tasks.anomaly.alarms import Tail
+from tasks.anomaly.alarms import Tail, smooth
 from tasks.anomaly.bank import Bank
 from tasks.anomaly.look import Look
 from tasks.anomaly.moments import Moments, Reader
@@ -26,47 +26,39 @@ SPREAD = {"rgb": 1.0, "flow": 1.25}  # cells; standard deviation of the Gaussian
 
 @dataclass(frozen=True)
 class Scored:
-    """How unusual N moments are, by each stream: 1 is what a hundredth of normal moments reach."""
+    """How far from normal N moments are by each stream, in units of its own; NaN where it is not there."""
 
     times: np.ndarray  # (N,) seconds
-    streams: dict[str, np.ndarray]  # (N,) each; the streams that are there
-    maps: np.ndarray | None  # (N, h, w) the greater of what looks and what moves unusually, in each cell
-
-    @property
-    def score(self) -> np.ndarray:
-        """(N,) the greatest of the streams'; zero where none is there."""
-        return np.max([*self.streams.values(), np.zeros(len(self.times))], axis=0)
-
-    @property
-    def places(self) -> np.ndarray:
-        """(N, 2) x and y of the most unusual cell's middle, as shares of the picture's width and height; NaN without
-        pictures."""
-        if self.maps is None:
-            return np.full((len(self.times), 2), np.nan)
-        rows, columns = self.maps.shape[1:]
-        best = self.maps.reshape(len(self.maps), -1).argmax(axis=1)
-        return np.stack([(best % columns + 0.5) / columns, (best // columns + 0.5) / rows], axis=1)
-
-    @property
-    def causes(self) -> np.ndarray:
-        """(N,) the name of the stream behind each score."""
-        names = [*self.streams] or ["none"]
-        return np.array(names)[np.stack([*self.streams.values()] or [self.times]).argmax(axis=0)]
-
-    def of(self, streams: Sequence[str]) -> "Scored":
-        """The same by some of the streams, without maps."""
-        return Scored(self.times, {name: of for name, of in self.streams.items() if name in streams}, None)
-
-    def divided(self, levels: Mapping[str, float]) -> "Scored":
-        """The same scores of those streams, divided by these levels, without their maps."""
-        streams = {name: of / levels[name] for name, of in self.streams.items() if name in levels}
-        return Scored(self.times, streams, None)
+    streams: dict[str, np.ndarray]  # (N,) each
+    maps: dict[str, np.ndarray]  # (N, h, w) of rgb and flow: the same in each cell
 
     @classmethod
     def joined(cls, parts: Sequence["Scored"]) -> "Scored":
         """Parts of one video, one after the other; maps are left out."""
         streams = {name: np.concatenate([part.streams[name] for part in parts]) for name in parts[0].streams}
-        return cls(np.concatenate([part.times for part in parts]), streams, None)
+        return cls(np.concatenate([part.times for part in parts]), streams, {})
+
+
+@dataclass(frozen=True)
+class Rated:
+    """How rare N moments are: by each stream, joined with their neighbours, and by all together."""
+
+    times: np.ndarray  # (N,) seconds
+    streams: dict[str, np.ndarray]  # (N,) each
+
+    @property
+    def score(self) -> np.ndarray:
+        """(N,) the sum: logarithms of rarities add up as those of independent tests do (Fisher 1932)."""
+        return np.sum([*self.streams.values()], axis=0)
+
+    @property
+    def causes(self) -> np.ndarray:
+        """(N,) the name of the stream that adds most to each score."""
+        return np.array([*self.streams])[np.stack([*self.streams.values()]).argmax(axis=0)]
+
+    def of(self, streams: Sequence[str]) -> "Rated":
+        """The same by some of the streams."""
+        return Rated(self.times, {name: self.streams[name] for name in streams})
 
 
 @dataclass(frozen=True)
@@ -76,10 +68,15 @@ class Detector:
     parameters: dict  # of the stores that it reads
     step: int  # frames from one moment to the next
     streams: tuple[str, ...]
-    levels: dict[str, float]  # what a hundredth of normal moments exceed, by stream
     banks: dict[str, Bank]  # of rgb and audio
-    tail: Tail  # of scores in normal video
+    tails: dict[str, Tail]  # of each stream's scores in normal video
+    tail: Tail  # of the greatest score of each second of it
     device: torch.device
+
+    @property
+    def seconds(self) -> float:
+        """From one moment to the next."""
+        return self.step / self.parameters["fps"]
 
     def reader(self, streams: Sequence[str] | None = None) -> Reader:
         """Raises UserError for a stream that the detector does not have."""
@@ -90,31 +87,53 @@ class Detector:
         look = Look().to(self.device) if "rgb" in chosen else None
         return Reader(chosen, self.step, self.device, look)
 
-    def score(self, moments: Moments, *, but: int | None = None) -> Scored:
-        """How unusual moments are, against all normal video but one stretch."""
-        found, maps = {}, []
+    def score(self, moments: Moments, *, streams: Sequence[str], but: int | None = None) -> Scored:
+        """How far moments are from normal video, not counting one stretch of it."""
+        nothing = np.full(len(moments.times), np.nan)
+        found, maps = dict.fromkeys(streams, nothing), {}
         if moments.moving is not None and moments.looks is not None:
             far = torch.zeros(moments.moving.shape)
             if len(moments.looks):
                 far[moments.moving] = self.banks["rgb"].distances(moments.looks, but=but).cpu()
-            maps.append(self._map(far.numpy(), "rgb"))
-            found["rgb"] = maps[-1].max(axis=(1, 2))
+            maps["rgb"] = far.numpy()
         if moments.speed is not None:
-            maps.append(self._map(moments.speed.cpu().numpy(), "flow"))
-            found["flow"] = maps[-1].max(axis=(1, 2))
-        if moments.sound is not None and "audio" in self.banks:
-            far = self.banks["audio"].distances(moments.sound, but=but).cpu().numpy()
-            found["audio"] = far / self.levels["audio"]
-        return Scored(moments.times, found, np.max(maps, axis=0) if maps else None)
+            maps["flow"] = moments.speed.cpu().numpy()
+        for name, values in maps.items():
+            maps[name] = gaussian_filter(values, (0, SPREAD[name], SPREAD[name]))
+            found[name] = maps[name].max(axis=(1, 2))
+        if moments.sound is not None:
+            found["audio"] = self.banks["audio"].distances(moments.sound, but=but).cpu().numpy()
+        return Scored(moments.times, found, maps)
 
-    def _map(self, values: np.ndarray, stream: str) -> np.ndarray:
-        sigma = SPREAD[stream]
-        return gaussian_filter(values, (0, sigma, sigma)) / self.levels[stream]
+    def rate(self, scored: Scored) -> Rated:
+        """How rare the moments of a video are; one without a stream is as usual as can be to it."""
+        step = self.seconds
+        return Rated(
+            scored.times,
+            {
+                name: self.tails[name].rarity(smooth(np.nan_to_num(values), step=step))
+                for name, values in scored.streams.items()
+            },
+        )
+
+    def heat(self, scored: Scored) -> np.ndarray | None:
+        """(N, h, w) how rare what is in each cell is; None without pictures."""
+        maps = [self.tails[name].rarity(values) for name, values in scored.maps.items()]
+        return np.sum(maps, axis=0) if maps else None
+
+    def places(self, scored: Scored) -> np.ndarray:
+        """(N, 2) x and y of the middle of the rarest cell, as shares of the picture's size; NaN without pictures."""
+        heat = self.heat(scored)
+        if heat is None:
+            return np.full((len(scored.times), 2), np.nan)
+        rows, columns = heat.shape[1:]
+        best = heat.reshape(len(heat), -1).argmax(axis=1)
+        return np.stack([(best % columns + 0.5) / columns, (best // columns + 0.5) / rows], axis=1)
 
     def save(self, folder: Path) -> None:
         """Write the detector's folder."""
         about = {"version": release(), "parameters": self.parameters, "step": self.step, "streams": self.streams}
-        about |= {"levels": self.levels, "tail": asdict(self.tail)}
+        about |= {"tails": {name: asdict(one) for name, one in self.tails.items()}, "tail": asdict(self.tail)}
         tensors = {
             f"{stream}.{name}": value.contiguous().cpu()
             for stream, bank in self.banks.items()
@@ -146,8 +165,8 @@ def load_detector(folder: Path, *, device: str = "auto") -> Detector:
             parameters=about["parameters"],
             step=about["step"],
             streams=tuple(about["streams"]),
-            levels=about["levels"],
             banks=banks,
+            tails={name: Tail(**one) for name, one in about["tails"].items()},
             tail=Tail(**about["tail"]),
             device=place,
         )

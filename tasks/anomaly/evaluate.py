@@ -60,7 +60,7 @@ def evaluate(settings: EvaluateAnomaly) -> None:
         labels[done.key] = labels_of(known, done, truth, fps=fps)
         watched.append(done)
     check_both(labels, truth)
-    streams = tuple(name for name in detector.streams if any(name in one.scored.streams for one in watched))
+    streams = tuple(name for name in detector.streams if any(name in one.there for one in watched))
     sets = chain.from_iterable(combinations(streams, size) for size in range(1, len(streams) + 1))
     found = {"+".join(subset): figures(labels, {one.key: one.frames(subset) for one in watched}) for subset in sets}
     found["the frame's number"] = figures(labels, {name: np.arange(len(of)) for name, of in labels.items()})

@@ -11,7 +11,7 @@ from preprocess.store.format import MEL_RATE
 from preprocess.video.capture import capture
 from preprocess.video.decoded import Item
 from preprocess.video.live import LiveVideo
-from tasks.anomaly.alarms import JOIN, SMOOTH, alarms, smooth
+from tasks.anomaly.alarms import JOIN, SMOOTH, alarms
 from tasks.anomaly.detector import Detector, Scored
 from tasks.anomaly.moments import HEARD, Reader
 from tasks.anomaly.settings import WatchAnomaly
@@ -24,44 +24,44 @@ LONGEST = 60.0  # seconds after which an alarm that goes on is told as if it wer
 class LiveAlarms:
     """Alarms of moments that come one by one: the same as of the whole video, but for those cut at LONGEST."""
 
-    def __init__(self, *, video: str, step: float, threshold: float) -> None:
-        self._shape = {"video": video, "step": step, "threshold": threshold}
-        self._step, self._threshold = step, threshold
-        self._around = round(4 * SMOOTH / step + 0.5)  # moments to each side that smoothing takes in
-        self._times: list[float] = []
-        self._scores: list[float] = []
-        self._causes: list[str] = []
+    def __init__(self, detector: Detector, *, video: str, threshold: float) -> None:
+        self._detector, self._threshold = detector, threshold
+        self._shape = {"video": video, "step": detector.seconds, "threshold": threshold}
+        self._around = round(4 * SMOOTH / detector.seconds + 0.5)  # moments to each side that smoothing takes in
+        self._parts: list[Scored] = []
         self._done = 0  # moments before these have been told
         self.is_on = False
 
     def push(self, part: Scored) -> list[Event]:
         """Take the next moments; the alarms that are over by now."""
-        self._times += part.times.tolist()
-        self._scores += part.score.tolist()
-        self._causes += part.causes.tolist()
-        return self._found(until=len(self._times) - self._around)
+        self._parts.append(part)
+        return self._found(is_last=False)
 
     def end(self) -> list[Event]:
         """Those of the last moments."""
-        return self._found(until=len(self._times), is_last=True)
+        return self._found(is_last=True)
 
-    def _found(self, *, until: int, is_last: bool = False) -> list[Event]:
-        """The alarms among the moments before `until`, if the last of them is over."""
+    def _found(self, *, is_last: bool) -> list[Event]:
+        """The alarms among the moments that no later one changes, if the last of them is over."""
+        if not self._parts:
+            return []
+        scored = Scored.joined(self._parts)
+        until = len(scored.times) if is_last else len(scored.times) - self._around
         if until <= self._done:
             return []
-        scores = smooth(np.array(self._scores), step=self._step)
+        rated = self._detector.rate(scored)
+        scores, times = rated.score, rated.times
         high = np.nonzero(scores[self._done : until] > self._threshold)[0] + self._done
-        times = np.array(self._times)
-        self.is_on = bool(len(high)) and times[until - 1] - times[high[-1]] <= JOIN + self._step
+        self.is_on = bool(len(high)) and times[until - 1] - times[high[-1]] <= JOIN + self._detector.seconds
         if self.is_on and not is_last and times[until - 1] - times[high[0]] < LONGEST:
+            self._parts = [scored]
             return []
         inside = slice(self._done, until)
-        found = alarms(times[inside], scores[inside], np.array(self._causes)[inside], **self._shape)
-        # what is left smooths what comes next
-        drop = max(0, until - self._around)
-        self._times, self._scores, self._causes = self._times[drop:], self._scores[drop:], self._causes[drop:]
-        self._done = until - drop
-        self.is_on = False
+        found = alarms(times[inside], scores[inside], rated.causes[inside], **self._shape)
+        drop = max(0, until - self._around)  # what is left smooths what comes next
+        streams = {name: of[drop:] for name, of in scored.streams.items()}
+        self._parts = [Scored(times[drop:], streams, {})]
+        self._done, self.is_on = until - drop, False
         return found
 
 
@@ -81,7 +81,7 @@ def watch_live(settings: WatchAnomaly, detector: Detector, reader: Reader, *, th
             print(f"{event.start:8.2f} – {event.end:8.2f} s  unusual {event.label}, {event.score:.2f}", flush=True)
         found.extend(events)
 
-    live = LiveAlarms(video=name, step=detector.step / detector.parameters["fps"], threshold=threshold)
+    live = LiveAlarms(detector, video=name, threshold=threshold)
     with Stopping().listening() as stopping:
         source = capture(
             name,
@@ -118,7 +118,7 @@ def live_moments(items: Iterator[Item], detector: Detector, reader: Reader) -> I
         reaches = {"rgb": [(begin, end)], "flow": [(begin, end)], "audio": [(begin, begin + HEARD)]}
         part = reader.read(live, live.within(reaches), first, step)
         live.forget(frame=first, row=int(begin * MEL_RATE))
-        return detector.score(part)
+        return detector.score(part, streams=reader.streams)
 
     for item in items:
         live.push(item)

@@ -31,6 +31,7 @@ img {{ width: 100%; display: block; }}
 {chapters}
 </body></html>
 """
+FULL = 4.6  # rarity that is drawn in full colour, the logarithm of 100
 WIDTH, HEIGHT = 1000, 100  # of the curve, in its own units
 
 
@@ -55,12 +56,12 @@ class Chapter:
 
 
 def draw_still(picture: np.ndarray, heat: np.ndarray | None) -> bytes:
-    """(H, W, 3) uint8 with (h, w) scores as red, which is full at twice a normal level: a JPEG"""
+    """(H, W, 3) uint8 with (h, w) rarities as red, which is full for what is a hundred times rarer: a JPEG"""
     if heat is not None:
         height, width = picture.shape[:2]
         rows = np.arange(height) * heat.shape[0] // height
         columns = np.arange(width) * heat.shape[1] // width
-        strength = np.clip(heat[rows][:, columns] - 1, 0, 1)[..., None] * 0.6
+        strength = np.clip((heat[rows][:, columns] - 1) / FULL, 0, 1)[..., None] * 0.6
         picture = (picture * (1 - strength) + np.array([255, 0, 0]) * strength).astype(np.uint8)
     return encode_rgb(np.ascontiguousarray(picture)).tobytes()
 

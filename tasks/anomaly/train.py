@@ -26,7 +26,6 @@ from tasks.folder import output_folder
 from tasks.sources import Named, named_videos, open_source
 
 STRETCH = 30.0  # seconds of a video that are judged by the others: what is normal now was normal a moment ago
-EXCEED = 0.01  # share of normal moments above the level of a stream
 LONGEST = 40  # letters of a name beside a progress bar
 
 
@@ -73,9 +72,8 @@ def train(settings: TrainAnomaly) -> None:
         normal = _open(named_videos(paths, parameters=parameters), parameters, held)
         banks = _examples(normal, reader, settings)
         streams = tuple(name for name in wanted if name == "flow" or name in banks)
-        bare = Detector(parameters, step, streams, dict.fromkeys(streams, 1.0), banks, Tail(0, 0, 0, 0), device)
-        scored = _judge(normal, replace(reader, streams=streams), bare)
-        detector = _finish(bare, scored)
+        bare = Detector(parameters, step, streams, banks, {}, Tail.of(np.zeros(1)), device)
+        detector = _finish(bare, _judge(normal, replace(reader, streams=streams), bare))
         detector.save(out)
     videos, minutes = plural(len(normal.stores), "normal video"), normal.seconds / 60
     print(f"{out}: {videos}, {minutes:.1f} minutes; it watches {', '.join(detector.streams)}")
@@ -117,21 +115,22 @@ def _judge(normal: Normal, reader: Reader, bare: Detector) -> list[Scored]:
     """The scores of each normal video, each stretch against the others."""
     parts: dict[int, list[Scored]] = {}
     for number, stretch, part in normal.moments(reader, "judge"):
-        parts.setdefault(number, []).append(bare.score(part, but=stretch))
+        parts.setdefault(number, []).append(bare.score(part, streams=reader.streams, but=stretch))
     return [Scored.joined(found) for found in parts.values()]
 
 
 def _finish(bare: Detector, scored: Sequence[Scored]) -> Detector:
-    """The detector with its levels, and with the tail of what normal video reaches."""
-    levels = {}
+    """The detector with the tails of what normal video reaches."""
+    tails = {}
     for name in bare.streams:
-        found = np.concatenate([one.streams[name] for one in scored if name in one.streams] or [np.zeros(0)])
-        if len(found) and (level := float(np.quantile(found, 1 - EXCEED))) > 0:
-            levels[name] = level
-    if not levels:
+        found = [smooth(np.nan_to_num(one.streams[name]), step=bare.seconds) for one in scored]
+        there = np.concatenate([of[np.isfinite(one.streams[name])] for of, one in zip(found, scored, strict=True)])
+        if len(there) and there.max() > 0:
+            tails[name] = Tail.of(there)
+    if not tails:
         raise UserError(
             f"nothing moves or sounds in the normal video, or there is less of it than {STRETCH:.0f} s: give more"
         )
-    step = bare.step / bare.parameters["fps"]
-    highest = [peaks(one.times, smooth(one.divided(levels).score, step=step)) for one in scored]
-    return replace(bare, streams=tuple(levels), levels=levels, tail=Tail.of(np.concatenate(highest)))
+    detector = replace(bare, streams=tuple(tails), tails=tails)
+    rated = [detector.rate(Scored(one.times, {name: one.streams[name] for name in tails}, {})) for one in scored]
+    return replace(detector, tail=Tail.of(np.concatenate([peaks(one.times, one.score) for one in rated])))

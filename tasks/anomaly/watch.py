@@ -15,8 +15,8 @@ from preprocess.common.files import write_aside
 from preprocess.store import Store
 from preprocess.store.index import Video
 from streams.registry import parse_streams
-from tasks.anomaly.alarms import alarms, smooth
-from tasks.anomaly.detector import Detector, Scored, load_detector
+from tasks.anomaly.alarms import alarms
+from tasks.anomaly.detector import Detector, Rated, Scored, load_detector
 from tasks.anomaly.live import watch_live
 from tasks.anomaly.moments import Reader
 from tasks.anomaly.page import Chapter, Still, draw_still, write_page
@@ -38,24 +38,20 @@ class Watched:
     seconds: float
     fps: float
     step: float  # seconds from one moment to the next
-    scored: Scored  # all its moments, without maps
+    rated: Rated  # all its moments
+    there: tuple[str, ...]  # the streams that it has
     places: np.ndarray  # (T, 2) x and y of the most unusual at each frame, in pixels of the video
-
-    @property
-    def scores(self) -> np.ndarray:
-        """(N,) the score of each moment, joined with its neighbours'"""
-        return smooth(self.scored.score, step=self.step)
 
     def frames(self, streams: Sequence[str] | None = None) -> np.ndarray:
         """(T,) the score of each frame, by some of the streams"""
-        scored = self.scored if streams is None else self.scored.of(streams)
+        rated = self.rated if streams is None else self.rated.of(streams)
         at, middle = np.arange(len(self.places)) / self.fps, (self.step - 1 / self.fps) / 2
-        return np.interp(at, scored.times + middle, smooth(scored.score, step=self.step))
+        return np.interp(at, rated.times + middle, rated.score)
 
     def alarms(self, *, threshold: float) -> list[Event]:
         """The alarms at a threshold, in the order of time."""
         found = {"video": self.key, "step": self.step, "threshold": threshold}
-        return alarms(self.scored.times, self.scores, self.scored.causes, **found)
+        return alarms(self.rated.times, self.rated.score, self.rated.causes, **found)
 
 
 def watch(settings: WatchAnomaly) -> int:
@@ -87,7 +83,7 @@ def watch(settings: WatchAnomaly) -> int:
                 found = done.alarms(threshold=threshold)
                 if settings.page is not None:
                     stills = [_still(detector, reader, opened.store, video, event, done) for event in found[:STILLS]]
-                    chapters.append(Chapter(done.name, done.seconds, done.scored.times, done.scores, found, stills))
+                    chapters.append(Chapter(done.name, done.seconds, done.rated.times, done.rated.score, found, stills))
         except UserError as error:
             failed = True
             print(f"error: {one_line(str(error))}", file=sys.stderr)
@@ -122,7 +118,7 @@ def check(settings: WatchAnomaly) -> None:
 def tell_threshold(detector: Detector, rate: float) -> None:
     """A note if the rate is more than the normal video can tell."""
     if detector.tail.is_guess(rate):
-        minutes = detector.tail.seconds / 60
+        minutes = detector.tail.count / 60
         print(
             f"note: {rate:g} false alarms an hour are a guess from {minutes:.1f} minutes of normal video; with more of "
             f"it the threshold is surer",
@@ -145,14 +141,20 @@ def watch_video(
         reader.video(store, video), desc=bar, total=reader.parts(video), unit="part", leave=False, disable=None
     )
     for part in shown:
-        scored.append(detector.score(part))
-        places.append(scored[-1].places)
-    whole, step = Scored.joined(scored), detector.step / store.fps
+        scored.append(detector.score(part, streams=reader.streams))
+        places.append(detector.places(scored[-1]))
     source = store.group(video).attrs
     size = [source.get(f"source_{name}", getattr(video, name)) for name in ("width", "height")]
-    moments = np.arange(video.frames) // detector.step
-    places, key = np.concatenate(places)[moments] * size, Path(named.key).with_suffix("").as_posix()
-    return Watched(named.name, key, video.seconds, store.fps, step, whole, places)
+    return Watched(
+        name=named.name,
+        key=Path(named.key).with_suffix("").as_posix(),
+        seconds=video.seconds,
+        fps=store.fps,
+        step=detector.seconds,
+        rated=detector.rate(Scored.joined(scored)),
+        there=tuple(name for name in reader.streams if video.streams[name]),
+        places=np.concatenate(places)[np.arange(video.frames) // detector.step] * size,
+    )
 
 
 def show(done: Watched, found: Sequence[Event]) -> None:
@@ -183,10 +185,10 @@ def _still(detector: Detector, reader: Reader, store: Store, video: Video, event
     """The moment of an alarm at which the score is greatest; None of a video without pictures."""
     if not video.streams["rgb"]:
         return None
-    times = done.scored.times
+    times = done.rated.times
     inside = np.nonzero((times >= event.start) & (times < event.end))[0]
-    time = float(times[inside[done.scores[inside].argmax()]])
+    time = float(times[inside[done.rated.score[inside].argmax()]])
     first = min(round(time * store.fps), video.frames - 1)
-    scored = detector.score(reader.read(store, video, first, detector.step))
+    heat = detector.heat(detector.score(reader.read(store, video, first, detector.step), streams=reader.streams))
     picture = store.frames(video, "rgb", [first])[0]
-    return Still(time, draw_still(picture, None if scored.maps is None else scored.maps[0]))
+    return Still(time, draw_still(picture, None if heat is None else heat[0]))

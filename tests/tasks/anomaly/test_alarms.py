@@ -6,9 +6,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
-from tasks.anomaly.alarms import Tail, alarms, peaks, smooth
+from tasks.anomaly.alarms import Tail, alarms, peaks
 from tasks.anomaly.bank import Choice
-from tasks.anomaly.detector import Scored
+from tasks.anomaly.detector import Detector, Scored
 from tasks.anomaly.evaluate import area
 from tasks.anomaly.live import LiveAlarms
 
@@ -61,17 +61,18 @@ def test_alarms_that_are_close_are_one_and_name_the_stream_behind_the_greatest_s
 @pytest.mark.parametrize("piece", [1, 7])
 def test_alarms_of_moments_that_come_one_by_one_are_those_of_the_whole(piece):
     rng, names = np.random.default_rng(1), ("rgb", "flow")
-    times = np.arange(2000) * STEP
+    times, fall = np.arange(2000) * STEP, Tail(1000, 0.7, 0.1, 0.1)
     streams = {name: rng.normal(0.5, 0.2, 2000) for name in names}
+    streams["flow"][500:700] = np.nan
     for begin in rng.integers(0, 1990, 25):
         streams[names[begin % 2]][begin : begin + 8] += 3
-    whole = Scored(times, streams, None)
-    shape = {"video": "v", "step": STEP, "threshold": 1.2}
-    wanted = alarms(times, smooth(whole.score, step=STEP), whole.causes, **shape)
-    live, found, was_on = LiveAlarms(**shape), [], 0
+    detector = Detector({"fps": 25.0}, 4, names, {}, dict.fromkeys(names, fall), fall, torch.device("cpu"))
+    whole, shape = detector.rate(Scored(times, streams, {})), {"video": "v", "threshold": 5.0}
+    wanted = alarms(times, whole.score, whole.causes, step=STEP, **shape)
+    live, found, was_on = LiveAlarms(detector, **shape), [], 0
     for first in range(0, 2000, piece):
         part = slice(first, first + piece)
-        found += live.push(Scored(times[part], {name: of[part] for name, of in streams.items()}, None))
+        found += live.push(Scored(times[part], {name: of[part] for name, of in streams.items()}, {}))
         was_on += live.is_on
     found += live.end()
     assert len(wanted) > 5 and was_on
