@@ -5,7 +5,8 @@
 2. Speeds are averaged along the flow over two frames to each side.
 3. Colours that are more common where something moves than elsewhere count for more (after Papazoglou and Ferrari, "Fast
    object segmentation in unconstrained video", ICCV 2013, without their graph cut).
-4. Otsu's threshold tells what moves from what does not; the boxes of the three largest parts get their share of the
+4. A guided filter moves their borders to those of the picture (He, Sun and Tang, "Guided image filtering", ECCV 2010).
+5. Otsu's threshold tells what moves from what does not; the boxes of the three largest parts get their share of the
    whole as a score.
 """
 
@@ -20,8 +21,10 @@ SIDE = 120  # pixels of the shorter side, on which flow is computed
 CHUNK = 250  # pictures that share colours, and are in memory at once
 REACH = 2  # frames to each side over which speeds are averaged
 STEPS, STRIDE = 12, 6  # of the fit: rounds; pixels from one that counts to the next
+LEAST = 0.05  # pixels a frame: errors below it are equal
 BRIGHTEST = 99.5  # percentile of a frame's speeds that counts as full speed
 UNLIKELY = 0.3  # what a colour counts for that is never seen on what moves
+EDGE, EVEN = 6, 20.0  # of the guided filter: its radius in pixels; a variance of colours that is no edge
 BLUR = 1.5  # pixels over which colours are judged
 PARTS = 3  # boxes a frame
 
@@ -52,7 +55,9 @@ def moving_maps(pictures: np.ndarray) -> np.ndarray:
     full = np.maximum(np.maximum(full, np.median(full) / 2), 1e-3)  # where little moves, noise must not count as much
     share = np.clip(speed / full, 0, 1)
     moving = along(flow, (np.concatenate([share[:1], share]) + np.concatenate([share, share[-1:]])) / 2)
-    return moving * (UNLIKELY + colours_of(pictures, moving))
+    moving = (moving * (UNLIKELY + colours_of(pictures, moving))).astype(np.float32)
+    edge = {"radius": EDGE, "eps": EVEN}
+    return np.stack([cv2.ximgproc.guidedFilter(*one, **edge) for one in zip(pictures, moving, strict=True)])
 
 
 def camera_motion(flow: np.ndarray) -> np.ndarray:
@@ -71,8 +76,11 @@ def camera_motion(flow: np.ndarray) -> np.ndarray:
         weighted = sample * weights[:, None]
         found = np.linalg.solve(weighted.T @ sample + 1e-6 * np.eye(8), weighted.T @ seen)
         error = np.linalg.norm((sample @ found - seen).reshape(-1, 2), axis=1)
-        scale = max(0.1, 1.48 * np.median(error)) * max(1.0, 3 - 3 * step / 8)  # strict only when it is nearly right
-        weights = np.repeat((1 + (error / scale) ** 2) ** -2, 2)  # Geman and McClure's
+        if step < STEPS // 2:
+            weights = 1 / np.maximum(error, LEAST)  # the sum of distances: finds its way from anywhere
+        else:
+            weights = (1 + (error / max(0.1, 1.48 * np.median(error))) ** 2) ** -2  # Geman and McClure's
+        weights = np.repeat(weights, 2)
     return (basis @ found).astype(np.float32)
 
 

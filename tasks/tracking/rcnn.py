@@ -40,11 +40,10 @@ def network_names() -> list[str]:
     Raises UserError without torchvision.
     """
     try:
-        from torchvision.models import list_models
-        from torchvision.models.detection import faster_rcnn
+        from torchvision.models import detection, list_models
     except ImportError as error:
         raise UserError("Faster R-CNN needs torchvision: pip install 'tristream[torchvision]'") from error
-    return list_models(module=faster_rcnn)
+    return [name for name in list_models(module=detection) if name.startswith("fasterrcnn")]
 
 
 def build(detector: Detector, *, pretrained: bool = False) -> "FasterRCNN":
@@ -127,7 +126,9 @@ def _load_file(path: Path) -> "tuple[FasterRCNN, tuple[str, ...]]":
         raise UserError(f"{path} holds no detector: make one with python -m tasks.tracking.learn")
     detector = Detector(about["network"], tuple(about["classes"]), about["size"])
     network = build(detector)
-    network.load_state_dict(state)
+    lacking, unknown = network.load_state_dict(state, strict=False)
+    if unknown or not all(name.endswith("num_batches_tracked") for name in lacking):  # frozen statistics have no count
+        raise UserError(f"{path} does not fit {detector.network}: make it again with python -m tasks.tracking.learn")
     return network, detector.classes
 
 
