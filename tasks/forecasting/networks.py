@@ -63,8 +63,8 @@ class Residual(nn.Module):
 class SimVP(nn.Module):
     """An encoder a frame, a translator over all frames at once, a decoder a frame (Gao et al., CVPR 2022).
 
-    The translator is plain dilated convolutions: the paper's large grouped kernels are ten times as slow on a CPU. The
-    decoder's skip comes from the base, not from a past frame.
+    The translator is plain dilated convolutions: the paper's large grouped kernels are several times as slow on a CPU.
+    The decoder's skip comes from the base, not from a past frame.
     """
 
     DILATIONS = (1, 2, 4)

@@ -55,7 +55,7 @@ class TrainForecast:
     """seed of the weights and of the order of windows"""
     recipe: Annotated[ForecastRecipe, tyro.conf.arg(name="")] = field(default_factory=ForecastRecipe)
     bfloat16: bool = False
-    """compute in bfloat16 where it is safe: about twice as fast on a GPU, and on CPUs with AMX"""
+    """compute in bfloat16: about twice as fast on CPUs with AMX"""
     device: str = "auto"
     """cpu, cuda …; auto is cuda where there is one"""
 

@@ -62,14 +62,20 @@ def test_the_convolutional_lstm_on_one_pixel_is_pytorchs_lstm():
         torch.testing.assert_close(mine[1][..., 0, 0], its[1])
 
 
-@pytest.mark.parametrize(("name", "depth"), [("simvp", 2), ("convlstm", 1)])
-def test_training_learns_where_a_square_goes_and_a_seed_gives_the_same_again(name, depth):
-    recipe = ForecastRecipe(
-        network=name, past=4, future=4, size=16, flow=False, width=16, depth=depth, passes=12, rate=5e-3, augment="none"
-    )
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "rate"), [("simvp", 5e-3), ("convlstm", 1e-2)])
+def test_training_learns_where_a_square_goes(name, rate):
+    shape = {"network": name, "past": 4, "future": 4, "size": 16, "flow": False, "width": 16, "depth": 1}
+    recipe = ForecastRecipe(**shape, passes=12, batch=8, rate=rate, augment="none")
     forecaster = train_forecaster(bars(96, seed=0), recipe, seed=1, device="cpu")
     error, still = mean_errors(forecaster, bars(32, seed=1))
-    black = 16.0  # pixels of the square
-    assert error < 0.5 * min(black, still)
-    again = train_forecaster(bars(96, seed=0), recipe, seed=1, device="cpu")
-    assert mean_errors(again, bars(32, seed=1)) == (error, still)
+    assert error < 0.4 * min(16.0, still)  # 16 is the error of black frames
+
+
+def test_a_seed_gives_the_same_forecaster_again():
+    recipe = ForecastRecipe(past=4, future=4, size=16, flow=False, width=8, depth=1, passes=1, augment="all")
+    first, again, other = (
+        mean_errors(train_forecaster(bars(32, seed=0), recipe, seed=seed, device="cpu"), bars(8, seed=1))
+        for seed in (1, 1, 2)
+    )
+    assert first == again != other
