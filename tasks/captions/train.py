@@ -12,7 +12,7 @@ from fusion.device import choose_device, mixed_precision
 from fusion.model import FusionModel, build_model, drop_streams
 from fusion.training.datasets import check_presence
 from fusion.training.run import About, save_weights, write_json
-from fusion.training.settings import Recipe, TrainSettings
+from fusion.training.settings import Recipe, TrainSettings, validate
 from preprocess.common.command import available_cores
 from preprocess.common.console import plural, progress
 from preprocess.common.errors import UserError, at_least
@@ -46,7 +46,8 @@ def train_captioner(settings: TrainCaption) -> Captioner:
     Raises UserError for settings, a store or captions that cannot be learned from, or a folder that holds a captioner.
     """
     recipe = check_recipe(settings.recipe)
-    at_least(0, seed=settings.seed)
+    shape = Recipe(clip=settings.clip, model=settings.model)
+    validate(TrainSettings(streams=settings.streams, seed=settings.seed, recipe=shape, machine=settings.machine))
     if (settings.out / DECODER).exists():
         raise UserError(f"{settings.out} holds a captioner: name another folder with --out, or delete it")
     if settings.freeze and not settings.init:

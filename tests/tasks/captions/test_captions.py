@@ -140,6 +140,7 @@ def test_what_cannot_be_learned_is_refused_and_leaves_nothing(toy, captions, cap
     for wrong, named in (
         ({"decoder": "gru"}, "gru"),
         ({"word_dropout": 1.0}, "word-dropout"),
+        ({"clip": replace(CLIP, frames=0)}, "frames"),
         ({"clip": replace(CLIP, clip_of=("rgb=2x1x32",))}, "places"),
         ({"decoder": f"hf:{tmp_path}/nowhere"}, "nowhere"),
     ):
