@@ -75,5 +75,5 @@ def _check(settings: CompressSettings) -> None:
         at_least(1, epochs=settings.epochs)
     if not 0 < settings.channels < 1:
         raise UserError(f"--channels is a share of the channels, above 0 and below 1, not {settings.channels}")
-    if settings.method == "quantise" and settings.out.exists():
+    if settings.out.exists():
         raise UserError(f"{settings.out} is there already: name another folder, or delete it")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from fusion.training.run import About, load_model, save_weights
+from fusion.training.run import About, leave_nothing, load_model, save_weights
 from fusion.training.settings import Recipe, TrainSettings
 from preprocess.common.errors import UserError
 from tasks.compression.prune import narrower
@@ -35,7 +35,7 @@ def learn(settings: CompressSettings, run: Run, data: Path) -> Path:
         )
     pruned = settings.method == "prune"
     init = [f"{name}={run.model.path}" for name in same]
-    new_folders = [folder for folder in (settings.out, *settings.out.parents) if not folder.exists()]
+    made = [folder for folder in (settings.out, *settings.out.parents) if not folder.exists()]
     start = settings.out / START
     if pruned:
         settings.out.mkdir(parents=True, exist_ok=True)
@@ -54,12 +54,8 @@ def learn(settings: CompressSettings, run: Run, data: Path) -> Path:
             )
         )
     except BaseException:
-        if new_folders and {one.name for one in settings.out.iterdir()} <= {START, "lock"}:  # nothing was learned
-            for left in settings.out.iterdir():
-                left.unlink()
-            for folder in new_folders:
-                if not any(folder.iterdir()):
-                    folder.rmdir()
+        if settings.out.exists():
+            leave_nothing(settings.out, before=set(), made=made)  # unless something was learned
         raise
 
 
@@ -70,7 +66,7 @@ def _recipe(settings: CompressSettings, recipe: Recipe, *, width: int, run: Run,
     return replace(
         recipe,
         epochs=settings.epochs or usual,
-        lr=settings.lr or recipe.lr,
+        lr=recipe.lr if settings.lr is None else settings.lr,
         lr_of=tuple(rates),
         freeze=",".join(same),
         teacher=run.model.path if settings.share else None,

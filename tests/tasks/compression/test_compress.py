@@ -104,7 +104,9 @@ def test_wrong_input_is_said_before_anything_is_done_and_leaves_nothing(run_fold
         with pytest.raises(UserError, match=named):
             main(replace(settings(run_folder, tmp_path / "new", "prune"), **wrong))
     with pytest.raises(UserError, match="is there already"):
-        main(settings(run_folder, tmp_path, "quantise"))
+        main(settings(run_folder, tmp_path, "prune"))
+    with pytest.raises(UserError, match="--lr"):  # from train.py, when the pruned model has been written
+        main(settings(run_folder, tmp_path / "new" / "half", "prune", lr=0.0))
     assert not (tmp_path / "new").exists()
 
 
