@@ -2,7 +2,6 @@
 
 from platform import machine
 
-from llvmlite import ir
 from numba import njit, types
 from numba.core.compiler import Compiler
 from numba.extending import intrinsic
@@ -19,14 +18,14 @@ class _NoAlias(Compiler):
         return super().define_pipelines()
 
 
-def compiled(*, apart: bool = False, **options):
+def compiled(*, apart: bool = False):
     """njit, cached on disk. Without a writable cache folder each process compiles for itself.
 
     `apart` promises that the array arguments do not overlap where they are written.
     """
 
     def decorate(function):
-        settings = dict(nogil=True, fastmath=True, error_model="numpy", **options)
+        settings = dict(nogil=True, fastmath=True, error_model="numpy")
         if apart:
             settings["pipeline_class"] = _NoAlias
         try:
@@ -57,7 +56,7 @@ def rough_roots(typingctx):
 
 
 def _attribute(text: str | None):
-    def generate(context, builder, signature, arguments) -> ir.Value:
+    def generate(context, builder, signature, arguments):
         if text is not None:
             set.add(builder.function.attributes, text)  # llvmlite's own `add` refuses attributes with a value
         return context.get_dummy_value()

@@ -18,7 +18,7 @@ from preprocess.store.codec import decode_flow, decode_rgb, dequantise_flow, qua
 from preprocess.store.format import FLOW_BOUND, FLOW_ZERO, read_parameters
 from preprocess.store.index import Facts, facts_at, read_facts
 from preprocess.store.seal import stream_checksum, verify
-from preprocess.video.decoded import Frame
+from preprocess.video.decoded import Frame, Samples
 from preprocess.video.encoder import FLOW_CHUNK, VideoEncoder
 from preprocess.video.limits import Limits, Unusable
 from preprocess.video.log_mel import log_mel
@@ -125,6 +125,22 @@ def test_a_long_still_has_no_flow_and_needs_no_solver():
     assert all((decode_flow(jpeg) == FLOW_ZERO).all() for jpeg in sinks["flow"])
     assert encoder.values == 202 * one[..., :2].size
     assert "flow" not in watch.seconds
+
+
+def test_log_mel_comes_at_once_or_by_the_second_and_is_the_same():
+    samples = tone(2.5)
+    rows = {}
+    for chunk in (1, 16_000):
+        sinks = {name: Kept() for name in ("rgb", "flow", "mel")}
+        encoder = VideoEncoder(SETTINGS, **sinks, watch=Stopwatch(), sound_chunk=chunk)
+        for begin in range(0, len(samples), 700):
+            encoder.push(Samples(samples[begin : begin + 700]))
+        calls = len(sinks["mel"])
+        encoder.finish()
+        rows[chunk] = calls, np.concatenate(sinks["mel"])
+    assert rows[1][0] == -(-len(samples) // 700) and rows[16_000][0] == 2
+    for _, found in rows.values():
+        np.testing.assert_allclose(found, log_mel(samples), atol=2.0**-8)
 
 
 def test_notes_of_decoding_reach_the_index(tmp_path, shared_data):
