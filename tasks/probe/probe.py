@@ -64,8 +64,9 @@ class Probe:
 
 
 def learn(samples: Sequence[Sample], targets: Targets, *, penalty: float, standardise: bool) -> Probe:
-    """The probe of these samples."""
-    features = {name: matrix(samples, name) for name in in_order(samples[0].streams)}
+    """The probe of these samples; a stream that none of them has is left out."""
+    there = [name for name in in_order(samples[0].streams) if any(one.streams[name] is not None for one in samples)]
+    features = {name: matrix(samples, name) for name in there}
     scales = {name: scale_of(values) for name, values in features.items()}
     joined = np.concatenate([scaled(values, *scales[name]) for name, values in features.items()], axis=1)
     weights, constants = fit(joined, targets.values, classes=len(targets.classes), penalty=penalty)

@@ -32,7 +32,7 @@ class TrainProbe:
     standardise: bool = False
     """each feature less its mean over the sample's group, divided by its deviation there: of speakers, whose voices
     differ more than their emotions do. It needs many samples of each, and no labels"""
-    penalties: tuple[float, ...] = (0.01, 0.03, 0.1)
+    penalties: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3)
     """weights of the squared coefficients in the loss, among which groups left out choose"""
 
 

@@ -73,15 +73,13 @@ def test_every_file_that_can_be_used_has_a_row_with_its_speaker(tmp_path, capsys
     np.testing.assert_allclose(samples[0].streams["prosody"][0], wanted["prosody"], atol=0.3)
 
 
-@pytest.mark.parametrize("wrong", ["none", "speaker", "silent"])
-def test_wrong_input_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, capsys, wrong):
-    if wrong != "none":
-        (tmp_path / "speech").mkdir()
-        track = sound(tone(0.5) if wrong == "speaker" else np.zeros(8000, np.float32))
-        write_video(tmp_path / "speech" / "a.mkv", drift(12), track=track, codec="ffv1")
-    options = ["--speaker", "^[0-9]+"] if wrong == "speaker" else []
-    result = run_here(monkeypatch, capsys, tmp_path / "speech", tmp_path / "v.npz", *options, main=main)
-    says = {"none": "speech", "speaker": "--speaker", "silent": "speech"}[wrong]
-    result.stderr = result.stderr.strip().splitlines()[-1]  # after the files that were passed over
-    assert_one_line_error(result, says)
-    assert not list(tmp_path.glob("v.npz*"))
+def test_wrong_input_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, capsys):
+    for folder, heard in (("voice", tone(0.5)), ("quiet", np.zeros(8000, np.float32))):
+        (tmp_path / folder).mkdir()
+        write_video(tmp_path / folder / "a.mkv", drift(12), track=sound(heard), codec="ffv1")
+    wrong = {"none": [], "voice": ["--speaker", "^[0-9]+"], "quiet": []}
+    for folder, options in wrong.items():
+        result = run_here(monkeypatch, capsys, tmp_path / folder, tmp_path / "v.npz", *options, main=main)
+        result.stderr = result.stderr.strip().splitlines()[-1]  # after the files that were passed over
+        assert_one_line_error(result, *options[:1], folder if not options else "a")
+        assert not list(tmp_path.glob("v.npz*"))
