@@ -23,6 +23,7 @@ def run(settings: TrackSettings) -> int:
     check(settings)
     video = None if settings.video is None else open_video(settings.video)
     truth = None if settings.truth is None else read_boxes(settings.truth)
+    model = None if settings.run is None else _model(settings)
     if settings.boxes is not None:
         found = read_boxes(settings.boxes)
     else:
@@ -34,7 +35,7 @@ def run(settings: TrackSettings) -> int:
     tracks = track(found, tracker=settings.tracker, fps=fps, settings=settings.follow)
     if settings.detections is not None:
         _write_boxes(settings.detections, found, settings, fps=fps)
-    answers = _clips(settings, video, tracks) if video is not None and settings.clips is not None else {}
+    answers = _clips(settings, video, tracks, model) if video is not None and settings.clips is not None else {}
     show(tracks, fps=fps, answers=answers)
     if settings.mot is not None:
         write_mot(settings.mot, tracks)
@@ -61,6 +62,14 @@ def check(settings: TrackSettings) -> None:
                 raise UserError(f"{option} {value} needs the video: name it before the options")
     if settings.run is not None and settings.clips is None:
         raise UserError(f"--run {settings.run} is asked about clips: name a folder for them with --clips")
+    if (
+        settings.clips is not None
+        and settings.clips.exists()
+        and (not settings.clips.is_dir() or any(settings.clips.iterdir()))
+    ):
+        raise UserError(
+            f"--clips {settings.clips} is not an empty folder: name a new one, so that no old clips stay in it"
+        )
     follow = settings.follow
     at_least(0, sure=follow.sure, overlap=follow.overlap, patience=follow.patience)
     at_least(1, fps=settings.fps, shortest=follow.shortest)
@@ -116,18 +125,24 @@ def _write_boxes(path: Path, boxes: Boxes, settings: TrackSettings, *, fps: floa
     write_coco(path, boxes, video=name, fps=fps)
 
 
-def _clips(settings: TrackSettings, video: VideoFile, tracks: Boxes) -> dict[int, dict[str, float]]:
+def _model(settings: TrackSettings):
+    """The run that answers about clips.
+
+    Raises UserError if it cannot be used, or has no classes.
+    """
+    from tasks.model import load  # loads PyTorch
+
+    model = load(settings.run, weights=settings.weights, device=settings.device)
+    model.check_classifier()
+    return model
+
+
+def _clips(settings: TrackSettings, video: VideoFile, tracks: Boxes, model) -> dict[int, dict[str, float]]:
     """Cut the clips, and ask the run, if there is one: track → class → probability, the most likely first."""
     from tasks.tracking.clips import cut_clips, write_table
 
     folder = settings.clips
     assert folder is not None
-    model = None
-    if settings.run is not None:
-        from tasks.model import load
-
-        model = load(settings.run, weights=settings.weights, device=settings.device)
-        model.check_classifier()
     with output_folder(folder):
         folder.mkdir(parents=True, exist_ok=True)
         clips = cut_clips(folder, video, tracks)

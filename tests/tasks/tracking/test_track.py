@@ -129,6 +129,7 @@ def test_wrong_input_is_a_line_before_any_work(tmp_path):
         (replace(given, tracker="deepsort"), "deepsort"),
         (replace(given, mot=tmp_path / "no" / "t.txt"), "--mot"),
         (replace(given, mot=boxes), "what is read"),
+        (TrackSettings(boxes, boxes=boxes, clips=tmp_path), "--clips"),
         (TrackSettings(boxes, detector="motion"), "a.txt"),
         (TrackSettings(tmp_path / "a.txt", run=tmp_path), "--clips"),
     ):
