@@ -208,7 +208,7 @@ def report_encoding(flows: list[np.ndarray], bound: float) -> dict[str, dict[str
     print(f"\n8-bit flow, bound {bound:g} px ({beyond:.3%} beyond it), {len(coded)} pairs at {STORED}")
     print(f"{'':26}{'bytes/pair':>12}{'error (px)':>12}{'endpoint':>12}")
     for quality in JPEG_QUALITIES:
-        how = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
+        how = [cv2.IMWRITE_JPEG_QUALITY, quality]
         files = [cv2.imencode(".jpg", plane, how)[1] for plane in coded]
         add(
             f"JPEG {quality}",
