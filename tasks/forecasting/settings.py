@@ -25,9 +25,9 @@ class ForecastRecipe:
     """RGB instead of grey"""
     flow: bool = True
     """TV-L1 flow as a second input, and what it moves on as the base; without it the last frame is the base"""
-    width: int = 32
+    width: int = 16
     """channels of a frame's features; a multiple of 8"""
-    depth: int = 6
+    depth: int = 3
     """residual blocks of simvp, layers of convlstm (for which 2 are usual)"""
     passes: int = 10
     """passes over the windows"""
