@@ -51,7 +51,7 @@ def write_store(folder: Path) -> Path:
     """A store of eight videos in shards and its own file."""
     folder.mkdir()
     one = make_store(folder / "one.h5", three_bit(8, frames=6)).path
-    store = merge([one], folder / "out.h5", shard_bytes=20_000)
+    store = merge([one], folder / "out.h5", shard_bytes=32_000)
     one.unlink()
     assert len(store.shards) >= 2 and (store.columns["shard"] < 0).any()
     return store.path
