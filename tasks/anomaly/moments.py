@@ -77,8 +77,10 @@ class Reader:
         if not seen:
             return torch.zeros(0, 0, device=self.device)
         rgb = torch.from_numpy(store.frames(video, "rgb", at[seen].tolist())).to(self.device)
+        rgb = rgb.permute(0, 3, 1, 2).float() / 127.5 - 1
+        together = len(rgb) if self.device.type == "cuda" else 1  # on a CPU less memory is faster
         with torch.inference_mode():
-            found = self.look(rgb.permute(0, 3, 1, 2).float() / 127.5 - 1, moving.shape[1:])
+            found = torch.cat([self.look(part, moving.shape[1:]) for part in rgb.split(together)])
         return found[moving[seen].to(self.device)]
 
     def _sound(self, store: Store | LiveVideo, video: Video, at: np.ndarray) -> Tensor:
