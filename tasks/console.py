@@ -45,9 +45,6 @@ COMMANDS = {
         "preprocess.features_store:FeaturesStoreSettings",
         "features that others extracted, as a store",
     ),
-    "voice_features": Command(
-        "preprocess.voice_features", "preprocess.voice_features:VoiceSettings", "what voices sound like, in numbers"
-    ),
     "synth": Command("preprocess.synth", "preprocess.synth:SynthSettings", "make the three-bit videos"),
     "train": Command("train", "fusion.training.settings:TrainSettings", "train any subset of the streams jointly"),
     "evaluate": Command("tasks.evaluate", "tasks.settings:EvaluateSettings", "judge a run on every subset of streams"),
@@ -81,6 +78,9 @@ COMMANDS = {
     "caption": Command("tasks.caption", "tasks.captions.settings:CaptionSettings", "sentences about videos"),
     "forecast": Command(
         "tasks.forecast", "tasks.forecasting.settings:ForecastSettings", "foresee the next frames of videos"
+    ),
+    "voice_features": Command(
+        "tasks.voice_features", "tasks.voice_features:VoiceSettings", "what voices sound like, in numbers"
     ),
     "probe": Command(
         "tasks.probe.__main__", "tasks.probe.settings:ProbeSettings", "emotions, valence, arousal … from features"

@@ -1,6 +1,5 @@
 """A page of what was watched: each video's score over time, and a still of each alarm with where it was."""
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -11,6 +10,7 @@ import numpy as np
 from preprocess.common.files import write_aside
 from preprocess.store.codec import encode_rgb
 from tasks.events.event import Event
+from tasks.page.stills import picture_url
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -40,7 +40,7 @@ class Still:
     """The moment of an alarm."""
 
     time: float  # seconds
-    jpeg: bytes
+    jpeg: np.ndarray  # (N,) uint8
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Chapter:
     stills: Sequence[Still | None]  # of the first of them
 
 
-def draw_still(picture: np.ndarray, heat: np.ndarray | None) -> bytes:
+def draw_still(picture: np.ndarray, heat: np.ndarray | None) -> np.ndarray:
     """(H, W, 3) uint8 with (h, w) rarities as red, which is full for what is a hundred times rarer: a JPEG"""
     if heat is not None:
         height, width = picture.shape[:2]
@@ -63,7 +63,7 @@ def draw_still(picture: np.ndarray, heat: np.ndarray | None) -> bytes:
         columns = np.arange(width) * heat.shape[1] // width
         strength = np.clip((heat[rows][:, columns] - 1) / FULL, 0, 1)[..., None] * 0.6
         picture = (picture * (1 - strength) + np.array([255, 0, 0]) * strength).astype(np.uint8)
-    return encode_rgb(np.ascontiguousarray(picture)).tobytes()
+    return encode_rgb(np.ascontiguousarray(picture))
 
 
 def write_page(path: Path, chapters: Sequence[Chapter], *, threshold: float) -> None:
@@ -96,6 +96,5 @@ def _chapter(one: Chapter, threshold: float) -> str:
 def _card(alarm: Event, still: Still | None) -> str:
     picture = ""
     if still is not None:
-        address = "data:image/jpeg;base64," + base64.b64encode(still.jpeg).decode()
-        picture = f'<img src="{address}" alt="the picture at {still.time:.2f} s">'
+        picture = f'<img src="{picture_url(still.jpeg)}" alt="the picture at {still.time:.2f} s">'
     return f"<li>{picture}{alarm.start:.2f}–{alarm.end:.2f} s, {escape(alarm.label)}, {alarm.score:.2f}</li>"

@@ -8,14 +8,12 @@ from pathlib import Path
 import numpy as np
 from einops import rearrange
 
-from preprocess.common.errors import UserError
 from preprocess.common.figures import as_drawn, figure_file
 from preprocess.common.files import write_aside
 
 LARGE = 256  # pixels of a side in the film, about; whole multiples keep the pixels of forecasts visible
 GAP = 8  # pixels between them
 LINE = 2  # pixels between the frames of a picture
-QUALITY = {"crf": "18", "preset": "veryfast"}
 
 
 @dataclass(frozen=True)
@@ -56,22 +54,21 @@ def write_film(path: Path, windows: list[Shown], *, fps: float) -> None:
 
     Raises UserError if no encoder is here.
     """
-    import av  # a machine that only trains may lack it
+    from tasks.film.writing import (  # PyAV, which a machine that only trains may lack
+        film_frame,
+        film_streams,
+        open_film,
+    )
 
     def write(part: Path) -> None:
         pictures = (picture for one in windows for picture in side_by_side(one))
-        first = next(pictures)
-        rate = Fraction(fps).limit_denominator(1001)
-        with av.open(str(part), "w", format="mp4", options={"movflags": "faststart"}) as film:
-            try:
-                stream = film.add_stream("libx264", rate=rate, options=QUALITY)
-            except (av.error.FFmpegError, ValueError) as error:
-                raise UserError(f"this FFmpeg cannot write H.264 ({error}): install PyAV from its wheel") from error
-            stream.height, stream.width = first.shape[:2]
-            stream.pix_fmt = "yuv420p"
-            for picture in (first, *pictures):
-                film.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-            film.mux(stream.encode(None))
+        rate, video = Fraction(fps).limit_denominator(1001), None
+        with open_film(part) as film:
+            for number, picture in enumerate(pictures):
+                if video is None:
+                    video, _ = film_streams(film, picture, rate, channels=0)
+                film.mux(video.encode(film_frame(picture, video, number)))
+            film.mux(video.encode(None))
 
     write_aside(path, write)
 

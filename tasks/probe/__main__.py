@@ -1,6 +1,6 @@
 """Emotions, valence and arousal, or anything else, from features: a linear probe, judged by leaving groups out.
 
-    python -m preprocess.voice_features speech/ voice.npz --speaker '^..'      # features of voices …
+    python -m tasks.voice_features speech/ voice.npz --speaker '^..'           # features of voices …
     python -m tasks.features runs/NAME videos/ features.npz                    # … or of a trained run
 
     python -m tasks.probe train voice.npz labels.csv emotion.npz --group speaker --standardise

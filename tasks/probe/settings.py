@@ -16,7 +16,7 @@ class TrainProbe:
     """Learn from features and labels, judged by leaving whole groups out; then keep what all of them teach."""
 
     features: Features
-    """.npz file of features, from preprocess.voice_features, numpy.savez or tasks.features, whose .h5 does too"""
+    """.npz file of features, from tasks.voice_features, numpy.savez or tasks.features, whose .h5 does too"""
     labels: Labels
     """CSV file: columns name, the targets and, if you like, group"""
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]

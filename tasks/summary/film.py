@@ -3,29 +3,23 @@
 Everything is decoded and encoded again, at the file's size and rate: a cut between key frames cannot be had by copying.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
-from av.video.reformatter import Colorspace
 
 from preprocess.common.errors import UserError
 from preprocess.common.files import write_aside
-from preprocess.common.stopwatch import Stopwatch
 from preprocess.store.codec import encode_rgb
-from preprocess.video.container import AV_ERRORS, open_media
-from preprocess.video.decoded import Frame
-from preprocess.video.decoder import Decoder
-from preprocess.video.limits import Limits, Unusable
-from tasks.summary.sound import RATE, FilmSound
+from preprocess.video.limits import Unusable
+from tasks.film.reading import film_decoder, film_pictures, film_shape
+from tasks.film.sound import RATE, FilmSound
+from tasks.film.writing import film_frame, film_streams, open_film, sound_frame
 
-FASTEST = 60  # pictures a second of the film at most
 FADE = RATE // 200  # samples: 5 ms, against clicks where pieces meet
-QUALITY = {"crf": "20", "preset": "veryfast"}
 
 
 @dataclass(frozen=True)
@@ -91,7 +85,7 @@ def _write(part: Path, file: str, kept: Sequence[tuple[float, float]]) -> float:
         raise UserError(f"nothing of {file} is kept: give a larger --share")
     written, current = 0, 0  # pictures; the span that they belong to
     with ExitStack() as stack:
-        film = stack.enter_context(av.open(str(part), "w", format="mp4", options={"movflags": "faststart"}))
+        film = stack.enter_context(open_film(part))
         video = audio = sound = None
         for picture, begin, end in film_pictures(decoder, spans[-1].last):
             while current < len(spans) and begin < spans[current].last and end > spans[current].first:
@@ -117,55 +111,6 @@ def _write(part: Path, file: str, kept: Sequence[tuple[float, float]]) -> float:
     return float(written / rate)
 
 
-def film_shape(file: str) -> tuple[Fraction, int]:
-    """The rate of the film, and the shorter side of its pictures in square pixels."""
-    with open_media(file, max_pixels=Limits().max_pixels) as container:
-        video = container.streams.best("video")
-        if video is None or video.codec_context is None:
-            raise Unusable("no video: it has no pictures")
-        rate = Fraction(video.guessed_rate or video.average_rate or 25).limit_denominator(1001)
-        width = video.codec_context.width * float(video.sample_aspect_ratio or 1)
-        side = max(2, round(min(width, video.codec_context.height)))
-    return min(max(rate, Fraction(1)), Fraction(FASTEST)), side
-
-
-def film_decoder(file: str, rate: Fraction, side: int) -> Decoder:
-    return Decoder(file, fps=float(rate), short_side=side, watch=Stopwatch())
-
-
-def film_pictures(decoder: Decoder, until: int) -> Iterator[tuple[np.ndarray, int, int]]:
-    """Each picture with the numbers [begin, end) that show it, up to number `until`."""
-    place = 0
-    for item in decoder:
-        if isinstance(item, Frame):
-            yield item.rgb, place, place + item.count
-            place += item.count
-            if place >= until:
-                return
-
-
-def film_streams(film, picture: np.ndarray, rate: Fraction, *, channels: int) -> tuple:
-    """The film's streams: H.264, and AAC if there is sound."""
-    try:
-        video = film.add_stream("libx264", rate=rate, options=QUALITY)
-        audio = film.add_stream("aac", rate=RATE, layout="mono" if channels == 1 else "stereo") if channels else None
-    except AV_ERRORS as error:
-        raise UserError(f"this FFmpeg cannot write H.264 and AAC ({error}): install PyAV from its wheel") from error
-    video.height, video.width = (max(2, side - side % 2) for side in picture.shape[:2])  # yuv420p halves both
-    video.pix_fmt = "yuv420p"
-    video.codec_context.time_base = 1 / rate
-    return video, audio
-
-
-def film_frame(picture: np.ndarray, video, number: int) -> av.VideoFrame:
-    pixels = np.ascontiguousarray(picture[: video.height, : video.width])
-    large = video.width >= 1280 or video.height > 576  # players take untagged colours of such for BT.709
-    colours = Colorspace.ITU709 if large else Colorspace.ITU601
-    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p", dst_colorspace=colours)
-    frame.pts, frame.time_base = number, 1 / Fraction(video.codec_context.framerate)
-    return frame
-
-
 def _write_jpeg(path: Path, picture: np.ndarray) -> None:
     jpeg = encode_rgb(picture).tobytes()
     write_aside(path, lambda part: part.write_bytes(jpeg))
@@ -181,6 +126,4 @@ def _add_sound(film, audio, sound: FilmSound, span: Span, written: int, rate: Fr
     ramp = np.linspace(0, 1, fade, endpoint=False, dtype=np.float32)
     samples[:, :fade] *= ramp
     samples[:, samples.shape[1] - fade :] *= ramp[::-1]
-    frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=audio.codec_context.layout.name)
-    frame.sample_rate, frame.time_base, frame.pts = RATE, Fraction(1, RATE), begin
-    film.mux(audio.encode(frame))
+    film.mux(audio.encode(sound_frame(samples, audio, begin)))

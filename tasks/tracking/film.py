@@ -5,12 +5,11 @@ from contextlib import ExitStack, closing
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 
 from preprocess.common.files import write_aside
-from tasks.summary.film import film_frame, film_streams
-from tasks.summary.sound import RATE, FilmSound
+from tasks.film.sound import RATE, FilmSound
+from tasks.film.writing import film_frame, film_streams, open_film, sound_frame
 
 
 def write_film(
@@ -29,7 +28,7 @@ def write_film(
 def _write(part: Path, pictures: Iterable[np.ndarray], *, file: str, start: float, first: int, rate: Fraction) -> None:
     heard = 0  # samples written
     with ExitStack() as stack:
-        film = stack.enter_context(av.open(str(part), "w", format="mp4", options={"movflags": "faststart"}))
+        film = stack.enter_context(open_film(part))
         sound = stack.enter_context(closing(FilmSound(file, start=start)))
         video = audio = None
         for number, picture in enumerate(pictures):
@@ -38,15 +37,8 @@ def _write(part: Path, pictures: Iterable[np.ndarray], *, file: str, start: floa
             film.mux(video.encode(film_frame(picture, video, number)))
             until = round((number + 1) * RATE / rate)
             if audio is not None:
-                film.mux(audio.encode(_sound(sound, audio, round(first * RATE / rate), heard, until)))
+                samples = np.ascontiguousarray(sound.take(round(first * RATE / rate) + heard, until - heard))
+                film.mux(audio.encode(sound_frame(samples, audio, heard)))
             heard = until
         for stream in filter(None, (video, audio)):
             film.mux(stream.encode(None))
-
-
-def _sound(sound: FilmSound, audio, offset: int, begin: int, end: int) -> av.AudioFrame:
-    """The samples [begin, end) of the film, which is `offset` samples late in the video."""
-    samples = np.ascontiguousarray(sound.take(offset + begin, end - begin))
-    frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=audio.codec_context.layout.name)
-    frame.sample_rate, frame.time_base, frame.pts = RATE, Fraction(1, RATE), begin
-    return frame

@@ -4,6 +4,8 @@ It asks for opencv-python, which would overwrite the build of OpenCV that holds 
 without what it asks for.
 """
 
+from importlib import import_module
+
 import numpy as np
 
 from preprocess.common.errors import UserError
@@ -23,7 +25,7 @@ def check_tracker(name: str) -> None:
         raise UserError(f"unknown tracker '{name}': known are {', '.join((PIECES, *NAMES))}")
     if name != PIECES:
         try:
-            import trackers  # noqa: F401 – is it there?
+            import_module("trackers")
         except ImportError as error:
             raise UserError(f"--tracker {name} needs Roboflow's trackers ({error}): {INSTALL}") from error
 

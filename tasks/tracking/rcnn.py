@@ -115,11 +115,12 @@ def as_input(picture: np.ndarray) -> torch.Tensor:
 
 def _load_file(path: Path) -> "tuple[FasterRCNN, tuple[str, ...]]":
     from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load_file
 
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {}).get(KEY, "null"))
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 – no mapping
+        state = load_file(path)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is no file of weights: {error}") from error
     if about is None:

@@ -10,7 +10,7 @@ import numpy as np
 from preprocess.common.console import with_progress
 from preprocess.common.errors import UserError
 from preprocess.video.limits import Unusable
-from tasks.summary.film import film_decoder, film_pictures, film_shape
+from tasks.film.reading import film_decoder, film_pictures, film_shape
 
 ALL = 1 << 62
 

@@ -57,9 +57,8 @@ def test_planted_cues_are_found_by_stream_place_and_time(learned):
             where.append(cue.left - 1 <= x <= cue.left + SIDE + 1 and cue.top - 1 <= y <= cue.top + SIDE + 1)
     assert right >= 0.9 * len(asked)
     assert all(stream)
-    for found in (when, lost):
+    for found in (when, lost, where):
         assert sum(found) >= 0.9 * len(found)
-    assert sum(where) >= 0.8 * len(where)  # to within a pixel: 60 and 52 of 60 in two trainings that differ by rounding
 
 
 @pytest.mark.slow

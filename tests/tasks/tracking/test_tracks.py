@@ -77,7 +77,8 @@ def test_scores_are_those_of_an_independent_scorer(tmp_path):
     spec.loader.exec_module(scorer)
     for seed in range(3):
         truth, found = trembling(seed)
-        lines = [f"{f + 1},{i},{','.join(map(str, b))},1,1,1\n" for f, i, b in zip(truth.frames, truth.ids, truth.xywh)]  # noqa: B905
+        rows = zip(truth.frames, truth.ids, truth.xywh, strict=True)
+        lines = [f"{frame + 1},{number},{','.join(map(str, box))},1,1,1\n" for frame, number, box in rows]
         (tmp_path / "a_gt.txt").write_text("".join(lines))
         write_mot(tmp_path / "a.txt", found)
         expected = scorer.mot(str(tmp_path), str(tmp_path))["a"]

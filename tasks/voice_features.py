@@ -1,7 +1,7 @@
 """Features of voices, for tasks.probe or preprocess.features_store: pitch, loudness, timbre, rhythm of each recording.
 
-    python -m preprocess.voice_features speech/ voice.npz
-    python -m preprocess.voice_features speech/ voice.npz --speaker '^..'       # 03a01Fa.wav is of speaker 03
+    python -m tasks.voice_features speech/ voice.npz
+    python -m tasks.voice_features speech/ voice.npz --speaker '^..'       # 03a01Fa.wav is of speaker 03
     python -m tasks.probe train voice.npz labels.csv emotion.npz --group speaker
 
 speech/ holds files of sound, or videos, also in folders. voice.npz has a row a file: name (its path without the
@@ -33,7 +33,7 @@ LONGEST = 600.0  # seconds; of an hour, statistics over all of it say little
 
 @dataclass(frozen=True)
 class VoiceSettings:
-    """The command line of preprocess.voice_features."""
+    """The command line of tasks.voice_features."""
 
     sounds: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SOUNDS")]
     """folder of files of sound, or of videos"""
@@ -111,7 +111,7 @@ def features_of(file: Path) -> dict[str, np.ndarray]:
     from preprocess.video.decoded import Samples
     from preprocess.video.limits import Limits, Unusable
     from preprocess.video.sound_only import SoundDecoder
-    from preprocess.video.voice import voice_features
+    from tasks.probe.voice import voice_features
 
     limits = Limits(sound_only=True, max_seconds=LONGEST)
     decoder = SoundDecoder(str(file), fps=25, short_side=32, watch=Stopwatch(), limits=limits)
@@ -130,7 +130,7 @@ def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def main(settings: VoiceSettings | None = None) -> int:
-    settings = settings or parse_command(VoiceSettings, prog="python -m preprocess.voice_features", doc=__doc__)
+    settings = settings or parse_command(VoiceSettings, prog="python -m tasks.voice_features", doc=__doc__)
     return voice_file(settings)
 
 

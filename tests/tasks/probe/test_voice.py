@@ -1,13 +1,13 @@
-"""python -m preprocess.voice_features: what a voice sounds like, in numbers."""
+"""python -m tasks.voice_features: what a voice sounds like, in numbers."""
 
 import numpy as np
 import pytest
 
 from preprocess.extraction.given import read_samples
-from preprocess.video import voice
 from preprocess.video.log_mel import SAMPLE_RATE
-from preprocess.video.voice import voice_features
-from preprocess.voice_features import VoiceSettings, main, voice_file
+from tasks.probe import voice
+from tasks.probe.voice import voice_features
+from tasks.voice_features import VoiceSettings, main, voice_file
 from tests.support.commands import assert_one_line_error
 from tests.support.runs import run_here
 from tests.support.videos import drift, sound, tone, write_video
