@@ -14,6 +14,8 @@ from tasks.captions.search import Sentence, beam_search
 from tasks.captions.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
 from tasks.captions.words import LONGEST, WORDS
 
+OPEN = 2.0  # of a gate's bias at first: nearly nine of ten words look at a stream
+
 
 @dataclass(frozen=True)
 class Looked:
@@ -31,7 +33,8 @@ class Decoder(nn.Module):
     seen enters after the model of the words (Tanti et al. 2018, "merge"). Streams whose steps are the same places are
     attended together, so that the colour and the move that are told are of one thing. Each stream adds to the word's
     logits by itself, through a gate that depends on the words alone: an absent stream adds nothing, and
-    changes nothing of what others add.
+    changes nothing of what others add. A gate is open or shut, drawn by chance in training (straight through, Bengio et
+    al. 2013): one that is nearly shut would still tell a little, which a larger weight makes up for.
     """
 
     def __init__(
@@ -57,6 +60,8 @@ class Decoder(nn.Module):
         self.value = nn.ModuleDict({name: nn.Linear(size, width) for name, size in channels.items()})
         self.said = nn.ModuleDict({name: nn.Linear(width, width) for name in channels})
         self.gate = nn.ModuleDict({name: nn.Linear(width, 1) for name in channels})
+        for gate in self.gate.values():
+            nn.init.constant_(gate.bias, OPEN)
         self.language = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
         self.out = nn.Linear(width, len(vocabulary))
@@ -74,28 +79,45 @@ class Decoder(nn.Module):
 
     def next_words(self, state: Tensor, looked: Looked) -> Tensor:
         """(B, L, D), the model of the words, → (B, L, V), logits of each next word"""
-        total = self.language(state)
+        return self._next_words(state, looked)[0]
+
+    def _next_words(self, state: Tensor, looked: Looked) -> tuple[Tensor, Tensor]:
+        """(B, L, D) → (B, L, V), logits, and (B, L), how many present streams' gates are open, to be expected"""
+        total, count = self.language(state), state.new_zeros(state.shape[:2])
         for group, query, keys in zip(self.groups, self.query, looked.keys, strict=True):
             weights = (query(state) @ keys.transpose(1, 2) / keys.shape[2] ** 0.5).softmax(dim=2)
             for name in group:
                 shown = torch.tanh(weights @ looked.values[name] + self.said[name](state))
-                total = total + looked.present[name] * torch.sigmoid(self.gate[name](state)) * shown
-        return self.out(self.dropout(total))
+                chance = looked.present[name] * torch.sigmoid(self.gate[name](state))
+                total = total + self._open(chance) * shown
+                count = count + chance[..., 0]
+        return self.out(self.dropout(total)), count
+
+    def _open(self, chance: Tensor) -> Tensor:
+        """Probabilities → zeros and ones, with the gradients of the probabilities."""
+        if not self.training:
+            return (chance > 0.5).float()
+        return (torch.rand_like(chance) < chance).float() + chance - chance.detach()
 
     def forward(self, words: Tensor, evidence: Evidence) -> Tensor:
         """(B, L) int64 → (B, L, V), logits of each next word"""
         return self.next_words(self.words(words), self.look(evidence))
 
-    def loss(self, evidence: Evidence, texts: Sequence[str]) -> Tensor:
-        """The mean cross entropy of a caption's words and its end, one caption a clip: → ()"""
+    def loss(self, evidence: Evidence, texts: Sequence[str], *, price: float = 0.0) -> Tensor:
+        """The mean cross entropy of a caption's words and its end, one caption a clip: → ()
+
+        price: nats for each stream that a word looks at.
+        """
         rows = [torch.tensor(self.vocabulary.encode(text)[: LONGEST + 1]) for text in texts]
         words = pad_sequence(rows, batch_first=True, padding_value=PAD).to(self.out.weight.device)
         before, after = words[:, :-1], words[:, 1:]
         if self.training:
             hidden = (torch.rand(before.shape, device=before.device) < self.word_dropout) & (before != START)
             before = before.masked_fill(hidden, UNKNOWN)
-        logits = self(before, evidence)
-        return cross_entropy(rearrange(logits, "b l v -> (b l) v"), after.flatten(), ignore_index=PAD)
+        logits, looks = self._next_words(self.words(before), self.look(evidence))
+        spoken = after != PAD
+        paid = price * (looks * spoken).sum() / spoken.sum()
+        return cross_entropy(rearrange(logits, "b l v -> (b l) v"), after.flatten(), ignore_index=PAD) + paid
 
     @torch.no_grad()
     def captions(self, evidence: Evidence, *, beam: int) -> list[Sentence]:

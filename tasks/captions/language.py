@@ -69,8 +69,11 @@ class LanguageDecoder(nn.Module):
             there.append(evidence.present[name][:, None].expand(-1, count))
         return torch.cat(tokens, dim=1), torch.cat(there, dim=1).long()
 
-    def loss(self, evidence: Evidence, texts: Sequence[str]) -> Tensor:
-        """The mean cross entropy of a caption's tokens and its end, one caption a clip: → ()"""
+    def loss(self, evidence: Evidence, texts: Sequence[str], *, price: float = 0.0) -> Tensor:
+        """The mean cross entropy of a caption's tokens and its end, one caption a clip: → ()
+
+        price: of looking at a stream; here all are the model's first tokens, and nothing is chosen.
+        """
         prefix, there = self.prefix(evidence)
         rows = [
             [*self.tokenizer(text, add_special_tokens=False)["input_ids"][: LONGEST - 1], self.end] for text in texts

@@ -113,3 +113,34 @@ def test_stretched_sound_is_the_same_sound_at_another_pitch_and_speed():
     assert ((bands >= 3) & (bands <= 6)).all() and ((time >= 16) & (time <= 25)).all()
     firsts = {(int(one.any(dim=1).int().argmax()), int(one.any(dim=0).int().argmax())) for one in loud}
     assert len(firsts) > 4
+
+
+def test_a_word_that_costs_its_looks_is_told_by_the_stream_that_it_needs():
+    """Pictures tell a digit, not always, and flow a move; in training no digit goes with the move of its number."""
+    random = torch.Generator().manual_seed(0)
+    digits, moves = ("one", "two", "three"), ("left", "right", "up")
+    vocabulary = Vocabulary.of([f"a {digit} moves {move}" for digit, move in product(digits, moves)], least=1)
+    shape = {"width": 16, "layers": 1, "dropout": 0.0, "word_dropout": 0.2}
+    torch.manual_seed(0)
+    net = Decoder(vocabulary, channels={"rgb": 3, "flow": 3}, together=[], kind="lstm", **shape)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
+
+    def clips(digit, move):
+        seen = torch.where(torch.rand(len(digit), generator=random) < 0.9, digit, torch.randint(3, (len(digit),)))
+        steps = {"rgb": torch.eye(3)[seen, None], "flow": torch.eye(3)[move, None]}
+        texts = [f"a {digits[d]} moves {moves[m]}" for d, m in zip(digit, move, strict=True)]
+        return Evidence(steps, {name: torch.ones(len(digit), dtype=torch.bool) for name in steps}), texts, seen
+
+    for step in range(300):
+        digit = torch.randint(3, (64,), generator=random)
+        move = (digit + torch.randint(1, 3, (64,), generator=random)) % 3
+        shown, texts, _ = clips(digit, move)
+        loss = net.loss(shown, texts, price=0.3 * (step >= 100))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    digit, move = torch.arange(3).repeat(20), torch.arange(3).repeat(20)
+    shown, _, seen = clips(digit, move)
+    found = [sentence.text.split() for sentence in net.eval().captions(shown, beam=1)]
+    assert [words[1] for words in found] == [digits[number] for number in seen]
+    assert [words[3] for words in found] == [moves[number] for number in move]
