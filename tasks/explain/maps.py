@@ -99,5 +99,5 @@ def _cube(values: Tensor) -> Tensor:
 
 
 def _odd(size: float) -> int:
-    """The odd number below, at least 1."""
-    return max(1, (int(size) - 1) // 2 * 2 + 1)
+    """The nearest odd number, at least 1."""
+    return max(1, int(size / 2) * 2 + 1)

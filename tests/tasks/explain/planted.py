@@ -25,14 +25,16 @@ class Cue:
     top: int
 
 
-def planted(count: int, *, seed: int = 0) -> tuple[list[Spec], list[Cue]]:
-    """Videos of two classes in turn. Every stream has two patches, or tones, one after the other; one of all six tells
-    the class, and the rest are of a third kind, so that the mere presence of anything says nothing.
+def planted(count: int, *, seed: int = 0) -> tuple[list[Spec], list[Cue | None]]:
+    """Videos of three classes in turn. Every stream has two patches, or tones, one after the other: one of all six
+    tells the class a or b, half of the rest are of a third kind, and half are not there, so that neither presence nor
+    absence says anything. Class n has no cue: without it a model may call b whatever is not a, whatever b's cue is.
     """
     rng = np.random.default_rng(seed)
     specs, cues = [], []
     for number in range(count):
-        label, stream = "ab"[number % 2], STREAMS[number // 2 % 3]
+        label, stream = "abn"[number % 3], STREAMS[number // 3 % 3]
+        cues.append(None)
         grey = rng.integers(90, 160) + rng.integers(-12, 12, (FRAMES, HEIGHT, WIDTH, 1))
         rgb = np.repeat(grey, 3, axis=3)
         flow = rng.normal(0, 0.15, (FRAMES, HEIGHT, WIDTH, 2))
@@ -43,9 +45,11 @@ def planted(count: int, *, seed: int = 0) -> tuple[list[Spec], list[Cue]]:
                 begin = int(turn * FRAMES // 2 + rng.integers(FRAMES // 2 - LONG + 1))
                 left = int(rng.integers(WIDTH // 2 - HEIGHT // 2 + 4, WIDTH // 2 + HEIGHT // 2 - SIDE - 3))
                 top = int(rng.integers(4, HEIGHT - SIDE - 3))
-                known = label if one == stream and turn == tells else None
+                known = label if label != "n" and one == stream and turn == tells else None
+                if not known and rng.random() < 0.5:
+                    continue
                 if known:
-                    cues.append(Cue(one, begin, left, top))
+                    cues[-1] = Cue(one, begin, left, top)
                 when, place = slice(begin, begin + LONG), (slice(top, top + SIDE), slice(left, left + SIDE))
                 if one == "rgb":
                     rgb[(when, *place)] = np.array(HUES[known]) + rng.integers(-12, 12, 3)

@@ -28,12 +28,12 @@ TESTED = 30  # videos of each stream's cue: two patches or tones each, one of wh
 def learned(tmp_path_factory):
     """A model that has learned the cues, and videos that it has not seen, with what was planted in them."""
     folder = tmp_path_factory.mktemp("planted")
-    store = make_store(folder / "train.h5", planted(240)[0])
+    store = make_store(folder / "train.h5", planted(480)[0])
     machine = Machine(workers=0, device="cpu")
     run = train(TrainSettings(data=store.path, run=folder / "run", recipe=RECIPE, machine=machine))
-    specs, cues = planted(3 * TESTED, seed=1)
+    specs, cues = planted(9 * TESTED // 2, seed=1)
     test = make_store(folder / "test.h5", specs)
-    asked = [(test.find(spec.path), cue) for spec, cue in zip(specs, cues, strict=True)]
+    asked = [(test.find(spec.path), cue) for spec, cue in zip(specs, cues, strict=True) if cue]
     return tristream.load(run, device="cpu"), test, asked
 
 
@@ -75,4 +75,6 @@ def test_random_weights_change_the_maps_and_what_they_name_counts(learned):
         assert one.depends_on_weights and one.finds_what_counts
         areas = one.curves.areas
         assert areas["deletion"] < areas["deletion_at_random"] - 0.2, cue
-        assert areas["insertion"] > areas["insertion_at_random"] + 0.1, cue
+        assert areas["insertion"] > 0.9, cue  # 0.95 is all that can be had: everything after the first tenth
+    gains = [one.curves.areas["insertion"] - one.curves.areas["insertion_at_random"] for one, _ in checks]
+    assert sum(gains) > 0.1 * len(gains)  # of some videos places at random have most of the cue early too
