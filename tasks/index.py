@@ -3,6 +3,7 @@
     python -m tasks.index runs/NAME videos/ index/
     python -m tasks.index runs/NAME out.h5 index/               # the videos of a store
     python -m tasks.index runs/NAME new.mp4 index/              # one more; what is there already is not done again
+    python -m tasks.index index/ --remove 'old/*'               # takes videos out again, without the run
 
 Any run serves, also one of --pretrain contrast, which needs no labels, and one with frozen pretrained towers. Killed or
 started again, it goes on after the last complete video.
@@ -15,6 +16,8 @@ if __name__ == "__main__":
 
 import sys
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -25,10 +28,11 @@ from preprocess.store import Store
 from preprocess.store.index import Video
 from preprocess.store.seal import digest
 from tasks.model import Model, load
-from tasks.retrieval.describe import Described, describe, parts_of
-from tasks.retrieval.index import About, IndexWriter, open_writer
+from tasks.retrieval.colours import COLOURS
+from tasks.retrieval.describe import Described, describe, parts_of, with_colours
+from tasks.retrieval.index import TABLE, About, Entry, Index, IndexWriter, open_writer, read_about
 from tasks.retrieval.settings import IndexSettings
-from tasks.retrieval.stills import small_stills
+from tasks.retrieval.stills import middle_pictures, small_still
 from tasks.sources import Named, as_text, check_keys, named_videos, open_source
 from tasks.windows import Windows
 
@@ -56,7 +60,9 @@ def _joined(
 ) -> Added:
     video = videos[held[0][0]]
     found = describe(model, (windows for _, windows in held), about.parts)
-    return video, found, small_stills(store, video, found.times)
+    pictures = middle_pictures(store, video, found.times)
+    found = with_colours(found, pictures) if COLOURS in about.parts else found
+    return video, found, [small_still(picture) for picture in pictures]
 
 
 def add_file(writer: IndexWriter, model: Model, one: Named) -> None:
@@ -102,6 +108,8 @@ def about_index(model: Model, settings: IndexSettings) -> About:
 
 def main(settings: IndexSettings | None = None) -> int:
     settings = settings or parse_command(IndexSettings, prog="python -m tasks.index", doc=__doc__)
+    if settings.remove or settings.remove_missing:
+        return remove(settings)
     if len(settings.videos) < 2:
         raise UserError("give the videos after the run, and last the folder of the index, as in: RUN videos/ index/")
     *sources, folder = settings.videos
@@ -116,14 +124,53 @@ def main(settings: IndexSettings | None = None) -> int:
         except KeyboardInterrupt as stop:
             added = plural(len(writer.videos) - before, "video")
             raise KeyboardInterrupt(f"{added} added; the same command goes on") from stop
-        holds = f"{folder} holds {plural(len(writer.videos), 'video')}, {plural(len(writer), 'window')}"
-        print(f"{holds}; {len(writer.videos) - before} added, {failed} not used")
+        print(f"{_holds(writer)}; {len(writer.videos) - before} added, {failed} not used")
     return 1 if failed else 0
+
+
+def remove(settings: IndexSettings) -> int:
+    """Take videos out of the index that stands in the run's place: no run is needed.
+
+    Raises UserError for a pattern that no video matches, or videos to add.
+    """
+    if settings.videos:
+        raise UserError("videos are removed from an index alone, without a run: INDEX --remove PATTERN")
+    folder = settings.run
+    with open_writer(folder, read_about(folder)) as writer:
+        removed = to_remove(writer, settings)
+        writer.remove(removed)
+        for video in removed:
+            print(f"removed {one_line(video.path)}")
+        print(f"{_holds(writer)}; {len(removed)} removed")
+    return 0
+
+
+def _holds(index: Index) -> str:
+    windows = sum(video.windows for video in index.held)
+    return f"{index.folder} holds {plural(len(index.held), 'video')}, {plural(windows, 'window')}"
+
+
+def to_remove(index: Index, settings: IndexSettings) -> list[Entry]:
+    """The videos of an index that the settings take out.
+
+    Raises UserError for a pattern that no video matches.
+    """
+    chosen = {video.begin: video for pattern in settings.remove for video in _matching(index, pattern)}
+    if settings.remove_missing:
+        chosen |= {video.begin: video for video in index.held if not Path(video.source).exists()}
+    return list(chosen.values())
+
+
+def _matching(index: Index, pattern: str) -> list[Entry]:
+    found = [video for video in index.held if fnmatchcase(video.path, pattern)]
+    if not found:
+        raise UserError(f"--remove {pattern}: no video of {index.folder} has such a path: see {index.folder / TABLE}")
+    return found
 
 
 def _add_all(writer: IndexWriter, model: Model, videos: Sequence[Named], bar: tqdm) -> int:
     """Add what is not there yet; return how many could not be used."""
-    held, failed = {video.content for video in writer.videos}, 0
+    held, failed = {video.content for video in writer.held}, 0
     stores = {id(one.source): one.source for one in videos if one.video is not None}
     contents = {(key, video.path): video.content for key, store in stores.items() for video in store.videos}
     new: dict[str, Named] = {}

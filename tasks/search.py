@@ -30,11 +30,13 @@ from preprocess.store.seal import digest
 from streams.registry import parse_streams
 from tasks.folder import check_output
 from tasks.model import Model, load
-from tasks.retrieval.describe import CLASS, chosen_parts, describe
+from tasks.retrieval.colours import COLOURS
+from tasks.retrieval.describe import CLASS, chosen_parts, describe, with_colours
 from tasks.retrieval.index import Index
 from tasks.retrieval.page import write_found
 from tasks.retrieval.ranking import Ranked, Weights, rank
 from tasks.retrieval.settings import SearchSettings
+from tasks.retrieval.stills import middle_pictures
 from tasks.sources import Named, named_videos, open_source
 
 
@@ -49,6 +51,8 @@ def search(index: Index, model: Model, one: Named, settings: SearchSettings) -> 
         about = index.about
         shape = {"length": about.length, "hop": about.hop, "keep": not opened.lasts}
         described = describe(model, model.windows(opened.store, video=video.path, **shape), about.parts)
+        if COLOURS in about.parts:
+            described = with_colours(described, middle_pictures(opened.store, video, described.times))
     described = described.between(settings.start, settings.to)
     if not len(described):
         raise UserError(f"{one.name} ends before --from {settings.start:g}: it lasts {video.seconds:.1f} s")
@@ -87,7 +91,7 @@ def model_of(index: Index, *, device: str) -> Model:
 def _all_ask(index: Index, settings: SearchSettings) -> Iterator[tuple[str, Ranked]]:
     """What the videos of an index find among the others; those that lack all that is compared find nothing."""
     weights = weights_of(index, settings)
-    for video in tqdm(index.videos, desc="search", unit="video", leave=False, disable=None):
+    for video in tqdm(index.held, desc="search", unit="video", leave=False, disable=None):
         query = index.described(video).between(settings.start, settings.to)
         if any(query.present[name].any() for name in weights):
             yield video.path, rank(index, query, weights, top=settings.top, without=video.content)

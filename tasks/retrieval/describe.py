@@ -1,7 +1,7 @@
-"""Descriptions of windows: for each stream a unit vector of what it shows, and of the class that it tells."""
+"""Descriptions of windows: for each stream a unit vector of what it shows, and of the class that it tells; colours."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from tasks.model import Model
+from tasks.retrieval.colours import COLOURS, SIZE, colours_of
 from tasks.windows import Windows
 
 CLASS = ".class"  # ends the name of a part that tells the class; others tell the content
@@ -40,19 +41,27 @@ def parts_of(model: Model, size: int) -> dict[str, int]:
     """The parts of a description by a model, and the length of each."""
     feature = model.settings.recipe.model.feature
     content = {name: min(size, model.network.encoders[name].tower.features) for name in model.streams}
+    content |= {COLOURS: SIZE} if "rgb" in model.streams else {}
     if not model.classes:
         return content
     return content | {name + CLASS: feature for name in model.streams} | {FUSED: len(model.classes)}
 
 
 def describe(model: Model, windows: Iterator[Windows], parts: dict[str, int]) -> Described:
-    """All windows of one video."""
+    """All windows of one video, but for their colours."""
     found = [_describe(model, part, parts) for part in windows]
+    names = [name for name in parts if name != COLOURS]
     return Described(
         times=np.concatenate([one.times for one in found]),
-        vectors={name: np.concatenate([one.vectors[name] for one in found]) for name in parts},
-        present={name: np.concatenate([one.present[name] for one in found]) for name in parts},
+        vectors={name: np.concatenate([one.vectors[name] for one in found]) for name in names},
+        present={name: np.concatenate([one.present[name] for one in found]) for name in names},
     )
+
+
+def with_colours(found: Described, pictures: Sequence[np.ndarray | None]) -> Described:
+    """The same windows with the colours of a picture, or of none, for each."""
+    vectors, present = colours_of(pictures)
+    return replace(found, vectors=found.vectors | {COLOURS: vectors}, present=found.present | {COLOURS: present})
 
 
 def _describe(model: Model, windows: Windows, parts: dict[str, int]) -> Described:

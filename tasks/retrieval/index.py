@@ -1,21 +1,22 @@
 """An index of windows: a folder of plain arrays that only grow, and a table of videos that says how far they count.
 
     index.json              the model, the windows' length and hop, the parts and their sizes
-    videos.jsonl            a line a video, written last: path, content, source, windows, seconds
+    videos.jsonl            a line a video, written last: path, content, source, windows, seconds;
+                            {"removed": number} takes one out again, whose windows stay, and count no more
     windows.f4              (N, 2) float32: begin and end in seconds
     PART.there.u8           (N,) uint8, whether a window has that part
     PART.f2, PART.i1, PART.kept.f4      (N, D) float16, unit vectors; (N, D) int8 and (N, 2) float32, see scan.py
     stills.jpg, stills.i8   a small JPEG a window, one after the other; (N,) int64: where each ends
 
 Nothing is read until it is asked for. Killed at any instant, what the last whole line of the table counts is there; the
-next process that adds cuts off the rest.
+next process that writes cuts off the rest.
 """
 
 import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -63,6 +64,7 @@ class Entry:
     seconds: float
     windows: int
     begin: int  # number of its first window
+    removed: bool = False
 
     @property
     def rows(self) -> slice:
@@ -79,8 +81,13 @@ class Index:
         self.videos = read_table(self.folder)
         self.names = list(self.about.parts)
 
+    @property
+    def held(self) -> list[Entry]:
+        """The videos that were not removed."""
+        return [video for video in self.videos if not video.removed]
+
     def __len__(self) -> int:
-        """The number of windows."""
+        """The number of windows, those of removed videos too."""
         return self.videos[-1].begin + self.videos[-1].windows if self.videos else 0
 
     @cached_property
@@ -162,8 +169,23 @@ class IndexWriter(Index):
         self.videos.append(entry)
         self.__dict__.pop("begins", None)
 
+    def remove(self, videos: Sequence[Entry]) -> None:
+        """Take videos out: nothing finds them any more. Killed at any moment, each is there or not."""
+        for video in videos:
+            number = int(np.searchsorted(self.begins, video.begin, side="right")) - 1
+            _append(self.folder / TABLE, json.dumps({"removed": number}).encode() + b"\n")
+            self.videos[number] = replace(video, removed=True)
+            self._silence(video)
+
+    def _silence(self, video: Entry) -> None:
+        """Its windows have no part any more, so that a scan of all windows passes over them."""
+        for name in self.names:
+            with open(self.folder / f"{name}.there.u8", "r+b") as file:
+                file.seek(video.begin)
+                file.write(bytes(video.windows))
+
     def cut(self) -> None:
-        """Cut off what a killed process has left after the last whole video."""
+        """Cut off what a killed process has left after the last whole video, and end the removal that it began."""
         count = len(self)
         widths: dict[str, int] = {"windows.f4": 8, "stills.i8": 8}
         for name, size in self.about.parts.items():
@@ -177,6 +199,9 @@ class IndexWriter(Index):
                 stills = int(np.frombuffer(file.read(8), np.int64)[0])
         _cut(self.folder / "stills.jpg", stills)
         _cut(self.folder / TABLE, _whole_lines(self.folder / TABLE))
+        for video in self.videos:
+            if video.removed:
+                self._silence(video)
 
 
 @contextmanager
@@ -222,8 +247,14 @@ def read_table(folder: Path) -> list[Entry]:
         return []
     try:
         text = path.read_bytes()[: _whole_lines(path)]
-        return [Entry(**json.loads(line)) for line in text.splitlines()]
-    except (OSError, ValueError, TypeError) as error:
+        videos: list[Entry] = []
+        for line in map(json.loads, text.splitlines()):
+            if line.keys() == {"removed"}:
+                videos[line["removed"]] = replace(videos[line["removed"]], removed=True)
+            else:
+                videos.append(Entry(**line))
+        return videos
+    except (OSError, ValueError, TypeError, IndexError) as error:
         raise UserError(f"{path} is damaged ({error}): make the index again") from error
 
 

@@ -51,9 +51,10 @@ def rank(index: Index, query: Described, weights: Weights, *, top: int, without:
     if not there.any():
         raise UserError(f"the query has nothing to compare: {', '.join(weights)} is missing in all of it")
     query = query.of(there)
-    if not len(index):
-        return Ranked([], np.zeros(0, np.int64))
     numbers = np.arange(len(index.videos)) if len(index) <= FEW else _proposed(index, query, weights)
+    numbers = np.array([number for number in numbers if not index.videos[number].removed], np.int64)
+    if not len(numbers):
+        return Ranked([], numbers)
     scores = np.concatenate([_scores(index, query, weights, part) for part in _blocks(index, numbers)])
     if without is not None:
         scores[[index.videos[number].content == without for number in numbers]] = -np.inf

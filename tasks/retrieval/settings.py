@@ -12,8 +12,8 @@ class IndexSettings:
     """The command line of tasks.index."""
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """folder of the run whose towers describe the videos, or a .safetensors file of it"""
-    videos: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="VIDEOS INDEX")]
+    """folder of the run whose towers describe the videos, or a .safetensors file of it; to remove, that of the index"""
+    videos: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="VIDEOS INDEX")] = ()
     """video files, folders of them, or stores; then the folder of the index, new or to add to"""
     length: float | None = None
     """seconds of a window; the default is that of the training clips"""
@@ -21,6 +21,10 @@ class IndexSettings:
     """seconds from one window to the next; the default is half a window"""
     size: int = 512
     """numbers that describe what one stream shows in a window; a tower that gives more is projected to so many"""
+    remove: tuple[str, ...] = ()
+    """paths of videos to take out of the index, or patterns of them (in quotes)"""
+    remove_missing: bool = False
+    """take out the videos whose file or store is not where it was any more"""
     weights: str = "best"
     """best (by validation) or last"""
     device: str = "auto"
@@ -42,9 +46,9 @@ class SearchSettings:
     by: Literal["content", "class"] = "content"
     """find what looks, moves and sounds alike (the towers' features), or what the run takes for the same class"""
     streams: str | None = None
-    """compare only these streams, separated by commas"""
+    """compare only these, separated by commas: streams of the run, and colours"""
     weights: str | None = None
-    """how much each stream counts, as in rgb=1,audio=2; the default is 1 for each"""
+    """how much each stream counts, and the colours, as in rgb=1,audio=2; the default is 1 for each"""
     top: int = 10
     """videos to show for a query"""
     json: bool = False

@@ -1,4 +1,4 @@
-"""Small pictures of windows, which an index keeps, so that answers can be looked at without the videos."""
+"""The middle pictures of windows, and small ones, which an index keeps to be looked at without the videos."""
 
 from collections.abc import Sequence
 
@@ -11,17 +11,20 @@ WIDTH = 120  # pixels
 QUALITY = 70
 
 
-def small_stills(store: Store, video: Video, times: np.ndarray) -> list[bytes]:
-    """A JPEG of the middle of each window, (N, 2) seconds; empty where there are no pictures."""
+def middle_pictures(store: Store, video: Video, times: np.ndarray) -> list[np.ndarray | None]:
+    """The picture in the middle of each window, (N, 2) seconds; None where there are no pictures."""
     if not video.streams["rgb"]:
-        return [b""] * len(times)
+        return [None] * len(times)
     middles = np.clip((times.mean(axis=1) * store.fps).astype(int), 0, video.frames - 1)
-    return [_small(store.frames(video, "rgb", [middle])[0]) for middle in middles.tolist()]
+    return [store.frames(video, "rgb", [middle])[0] for middle in middles.tolist()]
 
 
-def _small(picture: np.ndarray) -> bytes:
+def small_still(picture: np.ndarray | None) -> bytes:
+    """A JPEG; empty without a picture."""
     import cv2
 
+    if picture is None:
+        return b""
     height = max(1, round(WIDTH * picture.shape[0] / picture.shape[1]))
     small = cv2.resize(picture, (WIDTH, height), interpolation=cv2.INTER_AREA)
     options: Sequence[int] = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]

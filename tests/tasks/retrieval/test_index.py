@@ -86,6 +86,44 @@ def test_what_a_killed_process_left_is_cut_off(index, tmp_path):
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "lock"} == before
 
 
+def test_removed_videos_are_found_no_more_also_after_a_kill_and_can_be_added_again(
+    index, run_folder, videos, tmp_path, monkeypatch, capsys
+):
+    folder, out = shutil.copytree(index, tmp_path / "index"), tmp_path / "all.json"
+    there = folder / "rgb.there.u8"
+    before = there.read_bytes()
+    names = {video.path for video in Index(index).held}
+    result = run_here(monkeypatch, capsys, folder, "--remove", "o*.mkv", main=index_main)
+    assert result.returncode == 0 and "one.mkv" in result.stdout
+    gone = {name for name in names if name.startswith("o")}
+    killed = there.read_bytes()
+    there.write_bytes(before)  # as if killed after the line of the table
+    for _ in range(2):
+        assert {video.path for video in Index(folder).held} == names - gone
+        run_here(monkeypatch, capsys, folder, "--ranking", out, main=search_main)
+        ranking = json.loads(out.read_text())
+        assert set(ranking) == names - gone and not any(gone & {*found} for found in ranking.values())
+        with open_writer(folder, Index(folder).about):
+            pass  # ends what was begun
+    assert there.read_bytes() == killed != before
+    result = run_here(monkeypatch, capsys, run_folder, videos, folder, "--length", 0.4, main=index_main)
+    assert f" {len(gone)} added" in result.stdout
+    found = run_here(monkeypatch, capsys, folder, videos / "one.mkv", "--json", main=search_main)
+    likeness = {one["video"]: one["similarity"] for one in json.loads(found.stdout)[0]["found"]}
+    assert likeness["one.mkv"] == pytest.approx(1, abs=2e-3)
+
+
+def test_videos_whose_files_are_gone_are_removed_when_that_is_asked(run_folder, videos, tmp_path, monkeypatch, capsys):
+    (tmp_path / "some").mkdir()
+    for name in ("one.mkv", "mute.mkv"):
+        shutil.copy(videos / name, tmp_path / "some" / name)
+    folder = tmp_path / "index"
+    run_here(monkeypatch, capsys, run_folder, tmp_path / "some", folder, "--length", 0.4, main=index_main)
+    (tmp_path / "some/mute.mkv").unlink()
+    result = run_here(monkeypatch, capsys, folder, "--remove-missing", main=index_main)
+    assert result.returncode == 0 and [video.path for video in Index(folder).held] == ["one.mkv"]
+
+
 def test_a_store_gives_the_index_of_its_videos(index, toy, run_folder, videos, tmp_path, monkeypatch, capsys):
     piece = PieceSettings.like(toy.parameters)
     store = extract(ExtractSettings(videos, tmp_path / "s.h5", store=piece))
@@ -132,6 +170,9 @@ def test_wrong_input_is_one_line_and_leaves_nothing(index, run_folder, videos, t
         ((run_folder, videos, tmp_path / "no/index"), "no"),
         ((run_folder, videos, index, "--length", "0.8"), "length"),
         ((run_folder, tmp_path / "other", tmp_path / "new"), "no video"),
+        ((index, "--remove", "nothing*"), "nothing*"),
+        ((run_folder, "--remove", "one.mkv"), "no index"),
+        ((run_folder, index, "--remove", "one.mkv"), "INDEX --remove"),
     ):
         assert_one_line_error(ask(*arguments, main=index_main), says)
     query = videos / "one.mkv"
