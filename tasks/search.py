@@ -30,7 +30,7 @@ from preprocess.store.seal import digest
 from streams.registry import parse_streams
 from tasks.folder import check_output
 from tasks.model import Model, load
-from tasks.retrieval.colours import COLOURS
+from tasks.retrieval.colours import COLOURS, WEIGHT
 from tasks.retrieval.describe import CLASS, chosen_parts, describe, with_colours
 from tasks.retrieval.index import Index
 from tasks.retrieval.page import write_found
@@ -72,7 +72,7 @@ def weights_of(index: Index, settings: SearchSettings) -> Weights:
     parts = chosen_parts(index.names, by=settings.by, streams=streams)
     if not parts:
         raise UserError(f"{index.folder} cannot be asked by class: its run has no classifier")
-    return {name: given.get(name.removesuffix(CLASS), 1.0) for name in parts}
+    return {name: given.get(name.removesuffix(CLASS), WEIGHT if name == COLOURS else 1.0) for name in parts}
 
 
 def model_of(index: Index, *, device: str) -> Model:

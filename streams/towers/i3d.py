@@ -32,6 +32,8 @@ class I3d(nn.Module):
     batch norm move as fast as in the other towers, and not a tenth as fast.
     """
 
+    shrinks = 8  # pictures a time step
+
     def __init__(self, *, channels: int, width: int) -> None:
         super().__init__()
         self.layers = nn.Sequential()

@@ -22,6 +22,8 @@ class TorchvisionTower(nn.Module):
     Time shrinks eight times, space 32 times. In evaluation the features are torchvision's own.
     """
 
+    shrinks = 8  # pictures a time step
+
     def __init__(self, *, name: str, layers: dict[str, nn.Module], features: int) -> None:
         super().__init__()
         self.name = name

@@ -7,14 +7,23 @@ import torch
 from fusion.heads.head import Parts, StreamOutputs
 from streams.registry import streams_of, subsets
 from tasks.exported.network import ExportedNetwork
-from tasks.exported.parts import example_clips
+from tasks.exported.parts import example_clips, own_length
 from tasks.model import Model
 
 
-def largest_difference(model: Model, folder: Path, *, batch: int = 2, frames: int = 8, rows: int = 160) -> float:
-    """Of any output of any stream, and of the fused answer for every subset, on random clips of this length."""
+def largest_difference(
+    model: Model, folder: Path, *, batch: int = 2, frames: int | None = None, rows: int | None = None
+) -> float:
+    """Of any output of any stream, and of the fused answer for every subset, on random clips of this length.
+
+    frames, rows: of a segment; those of the model's clips without.
+    """
     network = ExportedNetwork(folder)
-    clips = {name: example_clips(model, name, batch=batch, frames=frames, rows=rows) for name in model.streams}
+    clips = {}
+    for name in model.streams:
+        own_frames, own_rows = own_length(model, name)
+        length = {"frames": frames or own_frames, "rows": rows or own_rows}
+        clips[name] = example_clips(model, name, batch=batch, **length)
     kinds = streams_of(model.parameters)
     worst = 0.0
     with torch.no_grad():

@@ -4,7 +4,7 @@ Apart, since a stream that a video lacks then costs nothing, and another subset 
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch.export import Dim
 
 from fusion.heads.head import StreamOutputs
 from fusion.model import FusionModel
+from preprocess.store.format import MEL_RATE
 from streams.registry import streams_of
 from streams.spec import Stream
 from tasks.exported.gru import replace_grus
@@ -25,7 +26,7 @@ ANSWER = ("fused", "logits", "probabilities")  # of fusion's
 FIELDS = {"logits": "logits", "feature": "features", "sequence": "sequences", "tower": "towers"}  # → StreamOutputs
 BATCH, STEPS = 3, 20  # of an example: clips; pictures of each segment. After pooling none may be 1, or equal another
 ROWS = 224  # of log-mel, likewise
-LEAST, LEAST_ROWS = 9, 65  # that a .pt2 file takes: one step left after pooling counts as fixed. ONNX takes fewer
+SHRINKS, LEAST_ROWS = 4, 65  # a .pt2 file takes more pictures than a time step has, and so many rows. ONNX takes fewer
 
 
 class StreamPart(nn.Module):
@@ -69,12 +70,18 @@ class Part:
     outputs: tuple[str, ...]
 
 
-def parts_of(model: Model) -> dict[str, Part]:
-    """A model's parts by their names, with weights of their own."""
+def parts_of(model: Model, *, guards: bool = False) -> dict[str, Part]:
+    """A model's parts by their names, with weights of their own.
+
+    guards: for programs that hold to what the export assumed: streams whose clips are too short for sizes that vary, so
+    that one time step is left, take clips of that length alone.
+    """
     network = copy.deepcopy(model.network).cpu().eval().requires_grad_(False)
     with torch.no_grad():
         parts = {name: _stream_part(network, name, model) for name in model.streams}
         found = {name: part.module(*part.example) for name, part in parts.items()}
+        if guards:
+            parts = {name: _fixed(part, name, model) for name, part in parts.items()}
     replace_lstms(network)
     replace_grus(network)
     pad_pools(network)
@@ -119,13 +126,33 @@ def time_axis(kind: Stream, part: str, model: Model) -> int | None:
 def _stream_part(network: FusionModel, name: str, model: Model) -> Part:
     kind, segments = streams_of(model.parameters)[name], model.clip.segments
     clips = example_clips(model, name, batch=BATCH, frames=STEPS, rows=ROWS)
-    least = max(LEAST, 1 + getattr(network.encoders[name].tower, "shrinks", 0))
-    batch, steps = Dim("batch", min=1), Dim("steps", min=LEAST_ROWS if "mel" in clips else least)
+    least = LEAST_ROWS if "mel" in clips else _least(network.encoders[name].tower)
+    batch, steps = Dim("batch", min=1), Dim("steps", min=least)
     dynamic = {}
     for part in clips:
         axis = time_axis(kind, part, model)
         dynamic[part] = {0: batch} | ({} if axis is None else {axis + 1: segments * steps if segments > 1 else steps})
     return Part(StreamPart(network, name, model=model), (clips,), (dynamic,), list(clips), OUTPUTS)
+
+
+def _fixed(part: Part, name: str, model: Model) -> Part:
+    """The same for clips of the model's own length alone, if that is less than a varying one may be."""
+    (dynamic,), (frames, rows) = part.dynamic, own_length(model, name)
+    if rows >= LEAST_ROWS if "mel" in dynamic else frames >= _least(part.module.encoder.tower):
+        return part
+    example = example_clips(model, name, batch=BATCH, frames=frames, rows=rows)
+    return replace(part, example=(example,), dynamic=({one: {0: axes[0]} for one, axes in dynamic.items()},))
+
+
+def own_length(model: Model, name: str) -> tuple[int, int]:
+    """The pictures, and the rows of log-mel, of a segment of a stream's clips."""
+    own = model.clip.of(name)
+    return own.frames, round(own.audio_seconds * MEL_RATE)
+
+
+def _least(tower: nn.Module) -> int:
+    """Pictures of which more than one time step is left, since one counts as fixed."""
+    return 1 + getattr(tower, "shrinks", SHRINKS)
 
 
 def _fusion_part(network: FusionModel, found: dict[str, tuple[Tensor, ...]]) -> Part:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -17,7 +17,8 @@ class ExportSettings:
     """folder to make"""
     weights: str = "best"
     """best (by validation) or last"""
-    pt2: bool = False
-    """also write each part as a program of torch.export, .pt2"""
+    format: Literal["onnx", "pt2", "aoti"] = "onnx"
+    """onnx: for onnxruntime, anywhere; pt2: programs of torch.export; aoti: the same compiled for this machine by
+    AOTInductor, which needs a C++ compiler"""
     page: Path | None = None
     """also write a page that runs the model in a browser, on a clip of this video and on others"""

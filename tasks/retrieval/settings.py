@@ -48,7 +48,8 @@ class SearchSettings:
     streams: str | None = None
     """compare only these, separated by commas: streams of the run, and colours"""
     weights: str | None = None
-    """how much each stream counts, and the colours, as in rgb=1,audio=2; the default is 1 for each"""
+    """how much each stream counts, and the colours, as in rgb=1,audio=2; the default is 1 for each
+    stream and 0.5 for colours"""
     top: int = 10
     """videos to show for a query"""
     json: bool = False

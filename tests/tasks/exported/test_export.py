@@ -1,6 +1,7 @@
 """Exported models, which have to answer as the run does."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -37,6 +38,40 @@ def out(run_folder, tmp_path_factory):
 @pytest.mark.parametrize(("frames", "rows"), [(2, 32), (7, 101), (16, 256)])
 def test_every_output_is_pytorchs_for_every_batch_length_and_subset(model, out, batch, frames, rows):
     assert largest_difference(model, out, batch=batch, frames=frames, rows=rows) < PARITY
+
+
+@pytest.mark.slow
+def test_programs_of_torch_export_answer_as_the_run(model, run_folder, videos, tmp_path):
+    out = tmp_path / "out"
+    assert main(ExportSettings(run_folder, out, format="pt2")) == 0
+    assert model.clip.frames <= 4 and model.clip.audio_seconds < 0.65  # so short that no other length is taken
+    for batch in (1, 2, 5):
+        assert largest_difference(model, out, batch=batch) < PARITY
+    ours, theirs = (one.predict(videos / "mute.mkv", views=2) for one in (model, tristream.load(out)))
+    assert theirs.missing == ours.missing and theirs.classes == pytest.approx(ours.classes, abs=PARITY)
+    whole = (out / "flow.pt2").read_bytes()
+    (out / "flow.pt2").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"flow\.pt2"):
+        tristream.load(out)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
+def test_compiled_programs_answer_as_the_run(run_folder, videos, tmp_path):
+    model = with_model(run_folder, tmp_path, streams=("audio",), clip={"audio_seconds": 1.28})  # compiling takes long
+    write_parts(model, tmp_path / "out", kind="aoti")
+    for batch, rows in ((1, 101), (2, 65), (5, 256)):
+        assert largest_difference(model, tmp_path / "out", batch=batch, rows=rows) < PARITY
+    ours, theirs = (one.predict(videos / "one.mkv", views=2) for one in (model, tristream.load(tmp_path / "out")))
+    assert theirs.classes == pytest.approx(ours.classes, abs=PARITY)
+
+
+@pytest.mark.slow
+def test_programs_of_models_with_longer_clips_take_any_length(run_folder, tmp_path):
+    model = with_model(run_folder, tmp_path, clip={"frames": 8, "audio_seconds": 1.28})
+    write_parts(model, tmp_path / "out", kind="pt2")
+    for batch, frames, rows in ((1, 5, 101), (2, 8, 65), (5, 16, 256)):
+        assert largest_difference(model, tmp_path / "out", batch=batch, frames=frames, rows=rows) < PARITY
 
 
 @pytest.mark.slow
@@ -114,8 +149,8 @@ def test_other_towers_and_models_of_time_are_the_same_in_onnx(run_folder, tmp_pa
         assert largest_difference(model, tmp_path / "out", batch=2, frames=frames, rows=77) < PARITY
 
 
-def with_model(run_folder, tmp_path, **changes):
-    """The run's model with other settings, at random where that learns."""
+def with_model(run_folder, tmp_path, streams=("rgb", "flow", "audio"), clip=None, **changes):
+    """The run's model with other settings, of its clips too, at random where that learns."""
     from dataclasses import replace
 
     from fusion.model import build_model
@@ -123,10 +158,14 @@ def with_model(run_folder, tmp_path, **changes):
 
     _, about = load_model(run_folder / "best.safetensors")
     recipe = about.settings.recipe
-    settings = replace(about.settings, recipe=replace(recipe, model=replace(recipe.model, **changes)))
+    settings = replace(
+        about.settings,
+        streams=",".join(streams),
+        recipe=replace(recipe, model=replace(recipe.model, **changes), clip=replace(recipe.clip, **(clip or {}))),
+    )
     torch.manual_seed(0)
     sizes = {"classes": len(about.classes), "parameters": about.parameters}
-    network = build_model(settings.recipe.model, streams=("rgb", "flow", "audio"), **sizes)
+    network = build_model(settings.recipe.model, streams=streams, **sizes)
     save_weights(
         tmp_path / "other.safetensors", network, About(about.version, settings, about.classes, about.parameters)
     )
