@@ -66,6 +66,7 @@ def build_decoder(
         layers=recipe.layers,
         dropout=recipe.drop,
         word_dropout=recipe.word_dropout,
+        shut=recipe.look_price > 0,
     )
 
 

@@ -33,8 +33,9 @@ class Decoder(nn.Module):
     seen enters after the model of the words (Tanti et al. 2018, "merge"). Streams whose steps are the same places are
     attended together, so that the colour and the move that are told are of one thing. Each stream adds to the word's
     logits by itself, through a gate that depends on the words alone: an absent stream adds nothing, and
-    changes nothing of what others add. A gate is open or shut, drawn by chance in training (straight through, Bengio et
-    al. 2013): one that is nearly shut would still tell a little, which a larger weight makes up for.
+    changes nothing of what others add. Where looks cost something, a gate is open or shut, drawn by chance in training
+    (straight through, Bengio et al. 2013): one that is nearly shut would still tell a little, which a larger weight
+    makes up for.
     """
 
     def __init__(
@@ -48,10 +49,14 @@ class Decoder(nn.Module):
         layers: int,
         dropout: float,
         word_dropout: float,
+        shut: bool = False,
     ) -> None:
-        """channels: stream → C of its steps; together: those attended with one weight; kind: lstm or transformer."""
+        """channels: stream → C of its steps; together: those attended with one weight; kind: lstm or transformer.
+
+        shut: gates are open or shut, and nothing between.
+        """
         super().__init__()
-        self.vocabulary, self.word_dropout = vocabulary, word_dropout
+        self.vocabulary, self.word_dropout, self.shut = vocabulary, word_dropout, shut
         alone = [(name,) for name in channels if name not in together]
         self.groups = [tuple(together), *alone] if together else alone
         self.words = WORDS[kind](words=len(vocabulary), width=width, layers=layers, dropout=dropout)
@@ -60,7 +65,7 @@ class Decoder(nn.Module):
         self.value = nn.ModuleDict({name: nn.Linear(size, width) for name, size in channels.items()})
         self.said = nn.ModuleDict({name: nn.Linear(width, width) for name in channels})
         self.gate = nn.ModuleDict({name: nn.Linear(width, 1) for name in channels})
-        for gate in self.gate.values():
+        for gate in self.gate.values() if shut else ():
             nn.init.constant_(gate.bias, OPEN)
         self.language = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
@@ -94,7 +99,9 @@ class Decoder(nn.Module):
         return self.out(self.dropout(total)), count
 
     def _open(self, chance: Tensor) -> Tensor:
-        """Probabilities → zeros and ones, with the gradients of the probabilities."""
+        """Probabilities → themselves, or zeros and ones with their gradients."""
+        if not self.shut:
+            return chance
         if not self.training:
             return (chance > 0.5).float()
         return (torch.rand_like(chance) < chance).float() + chance - chance.detach()

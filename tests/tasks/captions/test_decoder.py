@@ -122,7 +122,7 @@ def test_a_word_that_costs_its_looks_is_told_by_the_stream_that_it_needs():
     vocabulary = Vocabulary.of([f"a {digit} moves {move}" for digit, move in product(digits, moves)], least=1)
     shape = {"width": 16, "layers": 1, "dropout": 0.0, "word_dropout": 0.2}
     torch.manual_seed(0)
-    net = Decoder(vocabulary, channels={"rgb": 3, "flow": 3}, together=[], kind="lstm", **shape)
+    net = Decoder(vocabulary, channels={"rgb": 3, "flow": 3}, together=[], kind="lstm", shut=True, **shape)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
 
     def clips(digit, move):
