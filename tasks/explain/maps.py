@@ -81,7 +81,7 @@ def smoothed(values: Tensor) -> Tensor:
         kernel = (3, side, side)
     else:
         kernel = (1, _odd(values.shape[1] / SPREAD), _odd(values.shape[2] / (4 * SPREAD)))
-    kernel = tuple(min(one, _odd(size)) for one, size in zip(kernel, _cube(values).shape[-3:], strict=True))
+    kernel = tuple(min(one, size - 1 + size % 2) for one, size in zip(kernel, _cube(values).shape[-3:], strict=True))
     found = _cube(values)
     for _ in range(2):
         found = avg_pool3d(found, kernel, 1, [size // 2 for size in kernel], count_include_pad=False)
