@@ -10,10 +10,12 @@ from fusion.model import build_model, drop_streams
 from fusion.settings import ModelSettings
 from preprocess.common.errors import UserError
 from streams.registry import STREAMS
+from tests.support.cases import case
 
 PARAMETERS = {"fps": 25.0, "short_side": 36, "mel_bands": 16}
 SHAPES = {"rgb": (3, 4, 32, 32), "flow": (2, 4, 32, 32), "audio": (16, 32)}
 B, D, K = 6, 8, 5
+each_head = pytest.mark.parametrize("head", HEADS)
 each_stream = pytest.mark.parametrize("name", STREAMS)
 
 
@@ -44,11 +46,10 @@ def test_the_output_has_a_place_for_every_clip_and_stream():
         torch.testing.assert_close(output.streams.sequences[name].mean(dim=1), output.streams.features[name])
 
 
-@pytest.mark.parametrize("head", HEADS)
 @each_stream
-def test_absent_clips_reach_no_tower(head, name):
+def test_absent_clips_reach_no_tower(name):
     """In training: outputs and batch norm's statistics are as if the absent rows were not there."""
-    model, other = make(head=head), make(head=head)
+    model, other = make(), make()
     batch, rows = clips(), torch.tensor([0, 2, 5])
     present = everywhere() | {name: torch.zeros(B, dtype=torch.bool).index_fill(0, rows, True)}
     batch[name][~present[name]] = float("nan")
@@ -62,51 +63,43 @@ def test_absent_clips_reach_no_tower(head, name):
     torch.testing.assert_close(model.encoders[name].state_dict(), other.encoders[name].state_dict())
 
 
-@pytest.mark.parametrize("head", HEADS)
-@each_stream
-def test_a_clips_answer_does_not_depend_on_whether_others_lack_a_stream(head, name):
-    model = make(head=head).eval()
-    batch = clips()
-    full = model(batch, everywhere()).logits
-    mask = torch.tensor([True, True, False, True, False, True])
-    some = model(batch, everywhere() | {name: mask}).logits
-    torch.testing.assert_close(some[mask], full[mask], atol=1e-5, rtol=1e-4)
-    assert not torch.allclose(some[~mask], full[~mask])
-
-
-@pytest.mark.parametrize("head", HEADS)
-@each_stream
-def test_an_absent_stream_gives_no_gradient(head, name):
-    model = make(head=head)
-    before = copy.deepcopy(model.encoders[name].state_dict())
-    output = model(clips(), everywhere() | {name: torch.zeros(B, dtype=torch.bool)})
-    assert output.streams.features[name].shape == (B, D) and not output.streams.features[name].any()
-    (output.logits.sum() + sum(logits.sum() for logits in output.streams.logits.values())).backward()
-    for parameter in [*model.encoders[name].parameters(), *model.auxiliary[name].parameters()]:
-        assert parameter.grad is None or not parameter.grad.any()
-    torch.testing.assert_close(model.encoders[name].state_dict(), before)
-    for other in STREAMS:
-        if other != name:
-            assert any(parameter.grad.any() for parameter in model.encoders[other].parameters())
-
-
-@pytest.mark.parametrize("head", HEADS)
-def test_a_batch_that_has_nothing_at_all_is_survived(head):
-    output = make(head=head)(clips(), {name: torch.zeros(B, dtype=torch.bool) for name in STREAMS})
-    assert output.logits.isfinite().all()
-    output.logits.sum().backward()
-
-
-@pytest.mark.parametrize("head", HEADS)
-@each_stream
-def test_a_hidden_stream_keeps_its_own_opinion_but_not_its_say(head, name):
+@each_head
+def test_a_clips_answer_depends_on_its_own_streams_alone_and_a_hidden_one_keeps_its_opinion_but_not_its_say(head):
     model = make(head=head).eval()
     batch, present = clips(), everywhere()
-    hidden = present | {name: torch.zeros(B, dtype=torch.bool)}
-    output, absent = model(batch, present, use=hidden), model(batch, hidden)
-    torch.testing.assert_close(output.logits, absent.logits)
-    assert output.streams.logits[name].any() and not absent.streams.logits[name].any()
-    torch.testing.assert_close(model.fuse(output.streams, hidden), output.logits)
+    full = model(batch, present).logits
+    mask = torch.tensor([True, True, False, True, False, True])
+    for name in STREAMS:
+        with case(name):
+            some = model(batch, present | {name: mask}).logits
+            torch.testing.assert_close(some[mask], full[mask], atol=1e-5, rtol=1e-4)
+            assert not torch.allclose(some[~mask], full[~mask])
+            hidden = present | {name: torch.zeros(B, dtype=torch.bool)}
+            output, absent = model(batch, present, use=hidden), model(batch, hidden)
+            torch.testing.assert_close(output.logits, absent.logits)
+            assert output.streams.logits[name].any() and not absent.streams.logits[name].any()
+            torch.testing.assert_close(model.fuse(output.streams, hidden), output.logits)
+
+
+@each_head
+def test_an_absent_stream_gives_no_gradient_and_a_batch_that_has_nothing_at_all_is_survived(head):
+    model = make(head=head)
+    for name in STREAMS:
+        with case(name):
+            model.zero_grad()
+            before = copy.deepcopy(model.encoders[name].state_dict())
+            output = model(clips(), everywhere() | {name: torch.zeros(B, dtype=torch.bool)})
+            assert output.streams.features[name].shape == (B, D) and not output.streams.features[name].any()
+            (output.logits.sum() + sum(logits.sum() for logits in output.streams.logits.values())).backward()
+            for parameter in [*model.encoders[name].parameters(), *model.auxiliary[name].parameters()]:
+                assert parameter.grad is None or not parameter.grad.any()
+            torch.testing.assert_close(model.encoders[name].state_dict(), before)
+            for other in STREAMS:
+                if other != name:
+                    assert any(parameter.grad.any() for parameter in model.encoders[other].parameters())
+    output = model(clips(), {name: torch.zeros(B, dtype=torch.bool) for name in STREAMS})
+    assert output.logits.isfinite().all()
+    output.logits.sum().backward()
 
 
 def mask_of(share: float, rows: int) -> dict[str, torch.Tensor]:
@@ -114,7 +107,7 @@ def mask_of(share: float, rows: int) -> dict[str, torch.Tensor]:
     return {name: torch.rand(rows, generator=generator) < share for name in STREAMS}
 
 
-@pytest.mark.parametrize("share", [0.0, 0.25, 0.6, 0.99])
+@pytest.mark.parametrize("share", [0.25, 0.99])
 def test_dropping_never_shows_an_absent_stream_nor_hides_the_last_one(share):
     torch.manual_seed(0)
     present = mask_of(0.5, 5000)
@@ -127,7 +120,7 @@ def test_dropping_never_shows_an_absent_stream_nor_hides_the_last_one(share):
     assert torch.equal(torch.stack([*kept.values()]).any(dim=0), torch.stack([*present.values()]).any(dim=0))
 
 
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.25, 0.5])
+@pytest.mark.parametrize("share", [0.25, 0.5])
 def test_streams_are_dropped_with_about_the_probability_asked_for_and_all_alike(share):
     torch.manual_seed(0)
     rows = 40_000
@@ -162,10 +155,11 @@ def test_a_stream_may_have_another_tower():
     assert default.encoders["rgb"].state_dict().keys() != other.encoders["rgb"].state_dict().keys()
 
 
-@pytest.mark.parametrize("tower", ["rgb=resnet", "audio=conv3d", "smell=conv1d", "conv3d", "rgb"])
-def test_an_unknown_tower_is_named_beside_the_known_ones(tower):
-    with pytest.raises(UserError, match=f"unknown tower '{tower}'.*rgb=conv3d, .*rgb=r2plus1d, .*flow=conv3d"):
-        make(towers=(tower,))
+def test_an_unknown_tower_is_named_beside_the_known_ones():
+    for tower in ("rgb=resnet", "audio=conv3d", "smell=conv1d", "conv3d", "rgb"):
+        says = f"unknown tower '{tower}'.*rgb=conv3d, .*rgb=r2plus1d, .*flow=conv3d"
+        with case(tower), pytest.raises(UserError, match=says):
+            make(towers=(tower,))
 
 
 def test_an_unknown_head_is_named_beside_the_known_ones():

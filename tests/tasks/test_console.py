@@ -37,9 +37,8 @@ def test_help_teaches_and_loads_nothing_heavy(name):
     assert f"tristream {name} " in "\n".join(shown) and COMMANDS[name].usual not in "\n".join(shown)
 
 
-@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_every_command_has_a_module_that_says_how_it_is_used(command):
-    assert command.usual in docstring(command.module)
+def test_every_command_has_a_module_that_says_how_it_is_used():
+    assert [name for name, command in COMMANDS.items() if command.usual not in docstring(command.module)] == []
 
 
 def test_a_command_does_what_its_module_does_and_a_wrong_one_is_one_line(tmp_path):

@@ -5,6 +5,7 @@ import torch
 
 from fusion.heads import HEADS
 from fusion.heads.head import StreamOutputs
+from tests.support.cases import case
 from tests.support.encodings import STREAMS, B, K, change, everywhere, inputs, make
 
 each_head = pytest.mark.parametrize("name", HEADS)
@@ -16,37 +17,40 @@ def masked_out(mask: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
 
 
 @each_head
-@pytest.mark.parametrize("count", [1, 2, 3])
-def test_any_number_of_streams_gives_one_answer_a_clip(name, count):
-    streams = STREAMS[:count]
-    answer = make(name, streams)(*inputs(streams))
-    assert answer.shape == (B, K) and answer.isfinite().all()
+def test_any_number_of_streams_of_any_size_gives_one_answer_a_clip(name):
+    for count in (1, 2, 3):
+        with case(f"{count} streams"):
+            streams = STREAMS[:count]
+            answer = make(name, streams)(*inputs(streams))
+            assert answer.shape == (B, K) and answer.isfinite().all()
+    for feature in (1, 2, 6, 7):
+        with case(f"{feature} features"):
+            head = HEADS[name](channels={"one": 3}, feature=feature, classes=2, dropout=0.0)
+            parts = ((B, 2), (B, feature), (B, 5, feature), (B, 5, 3))
+            encoding = StreamOutputs(*({"one": torch.randn(shape)} for shape in parts))
+            assert head(encoding, {"one": torch.ones(B, dtype=torch.bool)}).shape == (B, 2)
 
 
 @each_head
-@pytest.mark.parametrize("feature", [1, 2, 6, 7])
-def test_features_may_have_any_size(name, feature):
-    head = HEADS[name](channels={"one": 3}, feature=feature, classes=2, dropout=0.0)
-    parts = ((B, 2), (B, feature), (B, 5, feature), (B, 5, 3))
-    encoding = StreamOutputs(*({"one": torch.randn(shape)} for shape in parts))
-    assert head(encoding, {"one": torch.ones(B, dtype=torch.bool)}).shape == (B, 2)
-
-
-@each_head
-@pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("rubbish", [float("nan"), float("inf"), 1e30])
-def test_what_absent_streams_hold_changes_no_bit(name, rubbish, training):
-    head = make(name).train(training)
+def test_what_absent_streams_hold_changes_no_bit(name):
+    head = make(name)
     encoding, present = inputs()
 
     def ask(given):
         torch.manual_seed(3)  # dropout's
         return head(given, present)
 
-    expected = ask(encoding)
-    spoilt = change(encoding, lambda stream, part: part.masked_fill(masked_out(present[stream], part), rubbish))
-    assert expected.isfinite().all()
-    assert torch.equal(ask(spoilt), expected)
+    for training in (False, True):
+        head.train(training)
+        expected = ask(encoding)
+        assert expected.isfinite().all()
+        for rubbish in (float("nan"), float("inf"), 1e30):
+
+            def spoil(stream, part, rubbish=rubbish):
+                return part.masked_fill(masked_out(present[stream], part), rubbish)
+
+            with case((rubbish, "training" if training else "in use")):
+                assert torch.equal(ask(change(encoding, spoil)), expected)
 
 
 @each_head
@@ -127,21 +131,17 @@ def test_a_process_without_a_row_takes_part_in_the_backward_pass(name):
 
 
 @each_head
-def test_the_order_of_the_rows_does_not_matter(name):
+def test_a_row_is_answered_as_if_it_were_alone_and_in_any_order_of_rows_and_streams(name):
     head = make(name)
     encoding, present = inputs()
+    together = head(encoding, present)
     order = torch.tensor([4, 0, 5, 2, 1, 3])
     turned = head(
         change(encoding, lambda stream, part: part[order]), {stream: mask[order] for stream, mask in present.items()}
     )
-    torch.testing.assert_close(turned, head(encoding, present)[order], rtol=1e-5, atol=1e-6)
-
-
-@each_head
-def test_a_row_is_answered_as_if_it_were_alone(name):
-    head = make(name)
-    encoding, present = inputs()
-    together = head(encoding, present)
+    torch.testing.assert_close(turned, together[order], rtol=1e-5, atol=1e-6)
+    reverse = type(encoding)(*(dict(reversed(parts.items())) for parts in encoding))
+    assert torch.equal(head(reverse, dict(reversed(present.items()))), together)
     for row in range(B):
         here = slice(row, row + 1)
         one = change(encoding, lambda stream, part, here=here: part[here])
@@ -157,14 +157,6 @@ def test_each_present_stream_has_a_say(name):
     for stream in STREAMS:
         without = head(encoding, everywhere() | {stream: torch.zeros(B, dtype=torch.bool)})
         assert all(not torch.allclose(one, other) for one, other in zip(without, expected, strict=True))
-
-
-@each_head
-def test_the_order_in_which_streams_are_given_does_not_matter(name):
-    head = make(name)
-    encoding, present = inputs()
-    turned = type(encoding)(*(dict(reversed(parts.items())) for parts in encoding))
-    assert torch.equal(head(turned, dict(reversed(present.items()))), head(encoding, present))
 
 
 @each_head

@@ -150,7 +150,7 @@ def spoil(batch: Batch, how: str) -> Batch:
     return replace(batch, clips=clips)
 
 
-@pytest.mark.parametrize(("how", "balance"), [*(("nan", balance) for balance in BALANCES), ("-inf", "auxiliary")])
+@pytest.mark.parametrize(("how", "balance"), [("nan", "auxiliary"), ("nan", "ogm-ge"), ("-inf", "auxiliary")])
 def test_a_batch_without_a_finite_loss_changes_nothing_and_is_named(toy, how, balance):
     step, batches = make(toy, balance=balance, average=0.9), batches_of(toy)
     assert take(step, batches[:1], 0).objective > 0
@@ -335,15 +335,3 @@ def test_on_a_gpu_a_step_waits_for_nothing(toy, balance):
             take(step, batches[:1], number, recipe=recipe)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-
-
-@pytest.mark.parametrize("balance", BALANCES)
-def test_a_stream_that_nobody_has_is_left_as_it_is(toy, balance):
-    step, batch = make(toy, balance=balance), batches_of(toy)[0]
-    take(step, [batch], 0)
-    none = {name: mask & (name != "audio") for name, mask in batch.present.items()}
-    without = replace(batch, present=none, rows={name: mask.nonzero()[:, 0] for name, mask in none.items()})
-    before = copy.deepcopy(step.model.encoders["audio"].state_dict())
-    take(step, [without], 1)
-    assert_equal(step.model.encoders["audio"].state_dict(), before)
-    assert all(parameter.grad is None for parameter in step.model.encoders["audio"].parameters())

@@ -13,6 +13,7 @@ from fusion.training.transfer import Report, initialise
 from fusion.training.weights import parse_init
 from preprocess.common.errors import UserError
 from streams.towers.inflate import inflate_channels
+from tests.support.cases import case
 from tests.support.torchvision_networks import BORROWED, features, needs_torchvision, network
 
 PARAMETERS = {"fps": 25.0, "short_side": 36, "mel_bands": 16}
@@ -176,22 +177,23 @@ def test_a_layer_that_the_file_has_in_part_is_left_alone(tmp_path):
     assert torch.equal(after["1.weight"], before["1.weight"]) and not torch.equal(after["0.weight"], before["0.weight"])
 
 
-@pytest.mark.parametrize("prefix", ["", "tower.", "module.", "model.encoders.rgb.tower."])
 @pytest.mark.parametrize(
     ("suffix", "wrapped"), [(".pt", None), (".pth", "model"), (".pt", "state_dict"), (".safetensors", None)]
 )
-def test_the_usual_kinds_of_files_are_understood(tmp_path, prefix, wrapped, suffix):
-    before, model = make(("rgb",), seed=1), make(("rgb",))
-    weights = {prefix + name: values for name, values in weights_of(before.encoders["rgb"].tower).items()}
+def test_the_usual_kinds_of_files_are_understood_whatever_stands_before_the_names(tmp_path, wrapped, suffix):
+    expected = weights_of(make(("rgb",), seed=1).encoders["rgb"].tower)
     path = tmp_path / f"w{suffix}"
-    if suffix == ".safetensors":
-        save_file(weights, path)
-    else:
-        torch.save({wrapped: weights, "epoch": 7} if wrapped else weights, path)
-    (report,) = initialise(model, (f"rgb={path}",))
-    found, expected = (weights_of(one.encoders["rgb"].tower) for one in (model, before))
-    assert report.matched == len(expected) and report.left_out == {"lstm, not in the file": 4}
-    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    for prefix in ("", "tower.", "module.", "model.encoders.rgb.tower."):
+        weights = {prefix + name: values for name, values in expected.items()}
+        if suffix == ".safetensors":
+            save_file(weights, path)
+        else:
+            torch.save({wrapped: weights, "epoch": 7} if wrapped else weights, path)
+        model = make(("rgb",))
+        with case(prefix):
+            (report,) = initialise(model, (f"rgb={path}",))
+            assert report.matched == len(expected) and report.left_out == {"lstm, not in the file": 4}
+            torch.testing.assert_close(weights_of(model.encoders["rgb"].tower), expected, rtol=0, atol=0)
 
 
 @pytest.mark.slow
@@ -267,19 +269,19 @@ def test_a_pickled_file_with_code_is_refused_and_not_run(tmp_path, write):
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors"])
-@pytest.mark.parametrize("damage", ["empty", "cut", "rubbish"])
-def test_a_damaged_file_is_one_line(tmp_path, suffix, damage):
+def test_a_damaged_file_is_one_line(tmp_path, suffix):
     path = tmp_path / f"w{suffix}"
     weights = weights_of(make(("rgb",)))
     save_file(weights, path) if suffix == ".safetensors" else torch.save(weights, path)
     data = path.read_bytes()
-    path.write_bytes({"empty": b"", "cut": data[: len(data) // 2], "rubbish": b"rubbish " * 50}[damage])
-    refused((str(path),), rf"w\{suffix} is damaged")
+    for damage in ("empty", "cut", "rubbish"):
+        with case(damage):
+            path.write_bytes({"empty": b"", "cut": data[: len(data) // 2], "rubbish": b"rubbish " * 50}[damage])
+            refused((str(path),), rf"w\{suffix} is damaged")
 
 
-@pytest.mark.parametrize(
-    ("texts", "says"),
-    [
+def test_what_cannot_be_meant_is_one_line():
+    for texts, says in (
         (("smell=w.pt",), "unknown stream smell; its streams are rgb, flow"),
         (("audio=w.pt",), "this run does not train audio; its streams are rgb, flow"),
         (("rgb=none.pt",), "there is no such run or file"),
@@ -289,10 +291,9 @@ def test_a_damaged_file_is_one_line(tmp_path, suffix, damage):
         (("imagenet",), "say for which stream, as in --init rgb=imagenet"),
         (("rgb=imagenet",), "--towers rgb=efficientnet_lite2"),
         (("rgb=kinetics",), "--towers rgb=r3d_18"),
-    ],
-)
-def test_what_cannot_be_meant_is_one_line(texts, says):
-    refused(texts, says)
+    ):
+        with case((texts, says)):
+            refused(texts, says)
 
 
 def test_files_that_are_not_weights_are_one_line(tmp_path):
