@@ -14,6 +14,7 @@ from streams.clip import random_starts, view_starts
 from streams.loader import EpochBatches, make_loader
 from streams.registry import STREAMS
 from tests.support.batches import CLIP, assert_same, dataset_of, load, views_of
+from tests.support.cases import case
 from tests.support.reading import as_towers_see, read
 from tests.support.stores import BANDS, HEIGHT, WIDTH, Spec, make_store
 
@@ -86,18 +87,19 @@ def test_a_stream_that_a_whole_batch_lacks_still_has_its_place(tmp_path):
     assert batch.present["rgb"].all()
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 5])
-def test_every_view_of_every_video_comes_once_whatever_the_number_of_ranks(tmp_path, ranks):
+def test_every_view_of_every_video_comes_once_whatever_the_number_of_ranks(tmp_path):
     store = make_store(tmp_path / "s.h5", [Spec("a.mp4", frames=30), Spec("b.mp4", frames=9), Spec("c.mp4", frames=4)])
     dataset = dataset_of(store, views=3)
-    shares = [views_of(dataset, batch=2, rank=rank, ranks=ranks) for rank in range(ranks)]
-    keys = [[key for batch in share for key in batch] for share in shares]
-    assert sorted(key for share in keys for key in share) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (2, 0)]
-    assert [len(share) for share in shares] == [len(list(share)) for share in shares]
-    for rank in range(ranks):  # a video's views are judged by one
-        assert {row % ranks for row, _ in keys[rank]} <= {rank}
-    loaded = [batch.videos for share in shares for batch in load(dataset, share)]
-    assert torch.cat(loaded).bincount().tolist() == [3, 2, 1]
+    for ranks in (1, 2, 5):
+        with case(ranks):
+            shares = [views_of(dataset, batch=2, rank=rank, ranks=ranks) for rank in range(ranks)]
+            keys = [[key for batch in share for key in batch] for share in shares]
+            assert sorted(key for share in keys for key in share) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (2, 0)]
+            assert [len(share) for share in shares] == [len(list(share)) for share in shares]
+            for rank in range(ranks):  # a video's views are judged by one
+                assert {row % ranks for row, _ in keys[rank]} <= {rank}
+            loaded = [batch.videos for share in shares for batch in load(dataset, share)]
+            assert torch.cat(loaded).bincount().tolist() == [3, 2, 1]
 
 
 def epoch(dataset: ClipDataset, number: int, *, seed: int = 0, batch: int = 4, **among) -> EpochBatches:
@@ -122,27 +124,29 @@ def test_an_epoch_holds_every_video_once_in_an_order_of_its_own(toy):
     assert order(1, 2) == orders[5]
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3, 7])
-@pytest.mark.parametrize("parts", [1, 2, 5])
-def test_ranks_and_parts_divide_the_steps_of_one_process(toy, ranks, parts):
+def test_ranks_and_parts_divide_the_steps_of_one_process(toy):
     dataset = dataset_of(toy, seed=0)
     steps = [sorted(keys) for keys in epoch(dataset, 2)]
-    shares = [list(epoch(dataset, 2, parts=parts, rank=rank, ranks=ranks)) for rank in range(ranks)]
-    assert all(len(share) == 3 * parts for share in shares)
-    for number, step in enumerate(steps):
-        given = [share[number * parts : (number + 1) * parts] for share in shares]
-        assert sorted(key for share in given for part in share for key in part) == step
-        sizes = [sum(map(len, share)) for share in given]
-        assert max(sizes) - min(sizes) <= 1
-        assert all(max(map(len, share)) - min(map(len, share)) <= 1 for share in given)
+    for ranks in (1, 2, 3, 7):
+        for parts in (1, 2, 5):
+            with case((ranks, parts)):
+                shares = [list(epoch(dataset, 2, parts=parts, rank=rank, ranks=ranks)) for rank in range(ranks)]
+                assert all(len(share) == 3 * parts for share in shares)
+                for number, step in enumerate(steps):
+                    given = [share[number * parts : (number + 1) * parts] for share in shares]
+                    assert sorted(key for share in given for part in share for key in part) == step
+                    sizes = [sum(map(len, share)) for share in given]
+                    assert max(sizes) - min(sizes) <= 1
+                    assert all(max(map(len, share)) - min(map(len, share)) <= 1 for share in given)
 
 
-@pytest.mark.parametrize("done", [0, 1, 2, 3])
-def test_an_epoch_that_was_left_in_its_middle_goes_on_with_the_steps_that_are_left(toy, done):
+def test_an_epoch_that_was_left_in_its_middle_goes_on_with_the_steps_that_are_left(toy):
     dataset = dataset_of(toy, seed=0)
-    whole, rest = (epoch(dataset, 1, parts=2) for _ in range(2))
-    rest.done = done
-    assert list(rest) == list(whole)[2 * done :] and len(rest) == len(list(rest))
+    for done in (0, 1, 2, 3):
+        with case(done):
+            whole, rest = (epoch(dataset, 1, parts=2) for _ in range(2))
+            rest.done = done
+            assert list(rest) == list(whole)[2 * done :] and len(rest) == len(list(rest))
 
 
 def test_clips_of_an_epoch_are_the_same_however_many_workers_read_them(toy):

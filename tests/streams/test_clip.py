@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
 from preprocess.store.index import Video
 from streams.clip import ClipSettings, HopStarts, random_starts, steps, view_starts
+from tests.support.cases import case
 
 CLIP = ClipSettings(frames=16, stride=2)
 
@@ -33,11 +33,12 @@ def test_random_clips_start_at_every_place_where_a_whole_one_fits_and_nowhere_el
     assert starts == {(start,) for start in range(6)}
 
 
-@pytest.mark.parametrize("frames", [1, 5, CLIP.span])
-def test_a_video_not_longer_than_a_clip_has_one_start_and_one_view(frames):
-    rng = np.random.default_rng(0)
-    assert {random_starts(video(frames), CLIP, rng) for _ in range(50)} == {(0,)}
-    assert view_starts(video(frames), CLIP, 5) == [(0,)]
+def test_a_video_not_longer_than_a_clip_has_one_start_and_one_view():
+    for frames in (1, 5, CLIP.span):
+        with case(frames):
+            rng = np.random.default_rng(0)
+            assert {random_starts(video(frames), CLIP, rng) for _ in range(50)} == {(0,)}
+            assert view_starts(video(frames), CLIP, 5) == [(0,)]
 
 
 def test_one_view_is_the_middle_of_the_video():
@@ -45,16 +46,17 @@ def test_one_view_is_the_middle_of_the_video():
     assert start + CLIP.span / 2 == 100
 
 
-@pytest.mark.parametrize("views", [2, 3, 5, 10])
-def test_views_are_spread_evenly_and_alike_seen_from_either_end(views):
-    frames = 1000
-    starts = [start for (start,) in view_starts(video(frames), CLIP, views)]
-    assert len(starts) == views
-    assert min(starts) >= 0 and max(starts) + CLIP.span <= frames
-    gaps = np.diff(starts)
-    assert gaps.max() - gaps.min() <= 1
-    mirrored = [frames - CLIP.span - start for start in reversed(starts)]
-    assert np.abs(np.subtract(starts, mirrored)).max() <= 1
+def test_views_are_spread_evenly_and_alike_seen_from_either_end():
+    for views in (2, 3, 5, 10):
+        with case(views):
+            frames = 1000
+            starts = [start for (start,) in view_starts(video(frames), CLIP, views)]
+            assert len(starts) == views
+            assert min(starts) >= 0 and max(starts) + CLIP.span <= frames
+            gaps = np.diff(starts)
+            assert gaps.max() - gaps.min() <= 1
+            mirrored = [frames - CLIP.span - start for start in reversed(starts)]
+            assert np.abs(np.subtract(starts, mirrored)).max() <= 1
 
 
 def test_a_video_a_little_longer_than_a_clip_has_no_two_views_alike():
@@ -68,15 +70,16 @@ def test_steps_are_a_stride_apart_and_begin_again_beyond_the_end():
     assert steps(0, ClipSettings(frames=3, stride=2), 1).tolist() == [0, 0, 0]
 
 
-@pytest.mark.parametrize("frames", [7, CLIP.span, 500, 501])
-def test_a_clip_of_one_segment_draws_what_a_clip_always_drew(frames):
+def test_a_clip_of_one_segment_draws_what_a_clip_always_drew():
     """Otherwise runs of earlier releases would go on with other clips."""
-    room = max(0, frames - CLIP.span)
-    for seed in range(20):
-        ours, theirs = np.random.default_rng(seed), np.random.default_rng(seed)
-        assert random_starts(video(frames), CLIP, ours) == (int(theirs.integers(0, room + 1)),)
-        assert ours.bit_generator.state == theirs.bit_generator.state
-    assert view_starts(video(frames), CLIP, 3) == sorted({(round(room * (k + 0.5) / 3),) for k in range(3)})
+    for frames in (7, CLIP.span, 500, 501):
+        with case(frames):
+            room = max(0, frames - CLIP.span)
+            for seed in range(20):
+                ours, theirs = np.random.default_rng(seed), np.random.default_rng(seed)
+                assert random_starts(video(frames), CLIP, ours) == (int(theirs.integers(0, room + 1)),)
+                assert ours.bit_generator.state == theirs.bit_generator.state
+            assert view_starts(video(frames), CLIP, 3) == sorted({(round(room * (k + 0.5) / 3),) for k in range(3)})
 
 
 def test_each_segment_lies_anywhere_in_its_part_of_the_video_and_nowhere_else():
@@ -87,25 +90,27 @@ def test_each_segment_lies_anywhere_in_its_part_of_the_video_and_nowhere_else():
     assert np.abs(np.corrcoef(drawn.T) - np.eye(3)).max() < 0.1  # each by itself
 
 
-@pytest.mark.parametrize("views", [1, 4])
-def test_a_view_has_a_segment_in_every_part_and_views_move_them_all_together(views):
-    clip = ClipSettings(frames=4, stride=2, segments=5)
-    starts = np.array(view_starts(video(200), clip, views))
-    assert starts.shape == (views, 5)
-    middles = (starts + clip.span / 2).mean(axis=0)
-    np.testing.assert_allclose(middles, [20, 60, 100, 140, 180], atol=0.5)
-    assert (np.diff(starts, axis=1) == 40).all()
+def test_a_view_has_a_segment_in_every_part_and_views_move_them_all_together():
+    for views in (1, 4):
+        with case(views):
+            clip = ClipSettings(frames=4, stride=2, segments=5)
+            starts = np.array(view_starts(video(200), clip, views))
+            assert starts.shape == (views, 5)
+            middles = (starts + clip.span / 2).mean(axis=0)
+            np.testing.assert_allclose(middles, [20, 60, 100, 140, 180], atol=0.5)
+            assert (np.diff(starts, axis=1) == 40).all()
 
 
-@pytest.mark.parametrize("frames", [1, 7, 8, 20, 31])
-def test_the_segments_of_a_video_shorter_than_they_are_overlap_and_are_spread_over_it(frames):
-    clip, rng = ClipSettings(frames=4, stride=2, segments=4), np.random.default_rng(0)
-    room = max(0, frames - clip.span)
-    for starts in [random_starts(video(frames), clip, rng), *view_starts(video(frames), clip, 3)]:
-        assert len(starts) == 4 and list(starts) == sorted(starts) and 0 <= starts[0] <= starts[-1] <= room
-    if frames == 20:
-        assert view_starts(video(frames), clip, 1) == [(0, 3, 8, 12)]
-    assert list(HopStarts(video(frames), clip, 3, clip.length)) == view_starts(video(frames), clip, 1)
+def test_the_segments_of_a_video_shorter_than_they_are_overlap_and_are_spread_over_it():
+    for frames in (1, 7, 8, 20, 31):
+        with case(frames):
+            clip, rng = ClipSettings(frames=4, stride=2, segments=4), np.random.default_rng(0)
+            room = max(0, frames - clip.span)
+            for starts in [random_starts(video(frames), clip, rng), *view_starts(video(frames), clip, 3)]:
+                assert len(starts) == 4 and list(starts) == sorted(starts) and 0 <= starts[0] <= starts[-1] <= room
+            if frames == 20:
+                assert view_starts(video(frames), clip, 1) == [(0, 3, 8, 12)]
+            assert list(HopStarts(video(frames), clip, 3, clip.length)) == view_starts(video(frames), clip, 1)
 
 
 def test_windows_hold_segments_that_follow_each_other_or_are_spread_evenly_where_a_window_is_longer():

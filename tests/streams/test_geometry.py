@@ -7,6 +7,7 @@ import torch
 
 from streams import geometry
 from streams.geometry import centre_crop, random_crop, turn_vectors, warp, warp_clip
+from tests.support.cases import case
 
 SHAPES = [(96, 96), (96, 128), (128, 96), (96, 300), (97, 131)]
 
@@ -68,25 +69,29 @@ def by_opencv(picture: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     )
 
 
-@pytest.mark.parametrize(("height", "width"), [(128, 128), (128, 228), (228, 128)])
-def test_the_centre_crop_of_128_pixels_is_the_middle_112_untouched(height, width):
-    frame = np.random.default_rng(0).integers(0, 256, (height, width)).astype(np.float32)
-    matrix, window = centre_crop(height, width, 112)
-    assert frame[window].shape == (128, 128)
-    top, left = (height - 112) // 2, (width - 112) // 2
-    np.testing.assert_allclose(
-        warp_one(frame[window], matrix, 112), frame[top : top + 112, left : left + 112], atol=0.02
-    )
+def test_the_centre_crop_of_128_pixels_is_the_middle_112_untouched():
+    for height, width in ((128, 128), (128, 228), (228, 128)):
+        with case((height, width)):
+            frame = np.random.default_rng(0).integers(0, 256, (height, width)).astype(np.float32)
+            matrix, window = centre_crop(height, width, 112)
+            assert frame[window].shape == (128, 128)
+            top, left = (height - 112) // 2, (width - 112) // 2
+            np.testing.assert_allclose(
+                warp_one(frame[window], matrix, 112), frame[top : top + 112, left : left + 112], atol=0.02
+            )
 
 
-@pytest.mark.parametrize(("height", "width", "size"), [(96, 96, 32), (96, 128, 112), (128, 96, 160), (97, 131, 112)])
-def test_the_centre_crop_shows_seven_eighths_of_the_short_side_whatever_the_size(height, width, size):
-    matrix, window = centre_crop(height, width, size)
-    places = places_in_window(matrix, size) + corner(window)
-    side = min(height, width) * 7 / 8
-    # corner pixels are half a pixel of the crop inside the edges of what is shown
-    np.testing.assert_allclose(places[-1, -1] - places[0, 0], side - side / size, rtol=1e-5)
-    np.testing.assert_allclose((places[-1, -1] + places[0, 0]) / 2, [(width - 1) / 2, (height - 1) / 2], rtol=1e-5)
+def test_the_centre_crop_shows_seven_eighths_of_the_short_side_whatever_the_size():
+    for height, width, size in ((96, 96, 32), (96, 128, 112), (128, 96, 160), (97, 131, 112)):
+        with case((height, width, size)):
+            matrix, window = centre_crop(height, width, size)
+            places = places_in_window(matrix, size) + corner(window)
+            side = min(height, width) * 7 / 8
+            # corner pixels are half a pixel of the crop inside the edges of what is shown
+            np.testing.assert_allclose(places[-1, -1] - places[0, 0], side - side / size, rtol=1e-5)
+            np.testing.assert_allclose(
+                (places[-1, -1] + places[0, 0]) / 2, [(width - 1) / 2, (height - 1) / 2], rtol=1e-5
+            )
 
 
 MAPS = {
@@ -108,15 +113,16 @@ def test_a_warp_is_opencvs_mirrored_edges_included():
         np.testing.assert_allclose(ours, theirs, atol=2 * 0.35 / 32, err_msg=kind)  # OpenCV may round to 1/32 pixel
 
 
-@pytest.mark.parametrize(("height", "width"), SHAPES)
-def test_a_random_crop_is_opencvs_of_the_same_window(height, width):
-    frame, rng, mirrored = smooth(height, width), np.random.default_rng(1), 0
-    for _ in range(20):
-        matrix, window = random_crop(height, width, 64, rng)
-        ours, theirs = (crop(frame[window], matrix, 64) for crop in (warp_one, by_opencv))
-        np.testing.assert_allclose(ours, theirs, atol=2 * 0.35 / 32)
-        mirrored += not inside(places_in_window(matrix, 64), min(height, width), 0).all()
-    assert mirrored > 2
+def test_a_random_crop_is_opencvs_of_the_same_window():
+    for height, width in SHAPES:
+        with case((height, width)):
+            frame, rng, mirrored = smooth(height, width), np.random.default_rng(1), 0
+            for _ in range(20):
+                matrix, window = random_crop(height, width, 64, rng)
+                ours, theirs = (crop(frame[window], matrix, 64) for crop in (warp_one, by_opencv))
+                np.testing.assert_allclose(ours, theirs, atol=2 * 0.35 / 32)
+                mirrored += not inside(places_in_window(matrix, 64), min(height, width), 0).all()
+            assert mirrored > 2
 
 
 def test_one_pixel_beyond_the_edge_is_the_last_but_one():
@@ -126,15 +132,16 @@ def test_one_pixel_beyond_the_edge_is_the_last_but_one():
     np.testing.assert_allclose(shifted[0], [3, 2, 1, 0, 1, 2, 3, 4], atol=1e-5)
 
 
-@pytest.mark.parametrize(("height", "width"), SHAPES)
-def test_a_crop_of_a_linear_picture_is_linear_at_the_places_it_was_taken_from(height, width):
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    matrix, window = random_crop(height, width, 40, np.random.default_rng(5))
-    places = places_in_window(matrix, 40)
-    here = inside(places, min(height, width), 1)
-    assert here.mean() > 0.7
-    cropped = warp_one((2 * x + 3 * y)[window], matrix, 40)
-    np.testing.assert_allclose(cropped[here], ((places + corner(window)) @ [2, 3])[here], atol=0.01)
+def test_a_crop_of_a_linear_picture_is_linear_at_the_places_it_was_taken_from():
+    for height, width in SHAPES:
+        with case((height, width)):
+            y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+            matrix, window = random_crop(height, width, 40, np.random.default_rng(5))
+            places = places_in_window(matrix, 40)
+            here = inside(places, min(height, width), 1)
+            assert here.mean() > 0.7
+            cropped = warp_one((2 * x + 3 * y)[window], matrix, 40)
+            np.testing.assert_allclose(cropped[here], ((places + corner(window)) @ [2, 3])[here], atol=0.01)
 
 
 def test_random_crops_are_as_large_and_as_upright_as_promised_and_half_are_flipped():
@@ -172,28 +179,30 @@ def test_a_crop_may_be_asked_not_to_be_mirrored_and_to_show_all_of_the_short_sid
     assert window[1] == slice(16, 112)
 
 
-@pytest.mark.parametrize(("height", "width"), [(96, 96), (97, 131), (36, 640), (640, 36)])
-def test_the_window_is_a_square_of_the_short_side_that_holds_the_crop(monkeypatch, height, width):
+def test_the_window_is_a_square_of_the_short_side_that_holds_the_crop(monkeypatch):
     monkeypatch.setattr(geometry, "TURN", 0.0)
     monkeypatch.setattr(geometry, "STRETCH", 1.0)  # turned and stretched, a crop's corners may lean over
-    rng, short, size = np.random.default_rng(0), min(height, width), 64
-    for number in range(200):
-        matrix, window = random_crop(height, width, size, rng) if number else centre_crop(height, width, size)
-        for part, length in zip(window, (height, width), strict=True):
-            assert part.start >= 0 and part.stop <= length and part.stop - part.start == short
-        places = places_in_window(matrix, size)
-        beyond = 1 - short / size / 2 + 1e-3  # a window begins at a whole pixel, its crop anywhere
-        assert places.min() >= -max(0.5, beyond) and places.max() <= short - 1 + max(0.5, beyond)
+    for height, width in ((96, 96), (97, 131), (36, 640), (640, 36)):
+        with case((height, width)):
+            rng, short, size = np.random.default_rng(0), min(height, width), 64
+            for number in range(200):
+                matrix, window = random_crop(height, width, size, rng) if number else centre_crop(height, width, size)
+                for part, length in zip(window, (height, width), strict=True):
+                    assert part.start >= 0 and part.stop <= length and part.stop - part.start == short
+                places = places_in_window(matrix, size)
+                beyond = 1 - short / size / 2 + 1e-3  # a window begins at a whole pixel, its crop anywhere
+                assert places.min() >= -max(0.5, beyond) and places.max() <= short - 1 + max(0.5, beyond)
 
 
-@pytest.mark.parametrize(("height", "width"), [(96, 96), (128, 96), (36, 640)])
-def test_turned_and_stretched_little_of_a_crop_leans_over_its_window(height, width):
-    rng = np.random.default_rng(0)
-    shares = [inside(places_in_window(random_crop(height, width, 64, rng)[0], 64), min(height, width), -0.5).mean()]
-    for _ in range(200):
-        matrix, _ = random_crop(height, width, 64, rng)
-        shares.append(inside(places_in_window(matrix, 64), min(height, width), -0.5).mean())
-    assert np.mean(shares) > 0.96 and min(shares) > 0.75
+def test_turned_and_stretched_little_of_a_crop_leans_over_its_window():
+    for height, width in ((96, 96), (128, 96), (36, 640)):
+        with case((height, width)):
+            rng = np.random.default_rng(0)
+            shares = []
+            for _ in range(201):
+                matrix, _ = random_crop(height, width, 64, rng)
+                shares.append(inside(places_in_window(matrix, 64), min(height, width), -0.5).mean())
+            assert np.mean(shares) > 0.96 and min(shares) > 0.75
 
 
 def test_the_same_generator_draws_the_same_crop():
@@ -269,24 +278,25 @@ def test_no_motion_stays_no_motion_in_every_crop():
         assert not warp_flow(np.zeros((48, 48, 2), np.float32), matrix, 32).any()
 
 
-@pytest.mark.parametrize(("kind", "seed"), [("shift", 0), ("rotation", 1), ("zoom", 2), ("shear", 3), ("zoom", 0)])
-def test_flow_of_a_crop_takes_the_crop_of_one_frame_to_the_crop_of_the_next(kind, seed):
-    height, width, size = 96, 128, 80
-    flow = flow_field(kind, height, width)
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    after = pattern(x, y)
-    before = pattern(x + flow[..., 0], y + flow[..., 1])  # what stands at p moves to p + flow(p)
-    matrix, window = random_crop(height, width, size, np.random.default_rng(seed))
-    first, second = (warp_one(picture[window], matrix, size) for picture in (before, after))
-    moved = warp_flow(flow[window], matrix, size)
-    y, x = np.mgrid[0:size, 0:size].astype(np.float32)
-    target_x, target_y = x + moved[..., 0], y + moved[..., 1]
-    followed = cv2.remap(second, target_x, target_y, cv2.INTER_LINEAR)
-    here = inside(places_in_window(matrix, size), height, 6)
-    here &= (target_x > 1) & (target_x < size - 2) & (target_y > 1) & (target_y < size - 2)
-    assert here.mean() > 0.5
-    np.testing.assert_allclose(followed[here], first[here], atol=0.03)
-    assert np.abs(second - first)[here].max() > 0.2  # and something did move
+def test_flow_of_a_crop_takes_the_crop_of_one_frame_to_the_crop_of_the_next():
+    for kind, seed in (("shift", 0), ("rotation", 1), ("zoom", 2), ("shear", 3), ("zoom", 0)):
+        with case((kind, seed)):
+            height, width, size = 96, 128, 80
+            flow = flow_field(kind, height, width)
+            y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+            after = pattern(x, y)
+            before = pattern(x + flow[..., 0], y + flow[..., 1])  # what stands at p moves to p + flow(p)
+            matrix, window = random_crop(height, width, size, np.random.default_rng(seed))
+            first, second = (warp_one(picture[window], matrix, size) for picture in (before, after))
+            moved = warp_flow(flow[window], matrix, size)
+            y, x = np.mgrid[0:size, 0:size].astype(np.float32)
+            target_x, target_y = x + moved[..., 0], y + moved[..., 1]
+            followed = cv2.remap(second, target_x, target_y, cv2.INTER_LINEAR)
+            here = inside(places_in_window(matrix, size), height, 6)
+            here &= (target_x > 1) & (target_x < size - 2) & (target_y > 1) & (target_y < size - 2)
+            assert here.mean() > 0.5
+            np.testing.assert_allclose(followed[here], first[here], atol=0.03)
+            assert np.abs(second - first)[here].max() > 0.2  # and something did move
 
 
 def shrunk(picture: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
@@ -295,16 +305,18 @@ def shrunk(picture: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     return warp_clip(frames, torch.from_numpy(np.float32(matrix))[None], size)[0, 0, 0].numpy()
 
 
-@pytest.mark.parametrize("size", [24, 40, 56, 84, 112])
-def test_a_shrunk_crop_is_opencvs_finer_one_averaged_over_areas(size):
-    frame, rng = smooth(128, 128), np.random.default_rng(0)
-    for _ in range(5):
-        matrix, _ = random_crop(128, 128, size, rng)
-        fine = max(1, round(112 / size))
-        shifted = matrix + np.array([[0, 0, 0.5], [0, 0, 0.5]])  # to pixels' edges and back: the larger crop's own
-        larger = by_opencv(frame, fine * shifted - np.array([[0, 0, 0.5], [0, 0, 0.5]]), fine * size)
-        expected = cv2.resize(larger, (size, size), interpolation=cv2.INTER_AREA)
-        np.testing.assert_allclose(shrunk(frame, matrix, size), expected, atol=2 * 0.35 / 32)
+def test_a_shrunk_crop_is_opencvs_finer_one_averaged_over_areas():
+    for size in (24, 40, 56, 84, 112):
+        with case(size):
+            frame, rng = smooth(128, 128), np.random.default_rng(0)
+            for _ in range(5):
+                matrix, _ = random_crop(128, 128, size, rng)
+                fine = max(1, round(112 / size))
+                # to pixels' edges and back: the larger crop's own
+                shifted = matrix + np.array([[0, 0, 0.5], [0, 0, 0.5]])
+                larger = by_opencv(frame, fine * shifted - np.array([[0, 0, 0.5], [0, 0, 0.5]]), fine * size)
+                expected = cv2.resize(larger, (size, size), interpolation=cv2.INTER_AREA)
+                np.testing.assert_allclose(shrunk(frame, matrix, size), expected, atol=2 * 0.35 / 32)
 
 
 def test_detail_that_a_shrunk_crop_cannot_hold_does_not_become_false_detail():

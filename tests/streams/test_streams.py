@@ -12,6 +12,7 @@ from streams.clip import ClipSettings
 from streams.geometry import clip_crop
 from streams.registry import STREAMS, parse_streams, subset_name, subsets
 from streams.towers import TOWERS
+from tests.support.cases import case
 from tests.support.reading import read, stack
 from tests.support.stores import Spec, make_store
 from tests.support.torchvision_networks import installed
@@ -55,27 +56,29 @@ def test_clips_have_one_shape_however_short_the_video(tmp_path, name, frames):
 
 @pytest.mark.slow
 @each_stream
-@pytest.mark.parametrize("training", [False, True])
-def test_a_prepared_batch_fits_each_of_the_streams_towers(tmp_path, name, training):
+def test_a_prepared_batch_fits_each_of_the_streams_towers(tmp_path, name):
     store = make_store(tmp_path / "s.h5", [Spec("v.mp4")])
     stream = STREAMS[name]
     batch = stack(*(read(name, store, start, CLIP) for start in (0, 5)))
-    before = {part: values.clone() for part, values in batch.items()}
-    prepared = stream.prepare(batch, CLIP, training=training)
-    assert all(torch.equal(batch[part], before[part]) for part in batch)  # what is in the batch stays as it is
-    assert prepared.dtype == torch.float32 and prepared.isfinite().all()
-    assert prepared.shape[1] == stream.channels(store.parameters)
-    assert stream.towers and set(stream.towers) <= set(TOWERS)
-    for tower in installed(stream.towers):
-        sequence = TOWERS[tower](channels=prepared.shape[1], width=4)(prepared)
-        assert sequence.ndim == 3 and len(sequence) == 2
+    for training in (False, True):
+        with case(training):
+            before = {part: values.clone() for part, values in batch.items()}
+            prepared = stream.prepare(batch, CLIP, training=training)
+            assert all(torch.equal(batch[part], before[part]) for part in batch)  # what is in the batch stays as it is
+            assert prepared.dtype == torch.float32 and prepared.isfinite().all()
+            assert prepared.shape[1] == stream.channels(store.parameters)
+            assert stream.towers and set(stream.towers) <= set(TOWERS)
+            for tower in installed(stream.towers):
+                sequence = TOWERS[tower](channels=prepared.shape[1], width=4)(prepared)
+                assert sequence.ndim == 3 and len(sequence) == 2
 
 
 @each_stream
-def test_without_training_preparing_draws_no_random_numbers_and_in_training_it_does(tmp_path, name):
+def test_preparing_draws_random_numbers_in_training_alone_other_ones_for_each_clip_and_none_is_needed(tmp_path, name):
+    """A batch without a clip is what one of several processes has where the last batch of an epoch is small."""
     store = make_store(tmp_path / "s.h5", [Spec("v.mp4")])
-    stream = STREAMS[name]
-    batch = stack(read(name, store, 0, CLIP))
+    stream, clip = STREAMS[name], read(name, store, 0, CLIP)
+    batch = stack(clip)
     state = torch.get_rng_state()
     first, second = (stream.prepare(batch, CLIP, training=False) for _ in range(2))
     assert torch.equal(torch.get_rng_state(), state)
@@ -86,24 +89,11 @@ def test_without_training_preparing_draws_no_random_numbers_and_in_training_it_d
     again = stream.prepare(batch, CLIP, training=True)
     torch.manual_seed(5)
     assert torch.equal(stream.prepare(batch, CLIP, training=True), again)
-
-
-@each_stream
-def test_clips_of_one_batch_are_augmented_each_in_its_own_way(tmp_path, name):
-    store = make_store(tmp_path / "s.h5", [Spec("v.mp4")])
-    clip = read(name, store, 0, CLIP)
-    first, second = STREAMS[name].prepare(stack(clip, clip), CLIP, training=True)
-    assert not torch.equal(first, second)
-
-
-@each_stream
-def test_a_batch_without_a_clip_can_be_prepared(tmp_path, name):
-    """As one of several processes has it where the last batch of an epoch is small."""
-    store = make_store(tmp_path / "s.h5", [Spec("v.mp4")])
-    full = stack(read(name, store, 0, CLIP))
+    one, other = stream.prepare(stack(clip, clip), CLIP, training=True)
+    assert not torch.equal(one, other)
     for training in (False, True):
-        nothing = STREAMS[name].prepare({part: values[:0] for part, values in full.items()}, CLIP, training=training)
-        assert nothing.shape == (0, *STREAMS[name].prepare(full, CLIP, training=False).shape[1:])
+        nothing = stream.prepare({part: values[:0] for part, values in batch.items()}, CLIP, training=training)
+        assert nothing.shape == (0, *first.shape[1:])
 
 
 def test_streams_are_named_in_any_order_and_kept_in_one():
@@ -132,10 +122,11 @@ def test_subsets_are_all_there_are_each_once_single_streams_first():
 
 
 @pytest.mark.parametrize("name", ["rgb", "flow"])
-@pytest.mark.parametrize("least", [0.2, 1.0])
-def test_random_crops_show_at_least_as_much_of_the_short_side_as_asked_for(tmp_path, name, least):
+def test_random_crops_show_at_least_as_much_of_the_short_side_as_asked_for(tmp_path, name):
     store = make_store(tmp_path / "s.h5", [Spec("v.mp4")])
-    rng, clip = np.random.default_rng(0), replace(CLIP, least_crop=least)
-    maps = np.stack([read(name, store, 0, clip, rng)["map"][:, :2] for _ in range(50)]).astype(np.float64)
-    shown = clip.size / np.sqrt(abs(np.linalg.det(maps))) / store.parameters["short_side"]
-    assert least - 1e-6 <= shown.min() <= min(least + 0.1, 1 + 1e-6) and 0.95 < shown.max() <= 1 + 1e-6
+    for least in (0.2, 1.0):
+        with case(least):
+            rng, clip = np.random.default_rng(0), replace(CLIP, least_crop=least)
+            maps = np.stack([read(name, store, 0, clip, rng)["map"][:, :2] for _ in range(50)]).astype(np.float64)
+            shown = clip.size / np.sqrt(abs(np.linalg.det(maps))) / store.parameters["short_side"]
+            assert least - 1e-6 <= shown.min() <= min(least + 0.1, 1 + 1e-6) and 0.95 < shown.max() <= 1 + 1e-6

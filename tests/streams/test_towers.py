@@ -16,6 +16,7 @@ from streams.registry import STREAMS
 from streams.towers import TOWERS, create_tower
 from streams.towers.registry import IMAGE
 from streams.towers.spectral import BLOCK, LEAST, block_statistics
+from tests.support.cases import case
 from tests.support.reading import read, stack
 from tests.support.stores import Spec, make_store
 from tests.support.torchvision_networks import BORROWED, maybe
@@ -38,13 +39,14 @@ def test_every_tower_is_tried_here():
 
 
 @pytest.mark.parametrize("name", VISUAL)
-@pytest.mark.parametrize(("frames", "height", "width"), [(16, 112, 112), (1, 32, 32), (3, 33, 47)])
 @torch.no_grad()
-def test_a_visual_tower_takes_any_length_and_size(name, frames, height, width):
+def test_a_visual_tower_takes_any_length_and_size(name):
     tower = create_tower(name, channels=2, width=4).eval()
-    sequence = tower(torch.randn(2, 2, frames, height, width))
-    assert sequence.shape == (2, ceil(frames / 4), tower.features)
-    assert sequence.isfinite().all()
+    for frames, height, width in ((16, 112, 112), (1, 32, 32), (3, 33, 47)):
+        with case((frames, height, width)):
+            sequence = tower(torch.randn(2, 2, frames, height, width))
+            assert sequence.shape == (2, ceil(frames / 4), tower.features)
+            assert sequence.isfinite().all()
 
 
 @pytest.mark.parametrize("name", PLACES)
@@ -81,20 +83,21 @@ def test_a_tower_of_given_rows_takes_any_number_of_them(name):
         assert sequence.isfinite().all()
 
 
-@pytest.mark.parametrize("rows", [1, 2, 8, 21, 64])
-def test_block_statistics_are_numpys_of_each_block(rows):
-    mel = np.random.default_rng(0).normal(size=(2, 5, rows)).astype(np.float32)
-    found = [values.numpy() for values in block_statistics(torch.from_numpy(mel))]
-    change = np.zeros_like(mel)
-    for row in range(1, rows - 1):
-        change[:, :, row] = mel[:, :, row + 1] - mel[:, :, row - 1]
-    for at, begin in enumerate(range(0, rows, BLOCK)):
-        block, moved = mel[:, :, begin : begin + BLOCK], change[:, :, begin : begin + BLOCK]
-        rms = np.sqrt((moved**2).mean(axis=2))
-        expected = block.mean(axis=2), block.std(axis=2).clip(LEAST**0.5), rms.clip(LEAST**0.5)
-        for values, wanted in zip(found, expected, strict=True):
-            np.testing.assert_allclose(values[:, :, at], wanted, rtol=1e-4, atol=1e-5)
-    assert all(values.shape == (2, 5, ceil(rows / BLOCK)) for values in found)
+def test_block_statistics_are_numpys_of_each_block():
+    for rows in (1, 2, 8, 21, 64):
+        with case(rows):
+            mel = np.random.default_rng(0).normal(size=(2, 5, rows)).astype(np.float32)
+            found = [values.numpy() for values in block_statistics(torch.from_numpy(mel))]
+            change = np.zeros_like(mel)
+            for row in range(1, rows - 1):
+                change[:, :, row] = mel[:, :, row + 1] - mel[:, :, row - 1]
+            for at, begin in enumerate(range(0, rows, BLOCK)):
+                block, moved = mel[:, :, begin : begin + BLOCK], change[:, :, begin : begin + BLOCK]
+                rms = np.sqrt((moved**2).mean(axis=2))
+                expected = block.mean(axis=2), block.std(axis=2).clip(LEAST**0.5), rms.clip(LEAST**0.5)
+                for values, wanted in zip(found, expected, strict=True):
+                    np.testing.assert_allclose(values[:, :, at], wanted, rtol=1e-4, atol=1e-5)
+            assert all(values.shape == (2, 5, ceil(rows / BLOCK)) for values in found)
 
 
 def test_silence_of_one_value_can_be_trained_on():
@@ -106,21 +109,14 @@ def test_silence_of_one_value_can_be_trained_on():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", maybe(TOWERS))
-@torch.no_grad()
-def test_clips_of_a_batch_do_not_mix(name):
-    torch.manual_seed(0)
-    tower = create_tower(name, channels=6, width=4).eval()
-    batch = torch.randn(3, 6, 40) if name in ROWS else torch.randn(3, 6, 8, 32, 32)
-    together = tower(batch)
-    for row in range(3):
-        torch.testing.assert_close(together[row : row + 1], tower(batch[row : row + 1]), atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", maybe(TOWERS))
-def test_every_edge_of_an_odd_clip_reaches_the_features(name):
+def test_clips_of_a_batch_do_not_mix_and_every_edge_of_an_odd_one_reaches_the_features(name):
     torch.manual_seed(0)
     tower = create_tower(name, channels=4, width=4).eval()
+    batch = torch.randn(3, 4, 40) if name in ROWS else torch.randn(3, 4, 8, 32, 32)
+    with torch.no_grad():
+        together = tower(batch)
+        for row in range(3):
+            torch.testing.assert_close(together[row : row + 1], tower(batch[row : row + 1]), atol=1e-5, rtol=1e-4)
     clip = torch.randn(1, 4, 37) if name in ROWS else torch.randn(1, 4, 5, 35, 41)
     clip.requires_grad_()
     tower(clip).sum().backward()
@@ -169,15 +165,16 @@ def test_each_convolution_of_the_split_tower_looks_along_time_or_over_space_neve
 
 
 @pytest.mark.parametrize("frames", [1, 16])
-@pytest.mark.parametrize(("name", "sound"), [("conv3d", "conv1d"), ("r2plus1d", "conv2d")])
-def test_the_smallest_clip_of_a_single_video_can_be_trained_on(tmp_path, name, sound, frames):
+def test_the_smallest_clip_of_a_single_video_can_be_trained_on(tmp_path, frames):
     """Batch norm needs more than one value a channel, also in the last stage."""
     store = make_store(tmp_path / "s.h5", [Spec("v.mp4", label="a")])
     clip = ClipSettings(frames=frames, stride=1, size=32, audio_seconds=0.1)
     dataset = ClipDataset(store, store.videos, streams=tuple(STREAMS), classes=["a"], clip=clip, seed=0)
     batch = dataset.__getitems__([(0, 0)])
-    for stream, settings in {"rgb": name, "flow": name, "audio": sound}.items():
-        prepared = STREAMS[stream].prepare(batch.clips[stream], clip, training=True)
-        tower = create_tower(settings, channels=prepared.shape[1], width=4)
-        tower(prepared).sum().backward()
-        assert all(parameter.grad.isfinite().all() for parameter in tower.parameters())
+    for name, sound in (("conv3d", "conv1d"), ("r2plus1d", "conv2d")):
+        with case((name, sound)):
+            for stream, settings in {"rgb": name, "flow": name, "audio": sound}.items():
+                prepared = STREAMS[stream].prepare(batch.clips[stream], clip, training=True)
+                tower = create_tower(settings, channels=prepared.shape[1], width=4)
+                tower(prepared).sum().backward()
+                assert all(parameter.grad.isfinite().all() for parameter in tower.parameters())

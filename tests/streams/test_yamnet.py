@@ -52,10 +52,11 @@ def test_a_stride_pads_as_tensorflow_does():
     torch.testing.assert_close(first(maps), torch.relu(first.bn(dense[:, :, ::2, ::2])), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("rows", "steps"), [(50, 1), (96, 1), (97, 2), (512, 10)])
 @torch.no_grad()
-def test_a_step_is_half_a_second(rows, steps):
-    assert random_tower()(torch.randn(2, 64, rows)).shape == (2, steps, 1024)
+def test_a_step_is_half_a_second():
+    tower = random_tower()
+    found = {rows: tower(torch.randn(2, 64, rows)).shape for rows in (50, 96, 97, 512)}
+    assert found == {rows: (2, steps, 1024) for rows, steps in ((50, 1), (96, 1), (97, 2), (512, 10))}
 
 
 @torch.no_grad()
