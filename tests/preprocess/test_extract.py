@@ -14,6 +14,7 @@ from preprocess import extract
 from preprocess.common.command import run_command
 from preprocess.store import Store
 from tests.preprocess.conftest import REJECTED, USED
+from tests.support.cases import case
 from tests.support.commands import assert_one_line_error, command, environment, run
 from tests.support.runs import copy_store, files, leftovers, run_here, write_clips
 from tests.support.videos import drift, sound, tone, write_video
@@ -117,9 +118,12 @@ def test_a_class_may_be_called_anything(tmp_path, engine, monkeypatch, capsys):
     assert store.videos[0].label == folder
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
+def test_wrong_input_is_one_line_and_leaves_nothing(small, tmp_path, monkeypatch, capsys):
+    """In this process: `run_command` is what ends a run of python -m preprocess.extract."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "lost.csv").write_text("path,label\nnowhere.mp4,run\n")
+    monkeypatch.chdir(tmp_path)
+    for arguments, says in (
         (["nowhere", "out.h5"], ["nowhere"]),
         (["empty", "out.h5"], ["empty"]),
         (["videos", "missing/out.h5"], ["missing/out.h5"]),
@@ -135,23 +139,18 @@ def test_a_class_may_be_called_anything(tmp_path, engine, monkeypatch, capsys):
         (["videos", "out.h5", "--labels", "gone.csv"], ["gone.csv"]),
         (["videos", "out.h5", "--labels", "empty"], ["empty"]),
         (["videos", "out.h5", "--labels", "lost.csv"], ["lost.csv", "nowhere.mp4"]),
-    ],
-)
-def test_wrong_input_is_one_line_and_leaves_nothing(small, tmp_path, monkeypatch, arguments, says, capsys):
-    """In this process: `run_command` is what ends a run of python -m preprocess.extract."""
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "lost.csv").write_text("path,label\nnowhere.mp4,run\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["extract", *arguments])
-    before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(SystemExit) as ended:
-        run_command(extract.main)
-    error = capsys.readouterr().err.strip()
-    assert ended.value.code == 2
-    assert error.startswith("error:") and "\n" not in error
-    for text in says:
-        assert text in error
-    assert sorted(tmp_path.rglob("*")) == before
+    ):
+        with case((arguments, says)):
+            monkeypatch.setattr("sys.argv", ["extract", *arguments])
+            before = sorted(tmp_path.rglob("*"))
+            with pytest.raises(SystemExit) as ended:
+                run_command(extract.main)
+            error = capsys.readouterr().err.strip()
+            assert ended.value.code == 2
+            assert error.startswith("error:") and "\n" not in error
+            for text in says:
+                assert text in error
+            assert sorted(tmp_path.rglob("*")) == before
 
 
 def start(videos, out) -> subprocess.Popen:

@@ -9,12 +9,12 @@ import pytest
 
 from preprocess.common.command import parse_command, run_command
 from preprocess.common.errors import UserError
+from tests.support.cases import case
 from tests.support.commands import command, environment
 
 
-@pytest.mark.parametrize(
-    ("error", "status", "says"),
-    [
+def test_what_a_user_can_mend_is_one_line(capsys):
+    for error, status, says in (
         (UserError("labels.csv line 3: no label"), 2, "error: labels.csv line 3: no label"),
         (UserError("there is no video a\nb.mp4"), 2, None),
         (
@@ -41,19 +41,19 @@ from tests.support.commands import command, environment
                 OSError(12, "Cannot allocate memory"),
             )
         ),
-    ],
-)
-def test_what_a_user_can_mend_is_one_line(capsys, error, status, says):
-    def main():
-        raise error
+    ):
+        with case((error, status, says)):
 
-    with pytest.raises(SystemExit) as ended:
-        run_command(main)
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert ended.value.code == status
-    assert len(lines) == 1
-    if says:
-        assert lines[0].startswith(says)
+            def main(error=error):
+                raise error
+
+            with pytest.raises(SystemExit) as ended:
+                run_command(main)
+            lines = capsys.readouterr().err.strip().splitlines()
+            assert ended.value.code == status
+            assert len(lines) == 1
+            if says:
+                assert lines[0].startswith(says)
 
 
 def test_a_bug_of_ours_keeps_its_traceback():

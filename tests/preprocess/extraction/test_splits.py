@@ -6,6 +6,7 @@ import pytest
 
 from preprocess.common.errors import UserError
 from preprocess.extraction.sources import from_csv, from_folder, with_splits
+from tests.support.cases import case
 
 
 def splits(catalog) -> dict[str, str | None]:
@@ -54,19 +55,17 @@ def test_patterns_split_what_a_label_file_without_a_split_column_names(folder, t
     assert splits(with_splits(found, val=[], test=["deep/*"])) == {"a.mp4": "train", "deep/b.mp4": "test"}
 
 
-@pytest.mark.parametrize(
-    ("val", "test", "says"),
-    [
+def test_a_fault_in_the_patterns_is_one_clear_line(folder):
+    for val, test, says in (
         ((), ("*_g0[1-7]_*", "*_g99_*"), r"--test .*\*_g99_\*"),
         (("v_Run*",), (), r"--val .*v_Run\*"),
         (("run/*",), (), r"--val .*run/\*"),
         (("*_g1?_*",), ("*2_c01.avi",), r"Jump/v_Jump_g12_c01\.avi.*--val.*--test"),
-    ],
-)
-def test_a_fault_in_the_patterns_is_one_clear_line(folder, val, test, says):
-    with pytest.raises(UserError, match=says) as caught:
-        with_splits(from_folder(folder(*CLIPS)), val=val, test=test)
-    assert "\n" not in str(caught.value)
+    ):
+        with case((val, test, says)):
+            with pytest.raises(UserError, match=says) as caught:
+                with_splits(from_folder(folder(*CLIPS)), val=val, test=test)
+            assert "\n" not in str(caught.value)
 
 
 def test_patterns_beside_a_split_column_are_one_clear_line(folder, table):

@@ -16,6 +16,7 @@ from preprocess.store.codec import (
     quantise_flow,
 )
 from preprocess.store.format import FLOW_BOUND, FLOW_ZERO
+from tests.support.cases import case
 from tests.support.videos import drift
 
 STEP = FLOW_BOUND / 127  # pixels a frame
@@ -172,30 +173,33 @@ HIDING = {  # what a decoder steps over by another number of bytes than one who 
 }
 
 
-@pytest.mark.parametrize("way", HIDING)
-def test_a_second_header_behind_the_first_hides_no_gigabytes(way):
+def test_a_second_header_behind_the_first_hides_no_gigabytes():
     """The headers of a JPEG of 30,000 × 30,000 up to its scan, then one that tells the size that is expected."""
     good = encode_rgb(drift(1)[0]).tobytes()
     scan = good.index(b"\xff\xda")
     bomb = claiming(np.frombuffer(good, np.uint8), height=30_000, width=30_000).tobytes()
-    hidden = bomb[2 : scan + 14]  # with the scan's own header
-    if way in ("arithmetic coding", "lossless"):
-        hidden = hidden.replace(b"\xff\xc0", {"lossless": b"\xff\xc3"}.get(way, b"\xff\xc9"))
-        jpeg = good[:2] + hidden + good[2:]
-    else:
-        jpeg = good[:2] + HIDING[way] + (2 + len(hidden)).to_bytes(2, "big") + hidden + good[2:]
-    with pytest.raises(ValueError, match="JPEG"):
-        check(np.frombuffer(jpeg, np.uint8), size=(36, 48))
+    for way in HIDING:
+        with case(way):
+            hidden = bomb[2 : scan + 14]  # with the scan's own header
+            if way in ("arithmetic coding", "lossless"):
+                hidden = hidden.replace(b"\xff\xc0", {"lossless": b"\xff\xc3"}.get(way, b"\xff\xc9"))
+                jpeg = good[:2] + hidden + good[2:]
+            else:
+                jpeg = good[:2] + HIDING[way] + (2 + len(hidden)).to_bytes(2, "big") + hidden + good[2:]
+            with pytest.raises(ValueError, match="JPEG"):
+                check(np.frombuffer(jpeg, np.uint8), size=(36, 48))
 
 
-@pytest.mark.parametrize("colour", [cv2.IMREAD_COLOR, cv2.IMREAD_GRAYSCALE])
-@pytest.mark.parametrize("progressive", [0, 1])
-def test_the_size_in_a_jpegs_header_is_that_of_its_picture(progressive, colour):
-    for size in ((1, 1), (36, 48), (300, 7), (720, 1280)):
-        shape = size if colour == cv2.IMREAD_GRAYSCALE else (*size, 3)
-        jpeg = cv2.imencode(".jpg", np.zeros(shape, np.uint8), [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive])[1]
-        assert cv2.imdecode(jpeg, colour).shape[:2] == size
-        check(jpeg, size=size)
+def test_the_size_in_a_jpegs_header_is_that_of_its_picture():
+    for colour in (cv2.IMREAD_COLOR, cv2.IMREAD_GRAYSCALE):
+        for progressive in (0, 1):
+            with case((colour, progressive)):
+                for size in ((1, 1), (36, 48), (300, 7), (720, 1280)):
+                    shape = size if colour == cv2.IMREAD_GRAYSCALE else (*size, 3)
+                    how = [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive]
+                    jpeg = cv2.imencode(".jpg", np.zeros(shape, np.uint8), how)[1]
+                    assert cv2.imdecode(jpeg, colour).shape[:2] == size
+                    check(jpeg, size=size)
 
 
 def test_a_damaged_jpeg_header_is_let_through_or_refused_with_a_line():

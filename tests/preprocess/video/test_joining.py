@@ -6,6 +6,7 @@ from fractions import Fraction
 import pytest
 
 from preprocess.video.joining import AHEAD, AHEAD_LIVE, JoinedPackets
+from tests.support.cases import case
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,16 @@ def steady(times: dict[int, list[int]], end: int) -> bool:
     return times == {0: list(range(0, end, 40)), 1: list(range(0, end, 25))}
 
 
-@pytest.mark.parametrize("lag", [0, 300, 1500])
 @pytest.mark.parametrize(
     ("first", "second"), [(2000, 0), (20_000, 0), (20_000, 5000), (2000, 102_000), (2000, 90_000_000)]
 )
-def test_a_clock_that_begins_anew_or_jumps_goes_on(first, second, lag):
-    packets = recording(0, first, lag=lag) + recording(second, second + 4000, lag=lag)
-    times, joints = join(packets)
-    assert joints == 1
-    assert steady(times, first + 4000)
+def test_a_clock_that_begins_anew_or_jumps_goes_on(first, second):
+    for lag in (0, 300, 1500):
+        with case(lag):
+            packets = recording(0, first, lag=lag) + recording(second, second + 4000, lag=lag)
+            times, joints = join(packets)
+            assert joints == 1
+            assert steady(times, first + 4000)
 
 
 def test_packets_of_the_first_recording_may_come_among_those_of_the_second():

@@ -11,6 +11,7 @@ import pytest
 from scipy.signal import resample_poly
 
 from preprocess.video.sound import MonoTrack
+from tests.support.cases import case
 from tests.support.videos import tone
 
 LAYOUTS = {"mono": 1, "stereo": 2, "5.1": 6}
@@ -52,15 +53,16 @@ def band_limited(rate: int, seconds: float = 1.5) -> np.ndarray:
     return sum(tone(seconds, rate=rate, frequency=f, level=0.15) for f in (180, 523, 1200, 2900))
 
 
-@pytest.mark.parametrize("rate", [8000, 11_025, 44_100, 48_000, 96_000])
-def test_resampling_is_scipys(rate):
-    samples = band_limited(rate)
-    ours, _ = listen(in_packets(samples, rate=rate))
-    common = gcd(rate, 16_000)
-    expected = resample_poly(samples.astype(np.float64), 16_000 // common, rate // common)
-    assert abs(len(ours) - len(samples) * 16_000 / rate) <= 1
-    inner = slice(400, len(expected) - 400)  # the ends differ: each filter starts from its own idea of before
-    np.testing.assert_allclose(ours[: len(expected)][inner], expected[inner], atol=0.01)
+def test_resampling_is_scipys():
+    for rate in (8000, 11_025, 44_100, 48_000, 96_000):
+        with case(rate):
+            samples = band_limited(rate)
+            ours, _ = listen(in_packets(samples, rate=rate))
+            common = gcd(rate, 16_000)
+            expected = resample_poly(samples.astype(np.float64), 16_000 // common, rate // common)
+            assert abs(len(ours) - len(samples) * 16_000 / rate) <= 1
+            inner = slice(400, len(expected) - 400)  # the ends differ: each filter starts from its own idea of before
+            np.testing.assert_allclose(ours[: len(expected)][inner], expected[inner], atol=0.01)
 
 
 def test_sound_at_16_khz_passes_unchanged():
@@ -68,13 +70,14 @@ def test_sound_at_16_khz_passes_unchanged():
     np.testing.assert_allclose(listen(in_packets(samples, rate=16_000))[0], samples, atol=1e-6)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_sample_format_sounds_alike(layout):
-    samples = np.stack([tone(0.5, frequency=300 + 200 * c, level=0.1) for c in range(LAYOUTS[layout])])
-    expected, _ = listen(in_packets(samples, rate=16_000, layout=layout))
-    for form in ("flt", "s16", "s16p"):
-        ours, _ = listen(in_packets(samples, rate=16_000, form=form, layout=layout))
-        np.testing.assert_allclose(ours, expected, atol=3e-4)
+def test_every_sample_format_sounds_alike():
+    for layout in LAYOUTS:
+        with case(layout):
+            samples = np.stack([tone(0.5, frequency=300 + 200 * c, level=0.1) for c in range(LAYOUTS[layout])])
+            expected, _ = listen(in_packets(samples, rate=16_000, layout=layout))
+            for form in ("flt", "s16", "s16p"):
+                ours, _ = listen(in_packets(samples, rate=16_000, form=form, layout=layout))
+                np.testing.assert_allclose(ours, expected, atol=3e-4)
 
 
 def test_stereo_becomes_the_mean_of_its_channels():
@@ -83,11 +86,12 @@ def test_stereo_becomes_the_mean_of_its_channels():
     np.testing.assert_allclose(ours, librosa.to_mono(samples), atol=1e-5)
 
 
-@pytest.mark.parametrize("layout", ["stereo", "5.1"])
-def test_mixing_never_leaves_full_scale(layout):
-    loud = np.stack([tone(0.5, level=0.99)] * LAYOUTS[layout])
-    ours, _ = listen(in_packets(loud, rate=16_000, layout=layout))
-    assert 0.4 < np.abs(ours).max() <= 1.0
+def test_mixing_never_leaves_full_scale():
+    for layout in ("stereo", "5.1"):
+        with case(layout):
+            loud = np.stack([tone(0.5, level=0.99)] * LAYOUTS[layout])
+            ours, _ = listen(in_packets(loud, rate=16_000, layout=layout))
+            assert 0.4 < np.abs(ours).max() <= 1.0
 
 
 def test_every_full_channel_of_surround_sound_is_heard():
@@ -98,16 +102,17 @@ def test_every_full_channel_of_surround_sound_is_heard():
         assert np.abs(ours).max() > 0.02
 
 
-@pytest.mark.parametrize(("rate", "gap"), [(16_000, 0.1), (44_100, 1.7)])
-def test_a_gap_between_timestamps_becomes_silence_of_its_length(rate, gap):
-    before, after = tone(0.5, rate=rate), tone(0.5, rate=rate)
-    frames = [*in_packets(before, rate=rate), *in_packets(after, rate=rate, start=0.5 + gap)]
-    ours, _ = listen(frames)
-    assert len(ours) == pytest.approx((1 + gap) * 16_000, abs=2)
-    loud = np.flatnonzero(np.abs(ours) > 0.05)
-    middle = ours[round(0.51 * 16_000) : round((0.49 + gap) * 16_000)]
-    assert np.abs(middle).max() < 0.01
-    assert (loud[0] / 16_000, loud[-1] / 16_000) == pytest.approx((0.0, 1 + gap), abs=0.002)
+def test_a_gap_between_timestamps_becomes_silence_of_its_length():
+    for rate, gap in ((16_000, 0.1), (44_100, 1.7)):
+        with case((rate, gap)):
+            before, after = tone(0.5, rate=rate), tone(0.5, rate=rate)
+            frames = [*in_packets(before, rate=rate), *in_packets(after, rate=rate, start=0.5 + gap)]
+            ours, _ = listen(frames)
+            assert len(ours) == pytest.approx((1 + gap) * 16_000, abs=2)
+            loud = np.flatnonzero(np.abs(ours) > 0.05)
+            middle = ours[round(0.51 * 16_000) : round((0.49 + gap) * 16_000)]
+            assert np.abs(middle).max() < 0.01
+            assert (loud[0] / 16_000, loud[-1] / 16_000) == pytest.approx((0.0, 1 + gap), abs=0.002)
 
 
 def test_an_overlap_is_cut_so_that_later_sound_keeps_its_time():
@@ -163,17 +168,20 @@ def test_a_broken_timestamp_far_ahead_changes_nothing():
     np.testing.assert_allclose(listen(frames)[0], signal, atol=1e-6)
 
 
-@pytest.mark.parametrize("jitter", [0.03, 0.05])
-def test_timestamps_that_stray_and_come_back_change_nothing(jitter):
-    signal = tone(6.0, rate=48_000)
-    rng = np.random.default_rng(0)
-    frames = [
-        audio_frame(signal[b : b + 960], rate=48_000, time=b / 48_000 + (rng.uniform(-jitter, jitter) if b else 0.0))
-        for b in range(0, len(signal), 960)
-    ]
-    ours, _ = listen(frames)
-    expected, _ = listen(in_packets(signal, rate=48_000, size=960))
-    np.testing.assert_array_equal(ours, expected)
+def test_timestamps_that_stray_and_come_back_change_nothing():
+    for jitter in (0.03, 0.05):
+        with case(jitter):
+            signal = tone(6.0, rate=48_000)
+            rng = np.random.default_rng(0)
+            frames = [
+                audio_frame(
+                    signal[b : b + 960], rate=48_000, time=b / 48_000 + (rng.uniform(-jitter, jitter) if b else 0.0)
+                )
+                for b in range(0, len(signal), 960)
+            ]
+            ours, _ = listen(frames)
+            expected, _ = listen(in_packets(signal, rate=48_000, size=960))
+            np.testing.assert_array_equal(ours, expected)
 
 
 def test_a_gap_is_found_among_timestamps_that_stray():
@@ -199,13 +207,14 @@ def test_timestamps_at_an_absurd_rate_are_ignored():
     assert any("timestamps" in note for note in mono.notes)
 
 
-@pytest.mark.parametrize("gain", [1.0, 0.95])
-def test_of_channels_in_opposite_phase_one_is_heard(gain):
-    left = tone(2.0)
-    left[:8000] = 0
-    ours, mono = listen(in_packets(np.stack([left, -gain * left]), rate=16_000, layout="stereo"))
-    np.testing.assert_allclose(ours, left, atol=1e-5)
-    assert mono.notes
+def test_of_channels_in_opposite_phase_one_is_heard():
+    for gain in (1.0, 0.95):
+        with case(gain):
+            left = tone(2.0)
+            left[:8000] = 0
+            ours, mono = listen(in_packets(np.stack([left, -gain * left]), rate=16_000, layout="stereo"))
+            np.testing.assert_allclose(ours, left, atol=1e-5)
+            assert mono.notes
 
 
 def test_ordinary_stereo_is_never_taken_for_opposite_phase():
@@ -248,24 +257,26 @@ def test_no_sound_at_all_gives_nothing():
     assert mono.start is None
 
 
-@pytest.mark.parametrize("channels", [7, 8, 24])
-def test_every_channel_of_many_is_heard(channels):
+def test_every_channel_of_many_is_heard():
     """PyAV reads beyond the end of a frame that has more than seven channels in planes."""
-    samples = np.zeros((channels, 8000), np.float32)
-    samples[-1] = tone(0.5, level=0.9)
-    layout = {7: "6.1", 8: "7.1"}.get(channels, f"{channels} channels")
-    for form in ("fltp", "s16") if channels <= 7 else ("s16",):
-        ours, _ = listen([audio_frame(samples, rate=16_000, time=0.0, layout=layout, form=form)])
-        np.testing.assert_allclose(ours, samples[-1] / channels, atol=1e-4)
+    for channels in (7, 8, 24):
+        with case(channels):
+            samples = np.zeros((channels, 8000), np.float32)
+            samples[-1] = tone(0.5, level=0.9)
+            layout = {7: "6.1", 8: "7.1"}.get(channels, f"{channels} channels")
+            for form in ("fltp", "s16") if channels <= 7 else ("s16",):
+                ours, _ = listen([audio_frame(samples, rate=16_000, time=0.0, layout=layout, form=form)])
+                np.testing.assert_allclose(ours, samples[-1] / channels, atol=1e-4)
 
 
-@pytest.mark.parametrize(("rate", "gap"), [(8000, 61.3), (44_100, 2.5), (48_000, 61.3)])
-def test_the_silence_of_a_long_gap_is_what_the_resampler_would_have_made_of_it(rate, gap):
-    before, after = tone(0.5, rate=rate), tone(0.5, rate=rate, frequency=700)
-    whole = np.concatenate([before, np.zeros(round(gap * rate), np.float32), after])
-    expected, _ = listen(in_packets(whole, rate=rate))
-    ours, _ = listen([*in_packets(before, rate=rate), *in_packets(after, rate=rate, start=0.5 + gap)])
-    np.testing.assert_allclose(ours, expected, atol=1e-6)
+def test_the_silence_of_a_long_gap_is_what_the_resampler_would_have_made_of_it():
+    for rate, gap in ((8000, 61.3), (44_100, 2.5), (48_000, 61.3)):
+        with case((rate, gap)):
+            before, after = tone(0.5, rate=rate), tone(0.5, rate=rate, frequency=700)
+            whole = np.concatenate([before, np.zeros(round(gap * rate), np.float32), after])
+            expected, _ = listen(in_packets(whole, rate=rate))
+            ours, _ = listen([*in_packets(before, rate=rate), *in_packets(after, rate=rate, start=0.5 + gap)])
+            np.testing.assert_allclose(ours, expected, atol=1e-6)
 
 
 def test_a_gap_of_hours_at_the_highest_rate_takes_no_memory():
