@@ -15,6 +15,7 @@ from tasks.ablate import ablate
 from tasks.evaluate import evaluate
 from tasks.model import load
 from tasks.settings import AblateSettings, EvaluateSettings
+from tests.support.cases import case
 from tests.support.commands import assert_one_line_error
 from tests.support.runs import run_here
 from tests.support.stores import make_store, three_bit
@@ -35,39 +36,43 @@ def pretrained(store, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["shuffled", "missing", "some missing", "one"])
 @pytest.mark.parametrize("streams", ["rgb,flow,audio", "rgb"])
-def test_the_weights_are_the_same_bit_for_bit_whatever_the_labels(tmp_path, how, streams):
+def test_the_weights_are_the_same_bit_for_bit_whatever_the_labels(tmp_path, streams):
     """Names of files and groups are no labels."""
     given = three_bit(24)
     labels = [spec.label for spec in given]
-    others = {
+
+    def run(name: str, these: list):
+        specs = [replace(spec, label=label) for spec, label in zip(given, these, strict=True)]
+        store = make_store(tmp_path / f"{name}.h5", specs)
+        return train(settings_of(store, tmp_path / name, recipe=replace(PRETRAIN, epochs=1), streams=streams))
+
+    expected = run("given", labels)
+    for how, others in {
         "shuffled": labels[7:] + labels[:7],
         "missing": [None] * 24,
         "some missing": [label if k % 3 else None for k, label in enumerate(labels)],
         "one": ["all"] * 24,
-    }[how]
-    runs = []
-    for name, these in (("given", labels), ("other", others)):
-        specs = [replace(spec, label=label) for spec, label in zip(given, these, strict=True)]
-        store = make_store(tmp_path / f"{name}.h5", specs)
-        runs.append(train(settings_of(store, tmp_path / name, recipe=replace(PRETRAIN, epochs=1), streams=streams)))
-    assert_same_run(*runs)
+    }.items():
+        with case(how):
+            assert_same_run(expected, run(how, others))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", [(Step, "__call__", 4), (Checkpoints, "save", 2)])
 @pytest.mark.parametrize(
     ("kind", "streams"), [("contrast", "rgb,flow,audio"), ("contrast", "flow"), ("order", "audio")]
 )
-def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(store, tmp_path, moment, kind, streams):
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(store, tmp_path, kind, streams):
     """The projections are in the checkpoints."""
-    owner, method, at = moment
     recipe = replace(PRETRAIN, pretrain=kind)
-    settings = settings_of(store, tmp_path / "cut", save_minutes=0.0, recipe=recipe, streams=streams)
-    interrupt(settings, owner, method, at=at)
-    train(replace(settings, resume=True))
-    assert_same_run(settings.run, train(replace(settings, run=tmp_path / "whole")))
+    settings = settings_of(store, tmp_path / "whole", save_minutes=0.0, recipe=recipe, streams=streams)
+    whole = train(settings)
+    for owner, method, at in ((Step, "__call__", 4), (Checkpoints, "save", 2)):
+        with case(method):
+            cut = replace(settings, run=tmp_path / method)
+            interrupt(cut, owner, method, at=at)
+            train(replace(cut, resume=True))
+            assert_same_run(cut.run, whole)
 
 
 def test_a_run_tells_how_often_streams_find_each_other_and_keeps_no_projection(pretrained):
@@ -116,21 +121,19 @@ def test_it_has_features_and_no_classifier_and_says_so_in_one_line(pretrained, s
         assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("given", "says"),
-    [
+def test_what_has_no_part_in_it_is_one_line(store, tmp_path, monkeypatch, capsys):
+    for given, says in (
         (("--pretrain", "jigsaw"), "contrast"),
         (("--pretrain", "contrast", "--mixup", 0.2), "--mixup"),
         (("--pretrain", "order", "--frames", 2), "--frames"),
         (("--pretrain", "order", "--clip-of", "rgb=2x1x32"), "--clip-of rgb=2x1x32"),
         (("--pretrain", "contrast", "--balance", "opm"), "--balance"),
         (("--pretrain", "contrast", "--batch", 1), "--batch"),
-    ],
-)
-def test_what_has_no_part_in_it_is_one_line(store, tmp_path, monkeypatch, capsys, given, says):
-    command = ("--data", store.path, "--run", tmp_path / "run", *given)
-    assert_one_line_error(run_here(monkeypatch, capsys, *command, main=training.main), says)
-    assert not (tmp_path / "run").exists()
+    ):
+        with case((given, says)):
+            command = ("--data", store.path, "--run", tmp_path / "run", *given)
+            assert_one_line_error(run_here(monkeypatch, capsys, *command, main=training.main), says)
+            assert not (tmp_path / "run").exists()
 
 
 def test_streams_that_never_meet_cannot_be_compared(tmp_path):

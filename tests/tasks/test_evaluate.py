@@ -15,6 +15,7 @@ from streams.registry import STREAMS, subset_name, subsets
 from tasks.evaluate import FILES, evaluate, main, print_report
 from tasks.run import load_run
 from tasks.settings import EvaluateSettings
+from tests.support.cases import case
 from tests.support.commands import assert_one_line_error, run
 from tests.support.runs import run_here
 from tests.support.stores import make_store, three_bit
@@ -191,13 +192,12 @@ def test_a_stream_that_the_run_lacks_is_named(toy, tmp_path):
         evaluate(EvaluateSettings(folder, data=toy.path, streams="rgb,audio", device="cpu"))
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"views": 0}, {"batch": 0}, {"split": "all"}, {"weights": "worst"}, {"streams": "x"}]
-)
-def test_a_setting_that_makes_no_sense_is_an_error(run_folder, unseen, tmp_path, wrong):
-    with pytest.raises(UserError):
-        evaluate(EvaluateSettings(run_folder, data=unseen.path, out=tmp_path, device="cpu", **wrong))
-    assert not list(tmp_path.iterdir())
+def test_a_setting_that_makes_no_sense_is_an_error(run_folder, unseen, tmp_path):
+    for wrong in ({"views": 0}, {"batch": 0}, {"split": "all"}, {"weights": "worst"}, {"streams": "x"}):
+        with case(wrong):
+            with pytest.raises(UserError):
+                evaluate(EvaluateSettings(run_folder, data=unseen.path, out=tmp_path, device="cpu", **wrong))
+            assert not list(tmp_path.iterdir())
 
 
 def test_a_failure_leaves_nothing_behind_and_a_place_that_cannot_be_written_is_named_first(

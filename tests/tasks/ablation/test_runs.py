@@ -13,6 +13,7 @@ from streams.registry import parse_streams
 from streams.split import split_videos
 from tasks.ablation import runs
 from tasks.ablation.runs import run_folder, trained_run
+from tests.support.cases import case
 from tests.support.stores import make_store, three_bit
 from tests.tasks.conftest import CPU, TINY
 
@@ -86,24 +87,23 @@ def test_a_run_that_starts_from_files_is_told_by_what_they_hold_for_its_streams(
     assert folder(str(moved)) == folder(other)
 
 
-@pytest.mark.parametrize(
-    ("streams", "taken"),
-    [
-        ("rgb", ["both"]),
-        ("flow", ["flow=other"]),
-        ("audio", []),
-        ("rgb,audio", ["both"]),
-        ("rgb,flow", ["both", "flow=other"]),
-    ],
-)
-def test_a_run_starts_from_what_is_for_its_streams(store, tmp_path, monkeypatch, streams, taken):
+def test_a_run_starts_from_what_is_for_its_streams(store, tmp_path, monkeypatch):
     given = []
     monkeypatch.setattr(runs, "train", lambda settings: given.append(settings) or settings.run)
     monkeypatch.chdir(tmp_path)
     learned(tmp_path / "both", store, "rgb,flow")
     learned(tmp_path / "other", store, "flow")
     split, init = split_videos(store.videos, seed=0), ("both", "flow=other")
-    named = {"streams": parse_streams(streams), "seed": 0, "recipe": TINY, "machine": CPU}
-    folder = trained_run(tmp_path, store, split, init=init, **named)
-    assert list(given[0].init) == taken
-    assert (folder == trained_run(tmp_path, store, split, init=(), **named)) == (not taken)
+    for streams, taken in (
+        ("rgb", ["both"]),
+        ("flow", ["flow=other"]),
+        ("audio", []),
+        ("rgb,audio", ["both"]),
+        ("rgb,flow", ["both", "flow=other"]),
+    ):
+        with case((streams, taken)):
+            named = {"streams": parse_streams(streams), "seed": 0, "recipe": TINY, "machine": CPU}
+            folder = trained_run(tmp_path, store, split, init=init, **named)
+            assert list(given[0].init) == taken
+            assert (folder == trained_run(tmp_path, store, split, init=(), **named)) == (not taken)
+            given.clear()

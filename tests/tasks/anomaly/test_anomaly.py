@@ -15,6 +15,7 @@ from tasks.anomaly.live import live_moments
 from tasks.anomaly.settings import AnomalySettings, EvaluateAnomaly, TrainAnomaly, WatchAnomaly
 from tasks.events.event import read_events
 from tasks.sources import open_source
+from tests.support.cases import case
 from tests.support.commands import assert_one_line_error, run
 from tests.support.videos import drift, sound, tone, write_video
 
@@ -139,14 +140,15 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("wrong", WRONG)
-def test_wrong_input_is_named(folder, wrong, tmp_path, monkeypatch):
+def test_wrong_input_is_named(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    paths, changes, says = WRONG[wrong]
-    detector = {"detector": tmp_path / "none"} if wrong == "no detector" else {}
-    with pytest.raises(UserError, match=says):
-        main(watching(folder, videos=tuple(folder / path for path in paths), **detector, **changes))
-    assert not [*tmp_path.iterdir()]
+    for wrong in WRONG:
+        with case(wrong):
+            paths, changes, says = WRONG[wrong]
+            detector = {"detector": tmp_path / "none"} if wrong == "no detector" else {}
+            with pytest.raises(UserError, match=says):
+                main(watching(folder, videos=tuple(folder / path for path in paths), **detector, **changes))
+            assert not [*tmp_path.iterdir()]
 
 
 def test_too_little_normal_video_is_one_line_on_the_command_line(tmp_path):

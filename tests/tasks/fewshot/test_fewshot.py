@@ -15,6 +15,7 @@ from tasks.fewshot.classify import Warping, classify, prototypes, unit, warped
 from tasks.fewshot.embed import Embedded, embed
 from tasks.fewshot.episodes import Episode, draw_episodes, read_episodes
 from tasks.fewshot.settings import FewShotSettings
+from tests.support.cases import case
 from tests.support.stores import Spec, make_store, three_bit
 
 LABELS = ["a", "b", "c"] * 6
@@ -154,9 +155,9 @@ def test_the_command_judges_fixed_episodes_and_says_what_was_learned(run_folder,
     assert json.loads((tmp_path / "out.json").read_text())["accuracy"]["3-way 1-shot"]["episodes"] == 5
 
 
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
+def test_wrong_episodes_are_named(grouped, tmp_path):
+    given = {"clips": ["v000", "v001"], "labels": ["a", "b"], "sets": {"s": [{"support": [0, 1], "query": [0]}]}}
+    for change, named in (
         ({"clips": ["v000", "gone"]}, "gone"),
         ({"labels": ["a"]}, "1 label"),
         ({"sets": {"s": [{"support": [0], "query": [2]}]}}, "no clip 2"),
@@ -164,13 +165,11 @@ def test_the_command_judges_fixed_episodes_and_says_what_was_learned(run_folder,
         ({"labels": ["a", "a"], "sets": {"s": [{"support": [0], "query": [0]}]}}, "that it knows"),
         ({"sets": {}}, "no episodes"),
         ({"sets": {"s": [{"support": ["x"], "query": [0]}]}}, "no episodes"),
-    ],
-)
-def test_wrong_episodes_are_named(grouped, tmp_path, change, named):
-    given = {"clips": ["v000", "v001"], "labels": ["a", "b"], "sets": {"s": [{"support": [0, 1], "query": [0]}]}}
-    (tmp_path / "e.json").write_text(json.dumps(given | change))
-    with pytest.raises(UserError, match=named):
-        read_episodes(tmp_path / "e.json", grouped)
+    ):
+        with case((change, named)):
+            (tmp_path / "e.json").write_text(json.dumps(given | change))
+            with pytest.raises(UserError, match=named):
+                read_episodes(tmp_path / "e.json", grouped)
 
 
 def test_wrong_input_is_named(run_folder, grouped, tmp_path):

@@ -13,6 +13,7 @@ from tasks.tune import tune
 from tasks.tuning.settings import command_line, prepare, recipe_options, trial_settings
 from tasks.tuning.space import KNOWN, ends, parse_space
 from tasks.tuning.trials import open_study
+from tests.support.cases import case
 from tests.tasks.conftest import CPU, TINY
 from train import train
 
@@ -24,19 +25,17 @@ def settings(toy):
     return TuneSettings(data=toy.path, streams="rgb,audio", trials=3, recipe=TINY, machine=CPU)
 
 
-@pytest.mark.parametrize(
-    ("search", "says"),
-    [
+def test_what_cannot_be_searched_is_refused_in_words(settings, tmp_path):
+    for search, says in (
         ("colour", "known are lr, weight_decay"),
         ("dropout=0:1.5", "--dropout must be"),
         ("lr=1e-5:1e-4", "--lr 0.001"),
         ("batch=16,32", "--batch 8"),
-    ],
-)
-def test_what_cannot_be_searched_is_refused_in_words(settings, tmp_path, search, says):
-    with pytest.raises(UserError, match=says):
-        tune(replace(settings, out=tmp_path / "t", search=(search,)))
-    assert not (tmp_path / "t").exists()
+    ):
+        with case((search, says)):
+            with pytest.raises(UserError, match=says):
+                tune(replace(settings, out=tmp_path / "t", search=(search,)))
+            assert not (tmp_path / "t").exists()
 
 
 def test_without_optuna_one_line_says_what_to_install(settings, tmp_path, monkeypatch):

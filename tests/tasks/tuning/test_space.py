@@ -5,6 +5,7 @@ import pytest
 from fusion.heads import HEADS
 from preprocess.common.errors import UserError
 from tasks.tuning.space import ends, parse_space
+from tests.support.cases import case
 
 pytest.importorskip("optuna")
 
@@ -16,17 +17,14 @@ def test_what_is_searched_can_be_said():
     assert ends(space["head"]) == tuple(HEADS)
 
 
-@pytest.mark.parametrize(
-    ("search", "says"),
-    [
+def test_what_is_said_wrongly_is_refused_with_an_example():
+    for search, says in (
         ("colour", "known are lr, weight_decay"),
         ("lr=1", "give it like lr="),
         ("lr=0:1", "give it like"),
         ("lr=2:1", "give it like"),
         ("batch=8,many", "give it like batch=16,32,64"),
         ("head=tail", "give it like head=concat"),
-    ],
-)
-def test_what_is_said_wrongly_is_refused_with_an_example(search, says):
-    with pytest.raises(UserError, match=says):
-        parse_space((search,))
+    ):
+        with case((search, says)), pytest.raises(UserError, match=says):
+            parse_space((search,))
