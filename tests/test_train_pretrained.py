@@ -82,7 +82,7 @@ def test_frozen_towers_keep_their_weights_and_all_else_learns(store, tmp_path, c
 
 @needs_pretrained
 @torch.no_grad()
-@pytest.mark.parametrize("clip", [CLIP, replace(CLIP, frames=2, segments=2)])
+@pytest.mark.parametrize("clip", [pytest.param(CLIP, marks=pytest.mark.slow), replace(CLIP, frames=2, segments=2)])
 def test_kept_features_are_what_the_tower_gives_for_a_clip(store, tmp_path, clip):
     model = build_model(TOWERS, streams=("rgb", "flow"), classes=8, parameters=store.parameters).eval()
     for encoder in model.encoders.values():

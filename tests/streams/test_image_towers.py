@@ -14,7 +14,8 @@ from streams.towers.image import imagenet_weights
 from streams.towers.registry import IMAGE
 from tests.support.torchvision_networks import needs_pretrained
 
-each_tower = pytest.mark.parametrize("name", IMAGE)
+FIRST, *LARGER = IMAGE  # of one family, the smallest first
+each_tower = pytest.mark.parametrize("name", [FIRST, *(pytest.param(name, marks=pytest.mark.slow) for name in LARGER)])
 
 
 def pretrained(name: str) -> torch.nn.Module:

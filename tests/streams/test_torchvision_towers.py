@@ -13,7 +13,11 @@ from streams.towers.torchvision import kinetics_weights
 from tests.support.cases import case
 from tests.support.torchvision_networks import BORROWED, features, needs_torchvision, network
 
-each_tower = pytest.mark.parametrize("name", BORROWED)
+# r3d_18 and r2plus1d_18 are one class of torchvision's, s3d another
+SPLIT = "r2plus1d_18"
+each_tower = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == SPLIT else name for name in BORROWED]
+)
 
 
 @needs_torchvision

@@ -137,7 +137,9 @@ def test_what_is_judged_and_kept_is_the_average(undisturbed):
     assert not any(torch.equal(last[name], value) for name, value in saved["model"].items() if value.ndim > 1)
 
 
-@pytest.mark.parametrize(("owner", "name", "at"), [(Step, "_update", 4), (training, "validate", 2)])
+@pytest.mark.parametrize(
+    ("owner", "name", "at"), [(Step, "_update", 4), pytest.param(training, "validate", 2, marks=pytest.mark.slow)]
+)
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(undisturbed, store, tmp_path, owner, name, at):
     """With mixtures too, which are drawn again."""
     settings = settings_of(store, tmp_path / "run", recipe=RECIPE, save_minutes=0.0)

@@ -29,7 +29,7 @@ def disk(tmp_path):
     subprocess.run(["umount", str(place)], capture_output=True)
 
 
-@pytest.mark.parametrize("kilobytes", [4, 90, 260, 420])
+@pytest.mark.parametrize("kilobytes", [4, *(pytest.param(size, marks=pytest.mark.slow) for size in (90, 260)), 420])
 def test_a_full_disk_is_one_line_and_costs_nothing(engine, videos, undisturbed, disk, kilobytes, monkeypatch, capsys):
     """Full at a video, at a shard, at the store's own file: whatever is being written."""
     out = disk(kilobytes << 10) / "out.h5"

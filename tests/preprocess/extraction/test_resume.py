@@ -29,7 +29,7 @@ from tests.support.runs import (
 )
 
 
-@pytest.mark.parametrize("number", [0, 1, 5])
+@pytest.mark.parametrize("number", [0, 1, pytest.param(5, marks=pytest.mark.slow)])
 def test_a_run_that_ends_before_any_video_goes_on_there_and_makes_the_same_store(
     engine, videos, out, undisturbed, number
 ):
