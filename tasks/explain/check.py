@@ -12,6 +12,7 @@ from tasks.explain.clips import Clips
 from tasks.explain.maps import Maps, integrated_gradients, smoothed
 
 LEVELS = 10  # shares of the input at which the curves are taken: 0, 1/10 … 1
+DRAWS = 8  # of places at random: of some videos a single draw happens to have most of what counts among its first
 ALIKE = 0.5  # rank correlation from which on two maps say the same
 PARTS = {
     "the heads": ("head.", "auxiliary."),
@@ -27,7 +28,7 @@ class Curves:
 
     deletion: list[float]  # what counts most is replaced by nothing first
     insertion: list[float]  # nothing is replaced by what counts most first
-    deletion_at_random: list[float]  # the same with places drawn at random
+    deletion_at_random: list[float]  # the same with places drawn at random, the mean of DRAWS
     insertion_at_random: list[float]
 
     @property
@@ -86,22 +87,31 @@ def curves(clips: Clips, maps: Maps, target: int, *, seed: int = 0) -> Curves:
 
     Places at random are as smooth as the maps, so that both leave pieces of the same kind.
     """
-    nothing = clips.nothing()
     random = torch.Generator().manual_seed(seed)
-    noise = {name: torch.randn(one.shape, generator=random).to(one.device) for name, one in maps.values.items()}
-    found = []
-    for values in (maps.values, noise):
-        ranks = {name: _ranks(smoothed(one)) for name, one in values.items()}
-        for whole, empty in ((clips.inputs, nothing), (nothing, clips.inputs)):
-            curve = []
-            for level in range(LEVELS + 1):
-                given = {
-                    name: torch.where(_wide(ranks[name] < level / LEVELS, whole[name]), empty[name], whole[name])
-                    for name in ranks
-                }
-                curve.append(clips.answers(given)[clips.answered, target].mean().item())
-            found.append(curve)
-    return Curves(*found)
+    noise = (
+        {name: torch.randn(one.shape, generator=random).to(one.device) for name, one in maps.values.items()}
+        for _ in range(DRAWS)
+    )
+    at_random = zip(*(_pair(clips, values, target) for values in noise), strict=True)
+    return Curves(*_pair(clips, maps.values, target), *(torch.tensor(curves).mean(0).tolist() for curves in at_random))
+
+
+def _pair(clips: Clips, values: dict[str, Tensor], target: int) -> tuple[list[float], list[float]]:
+    """The curves of deletion and insertion in the order of `values`."""
+    nothing = clips.nothing()
+    ranks = {name: _ranks(smoothed(one)) for name, one in values.items()}
+
+    def curve(whole: dict[str, Tensor], empty: dict[str, Tensor]) -> list[float]:
+        found = []
+        for level in range(LEVELS + 1):
+            given = {
+                name: torch.where(_wide(ranks[name] < level / LEVELS, whole[name]), empty[name], whole[name])
+                for name in ranks
+            }
+            found.append(clips.answers(given)[clips.answered, target].mean().item())
+        return found
+
+    return curve(clips.inputs, nothing), curve(nothing, clips.inputs)
 
 
 def area(curve: list[float]) -> float:

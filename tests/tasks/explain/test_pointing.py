@@ -65,16 +65,20 @@ def test_planted_cues_are_found_by_stream_place_and_time(learned):
 def test_random_weights_change_the_maps_and_what_they_name_counts(learned):
     model, test, asked = learned
     checks = []
-    for video, cue in asked[::9]:
+    for video, cue in asked[::7]:  # every stream's cues of both classes
         found = explain(model, test, video, views=1, steps=16)
         # a class that is said of an empty video too cannot be taken away or put in
         if found.label == video.label and found.odds_of_nothing < 0:
-            checks.append((check(found.clips, found.maps, model.classes.index(found.label), steps=16), cue))
-    assert len(checks) >= 3
-    for one, cue in checks:
-        assert one.depends_on_weights and one.finds_what_counts
-        areas = one.curves.areas
-        assert areas["deletion"] < areas["deletion_at_random"] - 0.2, cue
-        assert areas["insertion"] > 0.9, cue  # 0.95 is all that can be had: everything after the first tenth
-    gains = [one.curves.areas["insertion"] - one.curves.areas["insertion_at_random"] for one, _ in checks]
-    assert sum(gains) > 0.1 * len(gains)  # of some videos places at random have most of the cue early too
+            checks.append((cue.stream, check(found.clips, found.maps, model.classes.index(found.label), steps=16)))
+    assert len(checks) >= 9
+    assert all(one.depends_on_weights for _, one in checks)
+    areas = [one.curves.areas for _, one in checks]
+    gains = {
+        "deletion": [one["deletion_at_random"] - one["deletion"] for one in areas],
+        "insertion": [one["insertion"] - one["insertion_at_random"] for one in areas],
+    }
+    # now and then a piece of another stream that comes in with the cue speaks for another class
+    assert sum(one.finds_what_counts for _, one in checks) >= 0.9 * len(checks), (checks, gains)
+    assert sum(gains["deletion"]) > 0.3 * len(checks), gains
+    assert sum(gains["insertion"]) > 0.1 * len(checks), gains
+    assert sum(one["insertion"] for one in areas) > 0.9 * len(areas), areas  # 0.95 is all that can be had
