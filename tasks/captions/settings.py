@@ -37,6 +37,9 @@ class CaptionRecipe:
     """share of the words before that are hidden in training, so that the next one is seen rather than guessed"""
     stream_dropout: float = 0.1
     """probability that a stream is hidden in training, so that the others can do without it"""
+    concepts: float = 1.0
+    """weight of a second loss, by which each stream's steps tell the caption's words by themselves; 0 is without.
+    Not with hf"""
     look_price: float = 0.0
     """nats that it costs a word to look at a stream, from the second half of the training on, as 0.1: of two streams
     that go together in the captions learned from, a word keeps the one that it needs, if it has learned to use it by

@@ -25,7 +25,9 @@ from streams.registry import parse_streams, streams_of, subset_name
 from streams.spec import FEATURES, GIVEN
 from tasks.captions.augment import stretch_sound
 from tasks.captions.captioner import DECODER, TOWERS, Captioner, build_decoder, save_captioner
-from tasks.captions.evidence import Evidence, evidence, has_places
+from tasks.captions.concepts import Concepts
+from tasks.captions.decoder import Decoder
+from tasks.captions.evidence import Evidence, channels_of, evidence, has_places
 from tasks.captions.language import is_language
 from tasks.captions.references import read_captions, videos_with_captions
 from tasks.captions.settings import CaptionRecipe, TrainCaption
@@ -86,7 +88,7 @@ def check_recipe(recipe: CaptionRecipe) -> CaptionRecipe:
         raise UserError(f"unknown --decoder '{recipe.decoder}': known are {', '.join(WORDS)}, hf:NAME and hf:FOLDER")
     at_least(1, epochs=recipe.epochs, batch=recipe.batch, channels=recipe.channels, layers=recipe.layers)
     at_least(1, least_count=recipe.least_count)
-    at_least(0, decay=recipe.decay, look_price=recipe.look_price)
+    at_least(0, decay=recipe.decay, look_price=recipe.look_price, concepts=recipe.concepts)
     if not 0 < recipe.lr < float("inf"):
         raise UserError(f"--lr must be positive, not {recipe.lr}")
     for name in ("drop", "word_dropout", "stream_dropout", "stretch_sound"):
@@ -143,6 +145,7 @@ class Learning:
     optimizer: torch.optim.Optimizer
     rate: torch.optim.lr_scheduler.LRScheduler
     parameters: list[nn.Parameter]
+    concepts: Concepts | None
 
 
 def learn(captioner: Captioner, store: Store, known: Sequence[tuple[Video, list[str]]], settings: TrainCaption) -> None:
@@ -183,10 +186,15 @@ def _learning(captioner: Captioner, recipe: CaptionRecipe, *, steps: int, freeze
         part.requires_grad_(False)
     if freeze:
         network.requires_grad_(False)
-    parameters = [one for part in (network, captioner.decoder) for one in part.parameters() if one.requires_grad]
+    concepts = None
+    if recipe.concepts and isinstance(captioner.decoder, Decoder):
+        channels = channels_of(network.encoders)
+        concepts = Concepts(captioner.decoder.vocabulary, channels=channels).to(captioner.model.device)
+    parts = [network, captioner.decoder, *([concepts] if concepts else [])]
+    parameters = [one for part in parts for one in part.parameters() if one.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.decay)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=recipe.lr, total_steps=steps, pct_start=WARMUP)
-    return Learning(optimizer, rate, parameters)
+    return Learning(optimizer, rate, parameters, concepts)
 
 
 def price_share(done: float) -> float:
@@ -204,6 +212,8 @@ def _step(captioner: Captioner, batch: Batch, texts: Sequence[str], learning: Le
     shown = replace(shown, present=drop_streams(shown.present, recipe.stream_dropout))
     with mixed_precision(device):
         loss = captioner.decoder.loss(shown, texts, price=price)
+        if learning.concepts:
+            loss = loss + recipe.concepts * learning.concepts.loss(shown, texts)
     learning.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(learning.parameters, CLIP_NORM)
