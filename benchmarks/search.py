@@ -2,6 +2,7 @@
 
 python -m benchmarks.search                    # a million windows, ten million to open: 5 GB in a temporary folder
 python -m benchmarks.search --windows 100000 --large 1000000
+python -m benchmarks.search --graph            # also by a graph of near neighbours, and what share it finds
 """
 
 import json
@@ -15,8 +16,9 @@ import numpy as np
 
 from preprocess.common.command import parse_command, run_command
 from tasks.retrieval.describe import Described
+from tasks.retrieval.graph import Graphs, build_graphs
 from tasks.retrieval.index import MANIFEST, TABLE, About, Entry, Index
-from tasks.retrieval.ranking import nearest
+from tasks.retrieval.ranking import NEAREST, nearest, similarities
 from tasks.retrieval.scan import encode
 
 SIZE = 128  # numbers of a vector
@@ -34,6 +36,8 @@ class SearchBenchmark:
     """queries; medians are reported"""
     count: int = 10
     """windows to find"""
+    graph: bool = False
+    """also make a graph, and search by it"""
 
 
 def make_index(folder: Path, count: int, *, empty: bool = False) -> None:
@@ -72,6 +76,25 @@ def unit(rng: np.random.Generator, count: int) -> np.ndarray:
     return values / np.linalg.norm(values, axis=1, keepdims=True)
 
 
+def measure_graph(index: Index, settings: SearchBenchmark) -> dict[str, float]:
+    """Time to make a graph, time of a query, and the share of the nearest windows that is found."""
+    begun = time.perf_counter()
+    build_graphs(index)
+    built = time.perf_counter() - begun
+    graphs, rng, weights = Graphs(index, ["rgb"]), np.random.default_rng(2), {"rgb": 1.0}
+    took, shares = [], []
+    for _ in range(10 * settings.rounds):
+        query = Described(np.zeros((1, 2), np.float32), {"rgb": unit(rng, 1)}, {"rgb": np.ones(1, bool)})
+        begun = time.perf_counter()
+        rows = graphs.near("rgb", query.vectors["rgb"], NEAREST)
+        found = rows[np.argsort(-similarities(index, query, weights, rows)[0])[: settings.count]]
+        took.append(time.perf_counter() - begun)
+        exact, _ = nearest(index, query, weights, count=settings.count)
+        shares.append(len({*found.tolist()} & {*exact[0].tolist()}) / settings.count)
+    found = {"graph_ms": round(1e3 * statistics.median(took), 2), "graph_recall": round(statistics.mean(shares), 4)}
+    return found | {"graph_build_s": round(built, 1)}
+
+
 def main() -> None:
     settings = parse_command(SearchBenchmark, prog="python -m benchmarks.search", doc=__doc__)
     rng = np.random.default_rng(1)
@@ -93,6 +116,7 @@ def main() -> None:
                 ours.append(middle - begun)
                 brute.append(end - middle)
             same.append({*rows[0].tolist()} == {*best.tolist()})
+        by_graph = measure_graph(index, settings) if settings.graph else {}
         make_index(Path(place) / "large", settings.large, empty=True)
         begun = time.perf_counter()
         large = Index(Path(place) / "large")
@@ -103,7 +127,10 @@ def main() -> None:
     print(f"{shapes[0][0]} windows opened in {opened:.2f} s")
     figures = {"windows": settings.windows, "ms": round(ours_ms, 1), "brute_ms": round(brute_ms, 1)}
     figures |= {"ratio": round(brute_ms / ours_ms, 2), "exact": all(same), "large": settings.large}
-    print(json.dumps(figures | {"open_s": round(opened, 2)}))
+    if by_graph:
+        share, built = by_graph["graph_recall"], by_graph["graph_build_s"]
+        print(f"by a graph: {by_graph['graph_ms']} ms, {share:.1%} of the nearest {settings.count}; made in {built} s")
+    print(json.dumps(figures | {"open_s": round(opened, 2)} | by_graph))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
     python -m tasks.index runs/NAME out.h5 index/               # the videos of a store
     python -m tasks.index runs/NAME new.mp4 index/              # one more; what is there already is not done again
     python -m tasks.index index/ --remove 'old/*'               # takes videos out again, without the run
+    python -m tasks.index index/ --graph                        # for millions of windows: search by a graph
 
 Any run serves, also one of --pretrain contrast, which needs no labels, and one with frozen pretrained towers. Killed or
 started again, it goes on after the last complete video.
@@ -30,6 +31,7 @@ from preprocess.store.seal import digest
 from tasks.model import Model, load
 from tasks.retrieval.colours import COLOURS
 from tasks.retrieval.describe import Described, describe, parts_of, with_colours
+from tasks.retrieval.graph import build_graphs
 from tasks.retrieval.index import TABLE, About, Entry, Index, IndexWriter, open_writer, read_about
 from tasks.retrieval.settings import IndexSettings
 from tasks.retrieval.stills import middle_pictures, small_still
@@ -110,6 +112,8 @@ def main(settings: IndexSettings | None = None) -> int:
     settings = settings or parse_command(IndexSettings, prog="python -m tasks.index", doc=__doc__)
     if settings.remove or settings.remove_missing:
         return remove(settings)
+    if settings.graph and not settings.videos:
+        return make_graphs(settings.run)
     if len(settings.videos) < 2:
         raise UserError("give the videos after the run, and last the folder of the index, as in: RUN videos/ index/")
     *sources, folder = settings.videos
@@ -125,7 +129,17 @@ def main(settings: IndexSettings | None = None) -> int:
             added = plural(len(writer.videos) - before, "video")
             raise KeyboardInterrupt(f"{added} added; the same command goes on") from stop
         print(f"{_holds(writer)}; {len(writer.videos) - before} added, {failed} not used")
+        if settings.graph:
+            build_graphs(writer)
     return 1 if failed else 0
+
+
+def make_graphs(folder: Path) -> int:
+    """Make the graphs of an index that stands in the run's place: no run is needed."""
+    with open_writer(folder, read_about(folder)) as writer:
+        build_graphs(writer)
+        print(f"{_holds(writer)}; its graphs know all of them")
+    return 0
 
 
 def remove(settings: IndexSettings) -> int:

@@ -32,9 +32,10 @@ from tasks.folder import check_output
 from tasks.model import Model, load
 from tasks.retrieval.colours import COLOURS, WEIGHT
 from tasks.retrieval.describe import CLASS, chosen_parts, describe, with_colours
+from tasks.retrieval.graph import Graphs, newest_graph
 from tasks.retrieval.index import Index
 from tasks.retrieval.page import write_found
-from tasks.retrieval.ranking import Ranked, Weights, rank
+from tasks.retrieval.ranking import FEW, Ranked, Weights, rank
 from tasks.retrieval.settings import SearchSettings
 from tasks.retrieval.stills import middle_pictures
 from tasks.sources import Named, named_videos, open_source
@@ -56,7 +57,8 @@ def search(index: Index, model: Model, one: Named, settings: SearchSettings) -> 
     described = described.between(settings.start, settings.to)
     if not len(described):
         raise UserError(f"{one.name} ends before --from {settings.start:g}: it lasts {video.seconds:.1f} s")
-    return rank(index, described, weights_of(index, settings), top=settings.top)
+    weights = weights_of(index, settings)
+    return rank(index, described, weights, top=settings.top, graphs=graphs_of(index, weights, settings))
 
 
 def weights_of(index: Index, settings: SearchSettings) -> Weights:
@@ -75,6 +77,13 @@ def weights_of(index: Index, settings: SearchSettings) -> Weights:
     return {name: given.get(name.removesuffix(CLASS), WEIGHT if name == COLOURS else 1.0) for name in parts}
 
 
+def graphs_of(index: Index, weights: Weights, settings: SearchSettings) -> Graphs | None:
+    """The graphs of an index, if all that counts has one, and every window need not be compared."""
+    if settings.exact or len(index) <= FEW or not all(newest_graph(index, name)[0] for name in weights):
+        return None
+    return Graphs(index, list(weights))
+
+
 def model_of(index: Index, *, device: str) -> Model:
     """The model that made an index.
 
@@ -91,10 +100,11 @@ def model_of(index: Index, *, device: str) -> Model:
 def _all_ask(index: Index, settings: SearchSettings) -> Iterator[tuple[str, Ranked]]:
     """What the videos of an index find among the others; those that lack all that is compared find nothing."""
     weights = weights_of(index, settings)
+    graphs = graphs_of(index, weights, settings)
     for video in tqdm(index.held, desc="search", unit="video", leave=False, disable=None):
         query = index.described(video).between(settings.start, settings.to)
         if any(query.present[name].any() for name in weights):
-            yield video.path, rank(index, query, weights, top=settings.top, without=video.content)
+            yield video.path, rank(index, query, weights, top=settings.top, without=video.content, graphs=graphs)
 
 
 def _parse_weights(text: str, known: list[str]) -> dict[str, float]:

@@ -25,6 +25,9 @@ class IndexSettings:
     """paths of videos to take out of the index, or patterns of them (in quotes)"""
     remove_missing: bool = False
     """take out the videos whose file or store is not where it was any more"""
+    graph: bool = False
+    """make graphs of near neighbours, or add to them what is new, so that tasks.search need not compare all windows:
+    for millions of them. Also of an index alone: INDEX --graph. Needs pip install 'tristream[search]'"""
     weights: str = "best"
     """best (by validation) or last"""
     device: str = "auto"
@@ -50,6 +53,8 @@ class SearchSettings:
     weights: str | None = None
     """how much each stream counts, and the colours, as in rgb=1,audio=2; the default is 1 for each
     stream and 0.5 for colours"""
+    exact: bool = False
+    """compare all windows, though the index has graphs"""
     top: int = 10
     """videos to show for a query"""
     json: bool = False

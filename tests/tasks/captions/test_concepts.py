@@ -46,7 +46,7 @@ def test_words_are_learned_at_the_places_that_show_them_from_what_is_said_of_who
     for _ in range(200):
         steps, texts = torch.zeros(16, 5, 6), []
         for clip in steps:
-            colour, digit = ("red", "blue")[torch.randint(2, (), generator=random)], "one two".split()
+            colour, digit = ("red", "blue")[torch.randint(2, (), generator=random)], ["one", "two"]
             digit = digit[torch.randint(2, (), generator=random)]
             for word in (colour, digit):
                 clip[torch.randint(5, (), generator=random), things[word]] = 1.0

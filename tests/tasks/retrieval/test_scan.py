@@ -3,37 +3,14 @@
 import numpy as np
 import pytest
 
-from tasks.retrieval.describe import Described
-from tasks.retrieval.index import About, Index, open_writer
 from tasks.retrieval.ranking import nearest, rank, similarities
 from tasks.retrieval.scan import Scan, encode
-
-SIZES = {"rgb": 48, "audio": 20}
-
-
-def unit(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
-    values = rng.normal(size=(count, size)).astype(np.float32) * rng.uniform(0.2, 3, size).astype(np.float32)
-    return values / np.linalg.norm(values, axis=1, keepdims=True)
-
-
-def described(rng: np.random.Generator, count: int, *, absent: float = 0.2) -> Described:
-    present = {name: rng.random(count) >= absent for name in SIZES}
-    vectors = {name: unit(rng, count, size) * present[name][:, None] for name, size in SIZES.items()}
-    begin = np.arange(count, dtype=np.float32)
-    return Described(np.stack([begin, begin + 2], axis=1), vectors, present)
+from tests.tasks.retrieval.random_index import SIZES, described, random_index, unit
 
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory):
-    rng = np.random.default_rng(0)
-    folder = tmp_path_factory.mktemp("index") / "index"
-    about = About("model", "digest", "release", 2.0, 1.0, 48, SIZES)
-    with open_writer(folder, about) as writer:
-        for number in range(60):
-            windows = described(rng, 1 + number % 40)
-            stills = [b"jpeg"] * len(windows)
-            writer.add(f"{number}", content=f"{number:032x}", source="s", seconds=9, windows=windows, stills=stills)
-    return Index(folder)
+    return random_index(tmp_path_factory.mktemp("index") / "index")
 
 
 def test_bounds_hold_for_every_row():

@@ -1,0 +1,84 @@
+"""Graphs of near neighbours for very large indexes: they propose windows, and what was proposed is compared exactly.
+
+One a part, since weights are chosen when asking. HNSW (Malkov and Yashunin 2020) by usearch, kept as PART.ROWS.graph:
+the name says how many rows it knows. Rows that were added later are compared one by one.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from preprocess.common.errors import UserError
+from preprocess.common.files import write_aside
+from tasks.retrieval.index import Index
+
+BLOCK = 1 << 16  # rows that are added at a time
+WIDTH = 512  # nodes that a search keeps: more find more, and take longer
+SHAPE = {"metric": "ip", "dtype": "f16", "connectivity": 16, "expansion_add": 128, "expansion_search": WIDTH}
+
+
+def build_graphs(index: Index) -> None:
+    """Make each part's graph, or add to it what the index has got since. Killed, the old graph stays.
+
+    Raises UserError if usearch is not installed.
+    """
+    usearch = _usearch()
+    with tqdm(total=len(index.names) * len(index), unit="window", desc="graphs", leave=False, disable=None) as bar:
+        for name in index.names:
+            path, done = newest_graph(index, name)
+            graph = usearch.Index(ndim=index.about.parts[name], **SHAPE)
+            if path:
+                graph.load(path)
+            bar.update(done)
+            for begin in range(done, len(index), BLOCK):
+                rows = np.arange(begin, min(begin + BLOCK, len(index)))
+                there = index.there(name)[rows]
+                graph.add(rows[there], np.asarray(index.vectors(name)[rows][there], np.float16))
+                bar.update(len(rows))
+            if path is None or done < len(index):
+                new = index.folder / f"{name}.{len(index)}.graph"
+                write_aside(new, lambda part, graph=graph: graph.save(part))
+                for old in index.folder.glob(f"{name}.*.graph"):
+                    if old != new:
+                        old.unlink()
+
+
+def newest_graph(index: Index, name: str) -> tuple[Path | None, int]:
+    """The graph of a part that knows most rows, and how many; none: 0."""
+    found = [(int(path.name.split(".")[-2]), path) for path in index.folder.glob(f"{name}.*.graph")]
+    rows, path = max([(rows, path) for rows, path in found if rows <= len(index)], default=(0, None))
+    return path, rows
+
+
+class Graphs:
+    """The graphs of an index, mapped into memory when a part is first asked for."""
+
+    def __init__(self, index: Index, parts: list[str]) -> None:
+        """Raises UserError if usearch is not installed."""
+        usearch = _usearch()
+        self._found = {name: newest_graph(index, name) for name in parts}
+        self._graphs = {name: usearch.Index.restore(path, view=True) for name, (path, _) in self._found.items() if path}
+        for graph in self._graphs.values():
+            graph.expansion_search = WIDTH
+
+    @property
+    def rows(self) -> int:
+        """How many of the first rows all parts' graphs know."""
+        return min((rows for _, rows in self._found.values()), default=0)
+
+    def near(self, name: str, vectors: np.ndarray, count: int) -> np.ndarray:
+        """Rows of a part that are near to any of (Q, D) vectors, about `count` for each: (n,) int64"""
+        graph = self._graphs[name]
+        if not len(graph):
+            return np.empty(0, np.int64)
+        found = graph.search(vectors.astype(np.float16), min(count, len(graph)))
+        return np.unique(np.asarray(found.keys).ravel().astype(np.int64))
+
+
+def _usearch():
+    try:
+        from usearch import index
+    except ImportError as error:
+        raise UserError("graphs need usearch: pip install 'tristream[search]'") from error
+    return index
