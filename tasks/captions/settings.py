@@ -23,7 +23,7 @@ class CaptionRecipe:
     """passes over the videos, one random clip and one of its captions each"""
     batch: int = 32
     """clips a step"""
-    lr: float = 2e-3
+    lr: float = 3e-3
     """highest learning rate; rises for a tenth of the steps, then falls along a cosine"""
     decay: float = 0.05
     """decoupled weight decay (AdamW)"""
@@ -40,10 +40,10 @@ class CaptionRecipe:
     concepts: float = 1.0
     """weight of a second loss, by which each stream's steps tell the caption's words by themselves; 0 is without.
     Not with hf"""
-    look_price: float = 0.0
-    """nats that it costs a word to look at a stream, from the second half of the training on, as 0.1: of two streams
-    that go together in the captions learned from, a word keeps the one that it needs, if it has learned to use it by
-    then. Not with hf"""
+    look_price: float = 0.1
+    """nats that it costs a word to look at a stream, from the second half of the training on: of two streams that go
+    together in the captions learned from, a word keeps the one that it needs, if it has learned to use it by then; 0
+    is without. Not with hf"""
     least_count: int = 1
     """how often a word must occur in the captions to be in the vocabulary"""
     stretch_sound: float = 0.15
@@ -52,7 +52,7 @@ class CaptionRecipe:
     """with hf: let the language model learn too; it is then kept with the captioner"""
 
 
-TOWERS = ModelSettings(towers=("rgb=places", "flow=coarse", "audio=conv1d"))
+TOWERS = ModelSettings(towers=("rgb=places", "flow=coarse", "audio=conv2d"))
 CLIP = ClipSettings(  # a picture; five a second of a longer window, if the store has 25
     frames=1, stride=5, size=128, least_crop=0.9, judged_crop=1.0, flip=False, spec_tilt=1.0, spec_noise=0.5
 )

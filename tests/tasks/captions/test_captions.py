@@ -52,7 +52,9 @@ def train(store, captions, out, *, clip=CLIP, **recipe):
             out=out,
             recipe=made,
             clip=clip,
-            model=replace(TOWERS, width=4, feature=16),
+            model=replace(
+                TOWERS, towers=("rgb=places", "flow=coarse", "audio=conv1d"), width=4, feature=16
+            ),  # short sound
             machine=CPU,
         )
     )
