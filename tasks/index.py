@@ -156,6 +156,8 @@ def remove(settings: IndexSettings) -> int:
         for video in removed:
             print(f"removed {one_line(video.path)}")
         print(f"{_holds(writer)}; {len(removed)} removed")
+        if settings.graph:
+            build_graphs(writer)
     return 0
 
 

@@ -21,15 +21,13 @@ SHAPE = {"metric": "ip", "dtype": "f16", "connectivity": 16, "expansion_add": 12
 def build_graphs(index: Index) -> None:
     """Make each part's graph, or add to it what the index has got since. Killed, the old graph stays.
 
-    Raises UserError if usearch is not installed.
+    Raises UserError if usearch is not installed, or a graph is damaged.
     """
     usearch = _usearch()
     with tqdm(total=len(index.names) * len(index), unit="window", desc="graphs", leave=False, disable=None) as bar:
         for name in index.names:
             path, done = newest_graph(index, name)
-            graph = usearch.Index(ndim=index.about.parts[name], **SHAPE)
-            if path:
-                graph.load(path)
+            graph = _read(path, view=False) if path else usearch.Index(ndim=index.about.parts[name], **SHAPE)
             bar.update(done)
             for begin in range(done, len(index), BLOCK):
                 rows = np.arange(begin, min(begin + BLOCK, len(index)))
@@ -55,12 +53,9 @@ class Graphs:
     """The graphs of an index, mapped into memory when a part is first asked for."""
 
     def __init__(self, index: Index, parts: list[str]) -> None:
-        """Raises UserError if usearch is not installed."""
-        usearch = _usearch()
+        """Raises UserError if usearch is not installed, or a graph is damaged."""
         self._found = {name: newest_graph(index, name) for name in parts}
-        self._graphs = {name: usearch.Index.restore(path, view=True) for name, (path, _) in self._found.items() if path}
-        for graph in self._graphs.values():
-            graph.expansion_search = WIDTH
+        self._graphs = {name: _read(path, view=True) for name, (path, _) in self._found.items() if path}
 
     @property
     def rows(self) -> int:
@@ -74,6 +69,17 @@ class Graphs:
             return np.empty(0, np.int64)
         found = graph.search(vectors.astype(np.float16), min(count, len(graph)))
         return np.unique(np.asarray(found.keys).ravel().astype(np.int64))
+
+
+def _read(path: Path, *, view: bool):
+    try:
+        graph = _usearch().Index.restore(path, view=view)
+    except (RuntimeError, ValueError, OSError):
+        graph = None
+    if graph is None:
+        raise UserError(f"{path} is damaged: delete it, and make it again with tristream index {path.parent} --graph")
+    graph.expansion_add, graph.expansion_search = SHAPE["expansion_add"], WIDTH  # the file does not keep them
+    return graph
 
 
 def _usearch():

@@ -85,3 +85,11 @@ def test_without_usearch_one_line_says_what_to_install(graphed, monkeypatch):
     monkeypatch.setitem(sys.modules, "usearch", None)
     with pytest.raises(UserError, match=r"pip install 'tristream\[search\]'"):
         build_graphs(Index(graphed))
+
+
+def test_a_damaged_graph_is_one_line_that_says_what_to_do(graphed):
+    path, _ = newest_graph(Index(graphed), "rgb")
+    for bad in (b"", b"no graph at all" * 9, path.read_bytes()[:3000]):
+        path.write_bytes(bad)
+        with pytest.raises(UserError, match=rf"{path.name} is damaged: delete it.*--graph"):
+            Graphs(Index(graphed), ["rgb"])
