@@ -195,6 +195,7 @@ def test_videos_of_all_suffixes_that_are_listed_are_taken(tmp_path):
         how = {"codec": CODECS.get(suffix, "mpeg4"), "pixels": pixels, "container": MUXERS.get(suffix)}
         count = len(decode(write_video(tmp_path / f"a{suffix}", pictures, **how)).frames)
         assert abs(count - 12) <= (2 if suffix in TIMELESS else 0), suffix
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 def test_a_pipe_a_folder_and_a_device_are_never_opened(tmp_path):
