@@ -28,8 +28,9 @@ demo: install
 		--ceilings $(DEMO)/videos/ceilings.json $(RECIPE)
 	@echo "the first video as the store holds it: $(DEMO)/video.png"
 
-# as many processes as cores, of one thread each: threads of several would wait for each other
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+# as many processes as cores, of one thread each: threads of several would wait for each other; files in their order,
+# since by default those of few tests come last, and among them are the longest
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test: install
 	$(PYTEST) -m "not slow"
