@@ -17,8 +17,8 @@ class Concepts(nn.Module):
     """A detector of each word for each stream. A word is in the caption if it is at one step or more: noisy or.
 
     Multiple-instance learning of words (Fang et al. 2015, equation 1). An encoder whose steps tell words is learned in
-    a tenth of the passes that a decoder takes, which has to find out where to look at the same time; and each
-    stream learns what it shows by itself, not what another shows already.
+    fewer passes than by a decoder that has to find out where to look at the same time; and each stream learns what it
+    shows by itself, not what another shows already.
     """
 
     def __init__(self, vocabulary: Vocabulary, *, channels: dict[str, int]) -> None:

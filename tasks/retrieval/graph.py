@@ -35,18 +35,26 @@ def build_graphs(index: Index) -> None:
                 graph.add(rows[there], np.asarray(index.vectors(name)[rows][there], np.float16))
                 bar.update(len(rows))
             if path is None or done < len(index):
+                former = graph_files(index, name)
                 new = index.folder / f"{name}.{len(index)}.graph"
                 write_aside(new, lambda part, graph=graph: graph.save(part))
-                for old in index.folder.glob(f"{name}.*.graph"):
-                    if old != new:
-                        old.unlink()
+                for old in former.values():
+                    old.unlink()
 
 
 def newest_graph(index: Index, name: str) -> tuple[Path | None, int]:
     """The graph of a part that knows most rows, and how many; none: 0."""
-    found = [(int(path.name.split(".")[-2]), path) for path in index.folder.glob(f"{name}.*.graph")]
-    rows, path = max([(rows, path) for rows, path in found if rows <= len(index)], default=(0, None))
-    return path, rows
+    files = graph_files(index, name)
+    rows = max((rows for rows in files if rows <= len(index)), default=0)
+    return files.get(rows), rows
+
+
+def graph_files(index: Index, name: str) -> dict[int, Path]:
+    """rows → the graph of a part that knows so many; those of rgb.class are none of rgb."""
+    found = {
+        path.name.removeprefix(f"{name}.").removesuffix(".graph"): path for path in index.folder.glob(f"{name}.*.graph")
+    }
+    return {int(rows): path for rows, path in found.items() if rows.isdecimal()}
 
 
 class Graphs:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch.nn.functional import binary_cross_entropy
 
-from tasks.captions.concepts import RARE, Concepts
+from tasks.captions.concepts import Concepts
 from tasks.captions.evidence import Evidence
 from tasks.captions.vocabulary import SIGNS, Vocabulary
 
@@ -71,6 +71,6 @@ def test_an_empty_clip_and_a_sure_word_have_a_finite_loss():
         concepts.tell["rgb"].weight.fill_(1.0)
     loss = concepts.loss(evidence, ["a red two"])
     loss.backward()
-    assert loss.isfinite() and evidence.steps["rgb"].grad.isfinite().all() and RARE < 0
+    assert loss.isfinite() and evidence.steps["rgb"].grad.isfinite().all()
     nobody = replace(evidence, present={"rgb": torch.tensor([False])})
     assert concepts.loss(nobody, ["a red two"]).item() == 0
