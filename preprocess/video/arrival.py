@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from preprocess.video.decoded import Absent, Frame, Item, Samples
@@ -145,7 +145,7 @@ class Lasting:
     def _parts(self, item: Item) -> Iterator[Item]:
         """The item; of a picture that would be shown for long, as where packets were lost, one and the rest absent."""
         if isinstance(item, Frame) and item.count > max(1, round(STILL * self._position.fps)):
-            yield Frame(item.rgb, 1, item.seconds)
+            yield replace(item, count=1)
             yield Absent(frames=item.count - 1)
         else:
             yield item

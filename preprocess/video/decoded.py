@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from preprocess.video.cadence import Filmed
+
 QUIETEST = 1 / 32768  # one step of 16 bits; a track that never reaches it is silence
 
 
@@ -14,6 +16,7 @@ class Frame:
     rgb: np.ndarray  # (H, W, 3) uint8
     count: int
     seconds: float | None = None  # its own time; None for that of the first frame that shows it
+    filmed: Filmed | None = None
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class VideoEncoder:
             self._rgb.add(jpeg)
         seconds = self._frames / self._fps if item.seconds is None else item.seconds
         self._frames += item.count
-        self._velocities.push(_grey(item.rgb), steps=item.count, seconds=seconds)
+        self._velocities.push(_grey(item.rgb), steps=item.count, seconds=seconds, filmed=item.filmed)
 
     def finish(self) -> None:
         """Encode the rest."""

@@ -7,6 +7,8 @@ from heapq import heappop, heappush
 
 import av
 
+from preprocess.video.cadence import Filmed
+
 HELD = 4  # frames held back for sorting
 HELD_IN_DOUBT = 17  # frames held back while timestamps look like decoding times: 16 B-frames may follow each other
 Ticks = int | Fraction  # of the stream's time base
@@ -20,6 +22,7 @@ class TimedFrame:
     time: Ticks | None
     duration: Ticks = 0  # 0 if unknown
     aspect: Fraction = Fraction(1)  # the width of its pixels by their height
+    filmed: Filmed | None = None
 
 
 class DisplayOrder:

@@ -7,6 +7,7 @@ from fractions import Fraction
 import av
 
 from preprocess.common.stopwatch import Stopwatch
+from preprocess.video.cadence import Cadence
 from preprocess.video.clock import FrameClock
 from preprocess.video.decoded import Frame
 from preprocess.video.filters import FrameFilters
@@ -44,6 +45,7 @@ class Pictures:
         self._watch = watch
         self._scaler = PictureScaler(short_side=short_side)
         self._filters = FrameFilters(aperture)
+        self._cadence = Cadence()
         self._order = DisplayOrder(step=(1 / Fraction(rate) if rate else Fraction(1 / fps)) / tick)
         self._aspects = _Aspects(video)
         self._lead: int | None = None  # ticks; None before the first packet
@@ -124,13 +126,15 @@ class Pictures:
                 if self._video.average_rate:
                     self.source["fps"] = round(float(self._video.average_rate), 3)
             self._follow(frame)
+            frame.filmed = self._cadence.push(frame.image, float(frame.time * self._video.time_base))
             yield from self._show(self.clock.push(frame.time, frame))
 
     def _show(self, settled: Iterator[tuple[TimedFrame, int]]) -> Iterator[Frame]:
         for frame, count in settled:
             self._limits.check_length(seconds=self.clock.seconds, frames=self.decoded)
             with self._watch.stage("resize"):
-                yield Frame(self._scaler.scale(frame.image, frame.aspect), count, self._seconds(frame.time))
+                rgb = self._scaler.scale(frame.image, frame.aspect)
+            yield Frame(rgb, count, self._seconds(frame.time), frame.filmed)
 
     def _seconds(self, time: Ticks) -> float:
         """A picture's time; where ticks are coarse, that of a constant rate, if they agree with it.

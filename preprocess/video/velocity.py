@@ -2,20 +2,20 @@
 
 The clock repeats pictures or leaves some out. Flow between what it shows would be zero, then twice the motion: it would
 tell the camera's frame rate. So flow is solved between the source's own pictures, each once, and every step from a
-picture to the next one holds their displacement divided by the time between them.
+picture to the next one holds their displacement divided by the time between them: that between the moments at which
+they were filmed, where a cadence tells it.
 """
 
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
+from preprocess.video.cadence import MOVING, REPEAT, Filmed
+
 LONGEST = 0.26  # s between two pictures; what changes over a longer time is no motion: slides, stills, time-lapse
-REPEAT = (
-    0.5  # grey levels by which a picture and its repetition differ on average, at most: coding alters them a little
-)
-MOVING = 5.0  # times as much changes between pictures that move on
 CADENCE = 5  # pictures that tell how often pictures are repeated here
 SAME = 1e-6  # relative; times closer to the clock's than this are the clock's
 
@@ -29,6 +29,12 @@ class _Picture:
     steps: int  # of the clock, from this picture to the next
     seconds: float
     change: float  # mean difference from the picture before, in grey levels
+    filmed: Filmed | None
+
+    def until(self, later: "_Picture") -> float:
+        """The seconds over which a displacement to a later picture was filmed."""
+        seconds = self.filmed.until(later.filmed) if self.filmed and later.filmed else None
+        return later.seconds - self.seconds if seconds is None else seconds
 
 
 class Velocities:
@@ -51,20 +57,20 @@ class Velocities:
         """The number of steps that are decided, and not yet sent."""
         return sum(picture.steps for picture in self._pictures[:-1])
 
-    def push(self, grey: np.ndarray, *, steps: int, seconds: float) -> None:
+    def push(self, grey: np.ndarray, *, steps: int, seconds: float, filmed: Filmed | None = None) -> None:
         """Take the next picture, (H, W) uint8, which the clock shows for so many steps."""
         import cv2
 
         if not self._pictures:
-            self._pictures.append(_Picture(grey, steps, seconds, 0.0))
+            self._pictures.append(_Picture(grey, steps, seconds, 0.0, filmed))
             return
         first, before = self._pictures[-1], (self._repeats or self._pictures)[-1]
         if not 0 < seconds - before.seconds <= LONGEST:
             self._end(gap=True)
-            self._pictures.append(_Picture(grey, steps, seconds, 0.0))
+            self._pictures.append(_Picture(grey, steps, seconds, 0.0, filmed))
             return
         change = cv2.norm(grey, before.grey, cv2.NORM_L1) / grey.size
-        picture = _Picture(grey, steps, seconds, change)
+        picture = _Picture(grey, steps, seconds, change, filmed)
         is_soon = seconds - first.seconds <= LONGEST
         if change < min(REPEAT, self._change / MOVING):
             self._repeats.append(picture)
@@ -83,8 +89,8 @@ class Velocities:
         """Send all velocities that are decided; the last picture stays, as the first of the next pair."""
         if len(self._pictures) > 1:
             flows = self._solve(np.stack([picture.grey for picture in self._pictures]))
-            times = np.diff([picture.seconds for picture in self._pictures])
-            for flow, steps in zip(flows, self._fps * times, strict=True):
+            for flow, (one, other) in zip(flows, pairwise(self._pictures), strict=True):
+                steps = self._fps * one.until(other)
                 if abs(steps - 1) > SAME:
                     flow /= np.float32(steps)
             self._emit(flows, [picture.steps for picture in self._pictures[:-1]])

@@ -84,6 +84,25 @@ def test_a_picture_that_is_coded_again_and_again_is_one_picture(tmp_path, repeat
     np.testing.assert_allclose(found, SPEED, rtol=0.05, atol=0.08)
 
 
+@pytest.mark.parametrize(
+    ("rate", "shown", "name"),
+    [
+        (24, 30, "a.mp4"),
+        (24, 30, "a.mkv"),  # whose times are whole milliseconds
+        (25, 30, "a.mp4"),
+        (24, 60, "a.mp4"),
+        (10, 25, "a.mp4"),
+    ],
+)
+def test_film_brought_to_another_rate_by_repeating_pictures_moves_evenly(tmp_path, rate, shown, name):
+    """Pulldown: the times of a file are when its pictures are shown, not when they were filmed."""
+    count = 2 * shown
+    times = [k / shown for k in range(count)]
+    found = flow_of(tmp_path / name, steady, times, fps=shown, shown=[k * rate // shown / rate for k in range(count)])
+    assert len(found) == pytest.approx(49, abs=1)
+    np.testing.assert_allclose(found, SPEED, rtol=0.05, atol=0.08)
+
+
 def test_pictures_that_a_camera_could_not_deliver_in_time_leave_no_zeros(tmp_path):
     lost = {5, 6, 17, 30, 31, 32}
     shown = [max(k for k in range(n + 1) if k not in lost) / FPS for n in range(50)]
