@@ -25,29 +25,26 @@ if __name__ == "__main__":
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import shlex
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
 import torch
-from torch.utils.data import DataLoader
 
-from fusion.answers import predict_videos
 from fusion.device import choose_device, device_name
 from fusion.model import FusionModel, build_model
 from fusion.training.balance import BALANCES
-from fusion.training.bar import EpochBar, Pace
+from fusion.training.bar import Pace
 from fusion.training.checkpoint import Checkpoints
 from fusion.training.compiling import compile_encoders
 from fusion.training.datasets import known_classes, make_datasets, middle_clips
+from fusion.training.epoch import Saving, State, restore, train_one_epoch
 from fusion.training.features import kept_features
-from fusion.training.fitting import fit_head
 from fusion.training.frozen import freeze_towers, frozen_streams, tower_rates
 from fusion.training.log import Log
-from fusion.training.meter import Meter, peak_flops, training_flops
+from fusion.training.meter import peak_flops
 from fusion.training.norms import estimate_norms
 from fusion.training.notes import run_notes
 from fusion.training.pretrain import PRETEXTS, Pretext
@@ -66,6 +63,7 @@ from fusion.training.settings import Machine, Recipe, TrainSettings, differences
 from fusion.training.step import Schedule, Step
 from fusion.training.teacher import check_same_teacher, load_teacher
 from fusion.training.transfer import initialise
+from fusion.training.validate import validate
 from preprocess.common.command import available_cores, parse_command, run_command
 from preprocess.common.console import with_progress
 from preprocess.common.errors import UserError
@@ -229,135 +227,6 @@ def make_pretext(recipe: Recipe, model: FusionModel, dataset: ClipDataset) -> Pr
         heads.requires_grad_(False)
     units = group_numbers(dataset.videos)
     return PRETEXTS[recipe.pretrain](streams=tuple(model.encoders), feature=recipe.model.feature, units=units)
-
-
-@dataclass
-class State:
-    """The progress of a run."""
-
-    epoch: int = 0  # epochs done
-    done: int = 0  # steps done of the next epoch
-    sums: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)  # over the epoch's clips: objective, loss, right answers, clips
-    best: tuple[float, float] = (-1.0, 0.0)  # validation top-1, and the negative loss, of the best weights
-
-
-class Saving:
-    """Checkpoints every few minutes, and on demand."""
-
-    def __init__(self, checkpoints: Checkpoints, step: Step, *, every: float, active: bool) -> None:
-        self.checkpoints = checkpoints
-        self.step = step
-        self.every = every  # seconds
-        self.active = active  # only the first rank writes
-        self._last = time.monotonic()
-
-    @property
-    def due(self) -> bool:
-        """True if it is time for a checkpoint."""
-        return self.active and time.monotonic() - self._last >= self.every
-
-    def __call__(self, state: State, *, steps: int) -> None:
-        """Save the state after `steps` steps in all."""
-        if not self.active:
-            return
-        self.checkpoints.save(steps, asdict(state) | self.step.state_dict())
-        self._last = time.monotonic()
-
-
-def restore(saved: dict, step: Step) -> State:
-    """Restore the step's state from a checkpoint; return the run's progress."""
-    missing = [field.name for field in fields(State) if field.name not in saved]
-    if missing:
-        raise UserError(f"the run's checkpoints are of another version of train.py (no {missing[0]}): start a new run")
-    step.load_state_dict(saved)
-    return State(**{field.name: saved[field.name] for field in fields(State)})
-
-
-def train_one_epoch(
-    loader: DataLoader,
-    step: Step,
-    state: State,
-    settings: TrainSettings,
-    *,
-    save: Saving,
-    stopping: Stopping,
-    peak: float | None,
-    pace: Pace,
-) -> dict:
-    """Train the rest of one pass over the training videos; return the values to log.
-
-    Raises KeyboardInterrupt between two steps, after saving, if the run should stop.
-    """
-    recipe, ranks, batches = settings.recipe, step.ranks, loader.batch_sampler
-    step.model.train()
-    meter, flops = Meter(step.device), 0.0
-    sums = torch.tensor(state.sums, dtype=torch.float64, device=step.device)
-    steps = {"steps": batches.total, "done": state.done, "before": state.epoch * batches.total}
-    bar = EpochBar(pace, name=f"epoch {state.epoch + 1}/{recipe.epochs}", hidden=not ranks.first, **steps)
-    reads = meter.reads(loader)
-    for parts in zip(*[reads] * recipe.accumulate, strict=True):
-        number = state.epoch * batches.total + state.done
-        if peak and not flops:
-            first = parts[0].only(step.model.encoders).to(step.device)
-            flops = training_flops(step.model, first.inputs(training=False), first.present)
-        taken = step(parts, number, recipe=recipe, seed=settings.seed, stop=stopping.asked)
-        sums += torch.stack([taken.objective * taken.seen[-1], *taken.seen])
-        state.done, meter.clips = state.done + 1, meter.clips + taken.clips
-        bar.update(sums[1:])
-        stop = step.stop_asked
-        if step.due or stop or state.done == batches.total:
-            for bad, videos in step.report_skipped():
-                paths = ", ".join(loader.dataset.videos[row].path for row in videos)
-                here = "its videos" if ranks.size == 1 else f"its videos in rank {ranks.rank}"
-                print(f"note: step {bad + 1} has no finite loss and is skipped; {here}: {paths or 'none'}")
-        if stop or save.due:
-            state.sums = tuple(sums.tolist())
-            save(state, steps=number + 1)
-        if stop:
-            ranks.add_up(torch.zeros(1))  # wait until all is saved: torchrun ends all processes when one ends
-            again = f"python train.py --run {shlex.quote(str(save.checkpoints.folder.parent))} --resume"
-            raise KeyboardInterrupt(f"after step {number + 1}; go on with: {again}")
-    bar.close()
-    *sums, clips = sums.tolist()
-    objective, loss, top1 = (total / max(1, clips) for total in sums)
-    row = {"epoch": state.epoch + 1, "loss": loss, "train_top1": top1, "objective": objective}
-    row["lr"] = step.rate((state.epoch + 1) * batches.total - 1)
-    return row | meter.row(frames=recipe.clip.pictures, flops=flops, peak=peak)
-
-
-def validate(step: Step, loader: DataLoader, dataset: ClipDataset) -> dict:
-    """Top-1 of the fused answer and of each stream alone, and the fused loss, on the middle clip of each video.
-
-    A video that lacks a stream counts as wrong for it. Each video is judged by one rank, once. A head with a fitter is
-    fitted on these answers, so that all saved weights include the fit; its fused answers here are cross-fitted, from
-    fits on other groups. Without labels, what the pretext measures.
-    """
-    if step.pretext:
-        shown = with_progress(loader, unit="batch", name="validate", leave=False, hidden=not step.ranks.first)
-        return step.pretext.judge(step.judged, shown, dataset.videos, ranks=step.ranks)
-    streams = tuple(dataset.streams)
-    labels = torch.tensor([dataset.rows[video.label] for video in dataset.videos])
-    subsets = list(dict.fromkeys([streams, *((name,) for name in streams)]))
-    device, add_up = step.device, step.ranks.add_up
-    units = group_numbers(dataset.videos)
-    fitting, judging = (
-        with_progress(loader, unit="batch", name=name, leave=False, hidden=not step.ranks.first)
-        for name in ("fit the head", "validate")
-    )
-    honest = fit_head(step.judged, fitting, labels, units, subsets=subsets, device=device, add_up=add_up)
-    sizes = {"videos": len(labels), "classes": len(dataset.rows), "device": device}
-    answers = predict_videos(step.judged, judging, subsets, watch=step.balance.watch, **sizes)
-    answers.join(add_up)
-    row = {}
-    for subset in subsets:
-        name = subset_name(subset)
-        probabilities = honest.get(name, answers.probabilities(name))
-        right = (probabilities.argmax(dim=1) == labels) & answers.answered(name)
-        row["val_top1" if subset == streams else f"val_top1_{name}"] = right.double().mean().item()
-        if subset == streams:
-            chosen = probabilities.gather(1, labels[:, None]).clamp(min=1e-12)
-            row["val_loss"] = -chosen.log().mean().item()
-    return row | step.balance.end_epoch(step.ranks)
 
 
 def main(settings: TrainSettings | None = None) -> None:

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-import av
 import numpy as np
+
+if TYPE_CHECKING:
+    import av
 
 REPEAT = (
     0.5  # grey levels by which a picture and its repetition differ on average, at most: coding alters them a little
@@ -30,7 +33,7 @@ class Cadence:
         self._changes: list[float] = []  # from the picture before each, in grey levels
         self._last: np.ndarray | None = None
 
-    def push(self, image: av.VideoFrame, seconds: float) -> "Filmed":
+    def push(self, image: "av.VideoFrame", seconds: float) -> "Filmed":
         """Take the next picture."""
         grid = _grid(image)
         is_like = grid is not None and self._last is not None and grid.shape == self._last.shape
@@ -91,7 +94,7 @@ class Filmed:
         return self.cadence.between(self.number, later.number) if self.cadence is later.cadence else None
 
 
-def _grid(image: av.VideoFrame) -> np.ndarray | None:
+def _grid(image: "av.VideoFrame") -> np.ndarray | None:
     """The brightness at places of a grid, (H, W) in grey levels; None of pictures that are not in memory.
 
     Of formats that are not planar YUV, it is whatever comes first: enough to tell a repetition.
