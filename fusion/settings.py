@@ -11,10 +11,10 @@ class ModelSettings:
     """towers other than the default, as STREAM=TOWER; rgb and flow: conv3d (3D convolutions with batch norm), plain3d
     (without), r2plus1d, cnn (2D convolutions, each picture by itself), c3d (Tran et al. 2015), i3d (Carreira and
     Zisserman 2017), torchvision's r3d_18, r2plus1d_18 or s3d, or the image networks efficientnet_lite0 to 2, which
-    start from weights trained on ImageNet; audio: conv1d, conv2d; timm:NAME (rgb, flow), torchvision:NAME (rgb) and
-    hf:NAME or hf:FOLDER (rgb, audio) are networks of these libraries, from their published weights; yamnet:FILE
-    (audio), from .safetensors or .onnx; given features: dense, conv1d, or middle, which is for samples among their
-    neighbours;
+    start from weights trained on ImageNet; audio: conv1d, conv2d (for few videos) or vgg2d (speech); timm:NAME (rgb,
+    flow), torchvision:NAME (rgb) and hf:NAME or hf:FOLDER (rgb, audio) are networks of these libraries, from their
+    published weights; yamnet:FILE (audio), from .safetensors or .onnx; given features: dense, conv1d, or middle, which
+    is for samples among their neighbours;
     STREAM=TOWER+TEMPORAL also names its model of time: rgb=cnn+lstm, rgb=efficientnet_lite0+tcn"""
     temporal: str = "lstm"
     """model of time after every tower for which --towers names none

@@ -23,7 +23,7 @@ PATCH, STEP = 96, 48  # rows of a patch of sound, and from one to the next
 class Audio:
     """Log-mel: (M, T) float32, natural log of power → (B, M, T), near zero mean and unit variance."""
 
-    towers = ("conv1d", "conv2d")
+    towers = ("conv1d", "conv2d", "vgg2d")
     libraries = ("hf", "yamnet")
     nothing = (SILENCE - CENTRE) / SPREAD
     step = 1  # rows: windows begin at whole multiples of it

@@ -95,11 +95,11 @@ class Filmed:
 
 
 def _grid(image: "av.VideoFrame") -> np.ndarray | None:
-    """The brightness at places of a grid, (H, W) in grey levels; None of pictures that are not in memory.
+    """The brightness at places of a grid, (H, W) in grey levels; None of pictures not in memory, or upside down.
 
     Of formats that are not planar YUV, it is whatever comes first: enough to tell a repetition.
     """
-    if not image.planes or not image.format.components:
+    if not image.planes or image.planes[0].line_size <= 0:
         return None
     plane, bits = image.planes[0], image.format.components[0].bits
     kind = np.dtype(np.uint16 if bits > 8 else np.uint8)

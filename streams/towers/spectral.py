@@ -28,9 +28,9 @@ class SpectralTower(nn.Module):
         self.features = 4 * width
         self.norms = nn.ModuleList(BatchNorm(channels) for _ in range(3))  # each normalises every band
         self.stages = nn.Sequential(
-            _stage(3, one, (2, 2)),
-            _stage(one, two, (2, 2)),
-            _stage(two, three, (2, 1)),
+            stage(3, one, (2, 2)),
+            stage(one, two, (2, 2)),
+            stage(two, three, (2, 1)),
         ).to(memory_format=torch.channels_last)  # faster on a CPU
         self.layer = nn.Sequential(
             nn.Dropout(HIDDEN),
@@ -61,7 +61,7 @@ def _block_mean(values: Tensor) -> Tensor:
     return avg_pool1d(values, BLOCK, ceil_mode=True)
 
 
-def _stage(channels: int, out: int, pool: tuple[int, int]) -> nn.Module:
+def stage(channels: int, out: int, pool: tuple[int, int]) -> nn.Module:
     """`pool` is both size and stride; the last row of an odd size is kept."""
     convolution = nn.Conv2d(channels, out, 3, padding=1, bias=False)
     return nn.Sequential(convolution, BatchNorm(out), nn.ReLU(inplace=True), nn.MaxPool2d(pool, ceil_mode=True))

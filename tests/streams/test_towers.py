@@ -23,7 +23,7 @@ from tests.support.torchvision_networks import BORROWED, maybe
 
 VISUAL = ("conv3d", "r2plus1d")
 NAMED = ("plain3d", "cnn", "c3d", "i3d")  # tests/streams/test_named_towers.py
-SOUND = {"conv1d": 8, "conv2d": 32}  # name → rows of log-mel a time step
+SOUND = {"conv1d": 8, "conv2d": 32, "vgg2d": 16}  # name → rows of log-mel a time step
 PLACES = ("places", "coarse")
 GIVEN_ROWS = ("dense", "middle")  # of features that were given
 ROWS = (*SOUND, *GIVEN_ROWS)  # take rows, not pictures
