@@ -52,7 +52,7 @@ class CaptionRecipe:
     """with hf: let the language model learn too; it is then kept with the captioner"""
 
 
-TOWERS = ModelSettings(towers=("rgb=places", "flow=coarse", "audio=conv2d"))
+TOWERS = ModelSettings(towers=("rgb=places", "flow=coarse", "audio=vgg2d"))
 CLIP = ClipSettings(  # a picture; five a second of a longer window, if the store has 25
     frames=1, stride=5, size=128, least_crop=0.9, judged_crop=1.0, flip=False, spec_tilt=1.0, spec_noise=0.5
 )
