@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import train as training
+from fusion.training import validate
 from fusion.training.average import Average
 from fusion.training.checkpoint import Checkpoints
 from fusion.training.settings import TrainSettings
@@ -113,14 +114,14 @@ def test_the_model_learns_as_it_does_without_an_average(store):
 @pytest.fixture(scope="module")
 def undisturbed(store, tmp_path_factory):
     """A run, and the weights of the models that its epochs have judged."""
-    real, judged = training.predict_videos, []
+    real, judged = validate.predict_videos, []
 
     def watched(model, *positional, **named):
         judged.append({name: value.clone() for name, value in model.state_dict().items()})
         return real(model, *positional, **named)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "predict_videos", watched)
+        patch.setattr(validate, "predict_videos", watched)
         run = train(settings_of(store, tmp_path_factory.mktemp("runs") / "run", recipe=RECIPE))
     return run, judged
 
