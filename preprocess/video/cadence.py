@@ -1,4 +1,4 @@
-"""Cadence: film whose pictures were repeated in turn to reach a higher rate, and the time that they were apart."""
+"""Cadence: film whose pictures were repeated in turn to reach a higher rate, and how far apart they were filmed."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,9 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     import av
 
-REPEAT = (
-    0.5  # grey levels by which a picture and its repetition differ on average, at most: coding alters them a little
-)
+REPEAT = 0.5  # grey levels; on average a picture and its repetition differ by less: coding alters them a little
 MOVING = 5.0  # times as much changes between pictures that move on
 SPAN = 12  # pictures through which a pattern must go, twice at least: 25 fps brought to 30 repeat one in six
 EVEN = 1.5  # of the times between pictures of a constant rate, the longest by the shortest: ticks are coarse

@@ -16,7 +16,7 @@ class Frame:
     rgb: np.ndarray  # (H, W, 3) uint8
     count: int
     seconds: float | None = None  # its own time; None for that of the first frame that shows it
-    filmed: Filmed | None = None
+    filmed: Filmed | None = None  # when, if its source may have repeated pictures in turn
 
 
 @dataclass(frozen=True)
