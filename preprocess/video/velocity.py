@@ -3,13 +3,14 @@
 The clock repeats pictures or leaves some out. Flow between what it shows would be zero, then twice the motion: it would
 tell the camera's frame rate. So flow is solved between the source's own pictures, each once, and every step from a
 picture to the next one holds their displacement divided by the time between them: that between the moments at which
-they were filmed, where a cadence tells it.
+they were filmed, where a cadence or the motion beside it tells it.
 """
 
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import sqrt
 
 import numpy as np
 
@@ -30,11 +31,7 @@ class _Picture:
     seconds: float
     change: float  # mean difference from the picture before, in grey levels
     filmed: Filmed | None
-
-    def until(self, later: "_Picture") -> float:
-        """The seconds over which a displacement to a later picture was filmed."""
-        seconds = self.filmed.until(later.filmed) if self.filmed and later.filmed else None
-        return later.seconds - self.seconds if seconds is None else seconds
+    repeats: int = 0  # of it, before the next picture
 
 
 class Velocities:
@@ -89,13 +86,28 @@ class Velocities:
         """Send all velocities that are decided; the last picture stays, as the first of the next pair."""
         if len(self._pictures) > 1:
             flows = self._solve(np.stack([picture.grey for picture in self._pictures]))
-            for flow, (one, other) in zip(flows, pairwise(self._pictures), strict=True):
-                steps = self._fps * one.until(other)
-                if abs(steps - 1) > SAME:
-                    flow /= np.float32(steps)
+            for flow, seconds in zip(flows, self._apart(flows), strict=True):
+                if abs(self._fps * seconds - 1) > SAME:
+                    flow /= np.float32(self._fps * seconds)
             self._emit(flows, [picture.steps for picture in self._pictures[:-1]])
             self._last = flows[-1].copy()
         del self._pictures[:-1]
+
+    def _apart(self, flows: np.ndarray) -> list[float]:
+        """The seconds over which each displacement was filmed.
+
+        Where one picture is repeated once, and no cadence is known, the motion beside it tells whether the camera lost
+        a picture, so that the next one is two displacements away, or one was put in, so that it is one away.
+        """
+        pairs = list(pairwise(self._pictures))
+        filmed = [one.filmed.until(other.filmed) if one.filmed and other.filmed else None for one, other in pairs]
+        apart = [other.seconds - one.seconds for one, other in pairs]
+        speeds = np.abs(flows).mean(axis=(1, 2, 3)) / apart
+        for at, (picture, _) in enumerate(pairs):
+            beside = [speeds[k] for k in (at - 1, at + 1) if 0 <= k < len(pairs) and not pairs[k][0].repeats]
+            if picture.repeats == 1 and beside and speeds[at] * sqrt(2) < np.mean(beside):
+                apart[at] /= 2
+        return [other if one is None else one for one, other in zip(filmed, apart, strict=True)]
 
     def finish(self) -> None:
         """Send the rest: no picture follows, or the next one belongs to another scene."""
@@ -105,6 +117,7 @@ class Velocities:
         """Decide on the repeats: they belong to the picture before them, or are pictures like others."""
         if moves_on:
             self._pictures[-1].steps += sum(repeat.steps for repeat in self._repeats)
+            self._pictures[-1].repeats = len(self._repeats)
             self._cadence.append(len(self._repeats))
         else:
             self._pictures += self._repeats

@@ -92,6 +92,7 @@ def test_a_picture_that_is_coded_again_and_again_is_one_picture(tmp_path, repeat
         (25, 30, "a.mp4"),
         (24, 60, "a.mp4"),
         (10, 25, "a.mp4"),
+        (24, 25, "a.mp4"),  # one in a second: a cadence too long to be seen
     ],
 )
 def test_film_brought_to_another_rate_by_repeating_pictures_moves_evenly(tmp_path, rate, shown, name):
