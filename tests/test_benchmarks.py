@@ -60,7 +60,7 @@ def test_a_training_step_is_measured_on_the_cpu():
 @pytest.mark.slow
 def test_systems_are_trained_and_counted(tmp_path):
     store = make_store(tmp_path / "s.h5", three_bit(16, frames=40))
-    few = ("--systems", "cnn+gru", "rgb+flow, convolution", "--size", 32, "--minutes", 0.001, "--turns", 1)
+    few = ("--systems", "cnn+gru", "rgb+flow, convolution", "--size", 32, "--minutes", 1e-6, "--turns", 1)
     report = run("systems", store.path, *few)
     one, both = report["systems"]["cnn+gru"], report["systems"]["rgb+flow, convolution"]
     assert 0 < one["gmacs"] < both["gmacs"] and one["epochs"] == 1 and 0 <= one["top1"][0] <= 1
