@@ -18,6 +18,7 @@ from preprocess.video.cadence import MOVING, REPEAT, Filmed
 
 LONGEST = 0.26  # s between two pictures; what changes over a longer time is no motion: slides, stills, time-lapse
 CADENCE = 5  # pictures that tell how often pictures are repeated here
+LEAST = 1e-3  # pixels; less is no motion to speak of
 SAME = 1e-6  # relative; times closer to the clock's than this are the clock's
 
 Solve = Callable[[np.ndarray], np.ndarray]  # (T, H, W) uint8 → (T - 1, H, W, 2) float32, pixels
@@ -96,18 +97,23 @@ class Velocities:
     def _apart(self, flows: np.ndarray) -> list[float]:
         """The seconds over which each displacement was filmed.
 
-        Where one picture is repeated once, and no cadence is known, the motion beside it tells whether the camera lost
-        a picture, so that the next one is two displacements away, or one was put in, so that it is one away.
+        A cadence holds if the motion is more even by it: cameras also lose pictures in turn. Where there is none and a
+        picture is repeated once, the motion beside it tells whether the camera lost one, so that the next is two
+        displacements away, or one was put in, so that it is one away.
         """
         pairs = list(pairwise(self._pictures))
+        shown = [other.seconds - one.seconds for one, other in pairs]
         filmed = [one.filmed.until(other.filmed) if one.filmed and other.filmed else None for one, other in pairs]
-        apart = [other.seconds - one.seconds for one, other in pairs]
-        speeds = np.abs(flows).mean(axis=(1, 2, 3)) / apart
+        # a pattern of changes that come and go in a scene nearly still, as a codec makes them, is no cadence
+        evenly = [one if one and 0.5 <= one / other <= 2 else other for one, other in zip(filmed, shown, strict=True)]
+        motion = np.abs(flows).mean(axis=(1, 2, 3)) + LEAST
+        apart = min(evenly, shown, key=lambda seconds: np.abs(np.diff(np.log(motion / seconds))).sum())
+        speeds = motion / apart
         for at, (picture, _) in enumerate(pairs):
             beside = [speeds[k] for k in (at - 1, at + 1) if 0 <= k < len(pairs) and not pairs[k][0].repeats]
-            if picture.repeats == 1 and beside and speeds[at] * sqrt(2) < np.mean(beside):
+            if picture.repeats == 1 and not filmed[at] and beside and speeds[at] * sqrt(2) < np.mean(beside):
                 apart[at] /= 2
-        return [other if one is None else one for one, other in zip(filmed, apart, strict=True)]
+        return apart
 
     def finish(self) -> None:
         """Send the rest: no picture follows, or the next one belongs to another scene."""
