@@ -17,7 +17,7 @@ import numpy as np
 from preprocess.video.cadence import MOVING, REPEAT, Filmed
 
 LONGEST = 0.26  # s between two pictures; what changes over a longer time is no motion: slides, stills, time-lapse
-CADENCE = 5  # pictures that tell how often pictures are repeated here
+COUNTED = 5  # pictures that tell how often pictures are repeated here
 LEAST = 1e-3  # pixels; less is no motion to speak of
 SAME = 1e-6  # relative; times closer to the clock's than this are the clock's
 
@@ -46,7 +46,7 @@ class Velocities:
         self._fps, self._solve, self._emit, self._chunk = fps, solve, emit, chunk
         self._pictures: list[_Picture] = []  # those whose flow is not solved yet; of the last, the next is not known
         self._repeats: list[_Picture] = []  # after the last of them, if the motion goes on
-        self._cadence: deque[int] = deque(maxlen=CADENCE)  # repeats after each of the latest pictures
+        self._counts: deque[int] = deque(maxlen=COUNTED)  # repeats after each of the latest pictures
         self._change = np.inf  # of the latest picture that moved on
         self._last: np.ndarray | None = None  # (H, W, 2), the newest velocity
 
@@ -104,7 +104,7 @@ class Velocities:
         pairs = list(pairwise(self._pictures))
         shown = [other.seconds - one.seconds for one, other in pairs]
         filmed = [one.filmed.until(other.filmed) if one.filmed and other.filmed else None for one, other in pairs]
-        # a pattern of changes that come and go in a scene nearly still, as a codec makes them, is no cadence
+        # where a codec changes a scene nearly still at every sixth picture, the others are no repetitions
         evenly = [one if one and 0.5 <= one / other <= 2 else other for one, other in zip(filmed, shown, strict=True)]
         motion = np.abs(flows).mean(axis=(1, 2, 3)) + LEAST
         apart = min(evenly, shown, key=lambda seconds: np.abs(np.diff(np.log(motion / seconds))).sum())
@@ -124,7 +124,7 @@ class Velocities:
         if moves_on:
             self._pictures[-1].steps += sum(repeat.steps for repeat in self._repeats)
             self._pictures[-1].repeats = len(self._repeats)
-            self._cadence.append(len(self._repeats))
+            self._counts.append(len(self._repeats))
         else:
             self._pictures += self._repeats
         self._repeats.clear()
@@ -133,7 +133,7 @@ class Velocities:
         """Send all, so that the next picture begins anew. Over a gap nothing moves; at the end motion goes on."""
         if not self._pictures:
             return
-        self._settle(moves_on=bool(self._repeats) and len(self._repeats) <= max(self._cadence, default=0))
+        self._settle(moves_on=bool(self._repeats) and len(self._repeats) <= max(self._counts, default=0))
         self.solve()
         last = self._pictures.pop()
         goes_on = not gap and self._last is not None and last.steps / self._fps <= LONGEST

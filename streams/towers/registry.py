@@ -15,7 +15,7 @@ from streams.towers.places import CoarseTower, PlacesTower
 from streams.towers.spectral import SpectralTower
 from streams.towers.torchvision import r2plus1d_18, r3d_18, s3d
 from streams.towers.transformer import hf_tower
-from streams.towers.vgg import SpeechTower
+from streams.towers.vgg import VggTower
 from streams.towers.yamnet import yamnet_tower
 
 IMAGE = tuple(SIDES)  # image networks, for pictures and for flow fields
@@ -36,7 +36,7 @@ TOWERS = {
     "i3d": I3d,
     "conv1d": AudioTower,
     "conv2d": SpectralTower,
-    "vgg2d": SpeechTower,
+    "vgg2d": VggTower,
     "dense": DenseTower,
     "places": PlacesTower,
     "coarse": CoarseTower,

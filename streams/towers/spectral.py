@@ -32,12 +32,7 @@ class SpectralTower(nn.Module):
             stage(one, two, (2, 2)),
             stage(two, three, (2, 1)),
         ).to(memory_format=torch.channels_last)  # faster on a CPU
-        self.layer = nn.Sequential(
-            nn.Dropout(HIDDEN),
-            nn.Conv1d(three * ceil(channels / 8), self.features, 1, bias=False),
-            BatchNorm(self.features),
-            nn.ReLU(inplace=True),
-        )
+        self.layer = layer(three * ceil(channels / 8), self.features)
 
     def forward(self, mel: Tensor) -> Tensor:
         """(B, M, T) → (B, T / 32, D)"""
@@ -65,3 +60,9 @@ def stage(channels: int, out: int, pool: tuple[int, int]) -> nn.Module:
     """`pool` is both size and stride; the last row of an odd size is kept."""
     convolution = nn.Conv2d(channels, out, 3, padding=1, bias=False)
     return nn.Sequential(convolution, BatchNorm(out), nn.ReLU(inplace=True), nn.MaxPool2d(pool, ceil_mode=True))
+
+
+def layer(features: int, out: int) -> nn.Module:
+    """Over all that is left of the bands at a time step: (B, features, T) → (B, out, T)"""
+    convolution = nn.Conv1d(features, out, 1, bias=False)
+    return nn.Sequential(nn.Dropout(HIDDEN), convolution, BatchNorm(out), nn.ReLU(inplace=True))

@@ -7,14 +7,14 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from streams.towers.norm import BatchNorm
-from streams.towers.spectral import HIDDEN, stage
+from streams.towers.spectral import layer, stage
 
 
-class SpeechTower(nn.Module):
+class VggTower(nn.Module):
     """Log-mel as a picture, bands × time; four convolutions, VGG-like (Hershey et al. 2017); then one layer over all
     that is left of the bands. Time shrinks 16 times, to steps of 160 ms.
 
-    Sounds of speech last 50 to 200 ms and are told by how their bands move, which averages over 80 ms blur.
+    Meant for speech, whose sounds are short and are told by how their bands move.
     """
 
     def __init__(self, *, channels: int, width: int) -> None:
@@ -30,12 +30,7 @@ class SpeechTower(nn.Module):
             stage(width, 2 * width, (2, 2)),
             stage(2 * width, 2 * width, (1, 2)),
         ).to(memory_format=torch.channels_last)  # faster on a CPU
-        self.layer = nn.Sequential(
-            nn.Dropout(HIDDEN),
-            nn.Conv1d(2 * width * ceil(channels / 8), self.features, 1, bias=False),
-            BatchNorm(self.features),
-            nn.ReLU(inplace=True),
-        )
+        self.layer = layer(2 * width * ceil(channels / 8), self.features)
 
     def forward(self, mel: Tensor) -> Tensor:
         """(B, M, T) → (B, T / 16, D)"""

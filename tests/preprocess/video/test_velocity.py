@@ -104,6 +104,13 @@ def test_film_brought_to_another_rate_by_repeating_pictures_moves_evenly(tmp_pat
     np.testing.assert_allclose(found, SPEED, rtol=0.05, atol=0.08)
 
 
+def test_a_camera_that_loses_every_fifth_picture_is_no_film_at_another_rate(tmp_path):
+    """The repetitions are in turn as in pulldown, but the next picture is two displacements away."""
+    times = [k / FPS for k in range(50)]
+    found = flow_of(tmp_path / "a.mp4", steady, times, shown=[(k - (k % 5 == 4)) / FPS for k in range(50)])
+    np.testing.assert_allclose(found, SPEED, rtol=0.05, atol=0.08)
+
+
 def test_pictures_that_a_camera_could_not_deliver_in_time_leave_no_zeros(tmp_path):
     lost = {5, 6, 17, 30, 31, 32}
     shown = [max(k for k in range(n + 1) if k not in lost) / FPS for n in range(50)]
