@@ -127,7 +127,8 @@ def train(
         norm_loader = make_loader(norm_set, EpochBatches(norm_set, **drawn), **loading)
         balance = BALANCES[recipe.balance](streams=streams, auxiliary=recipe.auxiliary, epochs=recipe.epochs)
         steps, rates = recipe.epochs * batches.total, tower_rates(recipe.lr_of, streams)
-        schedule = Schedule(lr=recipe.lr, weight_decay=recipe.weight_decay, steps=steps, tower_lr=rates)
+        shape = {"tower_lr": rates, "optimizer": recipe.optimizer}
+        schedule = Schedule(lr=recipe.lr, weight_decay=recipe.weight_decay, steps=steps, **shape)
         step = Step(
             model,
             balance=balance,

@@ -26,7 +26,10 @@ class Recipe:
     lr: float = 1e-3
     """highest learning rate; rises for 5 % of the steps, then falls along a cosine"""
     weight_decay: float = 0.05
-    """decoupled weight decay (AdamW)"""
+    """decoupled weight decay (Loshchilov and Hutter 2019)"""
+    optimizer: str = "adamw"
+    """adamw; or muon: matrices and kernels step along the nearest orthogonal matrix of their momentum, all else by
+    AdamW, at the same --lr"""
     auxiliary: float = 0.5
     """weight of the streams' own losses beside the fused one; without it their own heads learn nothing"""
     balance: str = "auxiliary"
@@ -125,6 +128,7 @@ def validate(settings: TrainSettings) -> None:
     """Raises UserError for invalid numbers."""
     from fusion.training.balance import BALANCES  # these load PyTorch, for which --help must not wait
     from fusion.training.frozen import frozen_streams, tower_rates
+    from fusion.training.muon import OPTIMIZERS
     from fusion.training.pretrain import PIECES, PRETEXTS
     from preprocess.store.kinds import KINDS, Pictures
     from streams.registry import parse_streams
@@ -143,6 +147,8 @@ def validate(settings: TrainSettings) -> None:
     at_least(0, weight_decay=recipe.weight_decay, auxiliary=recipe.auxiliary, save_minutes=machine.save_minutes)
     if recipe.balance not in BALANCES:
         raise UserError(f"unknown --balance '{recipe.balance}': known are {', '.join(BALANCES)}")
+    if recipe.optimizer not in OPTIMIZERS:
+        raise UserError(f"unknown --optimizer '{recipe.optimizer}': known are {', '.join(OPTIMIZERS)}")
     if recipe.pretrain:
         if recipe.pretrain not in PRETEXTS:
             raise UserError(f"unknown --pretrain '{recipe.pretrain}': known are {', '.join(PRETEXTS)}")

@@ -16,6 +16,7 @@ from fusion.training.average import Average
 from fusion.training.balance import Auxiliary
 from fusion.training.loss import FUSED, answer_sums, count_rows, each_loss
 from fusion.training.mixing import mix
+from fusion.training.muon import OPTIMIZERS
 from fusion.training.pretrain import Pretext
 from fusion.training.ranks import Ranks
 from fusion.training.settings import Recipe
@@ -49,6 +50,7 @@ class Schedule:
     weight_decay: float
     steps: int  # in the whole run
     tower_lr: dict[str, float] = field(default_factory=dict)  # stream → its tower's highest rate, where it is not `lr`
+    optimizer: str = "adamw"
 
 
 class Step:
@@ -83,7 +85,8 @@ class Step:
         groups, self._shares = _groups(
             model, {name: lr / schedule.lr for name, lr in schedule.tower_lr.items()}, pretext
         )
-        self.optimizer = torch.optim.AdamW(groups, lr=schedule.lr, weight_decay=schedule.weight_decay, fused=True)
+        make = OPTIMIZERS[schedule.optimizer]
+        self.optimizer = make(groups, lr=schedule.lr, weight_decay=schedule.weight_decay, fused=True)
         self._seen: list[tuple[int, Tensor, Tensor]] = []  # step, True if its loss was finite, rows of its videos
         self._bad = 0  # steps in a row without a finite loss
         self.stop_asked = False

@@ -26,7 +26,9 @@ class CaptionRecipe:
     lr: float = 3e-3
     """highest learning rate; rises for a tenth of the steps, then falls along a cosine"""
     decay: float = 0.05
-    """decoupled weight decay (AdamW)"""
+    """decoupled weight decay"""
+    optimizer: str = "adamw"
+    """adamw, or muon, as of train.py"""
     channels: int = 128
     """width of the decoder"""
     layers: int = 1

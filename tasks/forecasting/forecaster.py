@@ -20,6 +20,7 @@ from preprocess.store.format import release
 from tasks.forecasting.networks import make_network
 from tasks.forecasting.sequences import FrameSequence
 from tasks.forecasting.settings import ForecastRecipe
+from tasks.forecasting.symmetry import Symmetry, views
 from tasks.forecasting.warp import warp_on
 
 WEIGHTS, KEY = "forecaster.safetensors", "tristream-forecast"
@@ -52,16 +53,28 @@ class Forecaster:
     device: torch.device
 
     @torch.no_grad()
-    def forecast(self, sequences: Sequence[FrameSequence], windows: Sequence[tuple[int, int]]) -> Iterator[Forecast]:
-        """The forecasts of windows, (sequence, first frame) each, a batch at a time."""
+    def forecast(
+        self, sequences: Sequence[FrameSequence], windows: Sequence[tuple[int, int]], *, one_view: bool = False
+    ) -> Iterator[Forecast]:
+        """The forecasts of windows, (sequence, first frame) each, a batch at a time.
+
+        Each is the mean of those of the window mirrored and turned as in training, or with one_view that as it is.
+        """
         recipe = self.recipe
         self.network.eval()
         for begin in range(0, len(windows), recipe.batch):
             chosen = windows[begin : begin + recipe.batch]
             frames, motion = batch_of(sequences, chosen, recipe, length=recipe.past)
-            seen = see(frames.to(self.device), None if motion is None else motion.to(self.device), recipe)
-            answer = self.network(seen.past, seen.moved, seen.arrived).float().clamp(0, 1)
-            yield Forecast(_as_array(answer), _as_array(seen.moved.expand_as(answer)))
+            frames, motion = frames.to(self.device), None if motion is None else motion.to(self.device)
+            answers = [self._answer(frames, motion, view) for view in views("none" if one_view else recipe.augment)]
+            answer = torch.stack(answers).mean(dim=0)
+            floor = see(frames, motion, recipe).moved.expand_as(answer)
+            yield Forecast(_as_array(answer), _as_array(floor))
+
+    def _answer(self, frames: Tensor, motion: Tensor | None, view: Symmetry) -> Tensor:
+        """(B, T, C, H, W) uint8 and (B, T, 2, H, W) → (B, T', C, H, W), between 0 and 1"""
+        seen = see(view.frames(frames), None if motion is None else view.motion(motion), self.recipe)
+        return view.back(self.network(seen.past, seen.moved, seen.arrived).float().clamp(0, 1))
 
 
 def batch_of(

@@ -35,6 +35,8 @@ class ForecastRecipe:
     """windows a step"""
     rate: float = 1e-3
     """highest learning rate"""
+    optimizer: str = "muon"
+    """muon: kernels step along the nearest orthogonal matrix of their momentum, all else by AdamW; or adamw alone"""
     hop: int = 10
     """frames from one window of a video to the next"""
     augment: str = "mirror"

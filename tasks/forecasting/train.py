@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+from fusion.training.muon import OPTIMIZERS
 from fusion.training.run import write_json
 from preprocess.common.console import plural
 from preprocess.common.errors import UserError, at_least
@@ -12,7 +13,8 @@ from tasks.forecasting.forecaster import WEIGHTS, Forecaster, save_forecaster
 from tasks.forecasting.networks import NETWORKS, PATCH
 from tasks.forecasting.sequences import read_sequences, windows_of
 from tasks.forecasting.settings import ForecastRecipe, TrainForecast
-from tasks.forecasting.training import AUGMENTS, mean_errors, train_forecaster
+from tasks.forecasting.symmetry import AUGMENTS
+from tasks.forecasting.training import mean_errors, train_forecaster
 
 SMALLEST = 8  # pixels of a side: SSIM's windows have 7
 
@@ -66,6 +68,8 @@ def check_recipe(recipe: ForecastRecipe) -> None:
         raise UserError(f"unknown --network '{recipe.network}': known are {', '.join(NETWORKS)}")
     if recipe.augment not in AUGMENTS:
         raise UserError(f"unknown --augment '{recipe.augment}': known are {', '.join(AUGMENTS)}")
+    if recipe.optimizer not in OPTIMIZERS:
+        raise UserError(f"unknown --optimizer '{recipe.optimizer}': known are {', '.join(OPTIMIZERS)}")
     at_least(1, future=recipe.future, depth=recipe.depth, passes=recipe.passes, batch=recipe.batch, hop=recipe.hop)
     at_least(2, past=recipe.past)
     at_least(SMALLEST, size=recipe.size, width=recipe.width)

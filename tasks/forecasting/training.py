@@ -6,14 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fusion.training.muon import OPTIMIZERS
 from preprocess.common.console import progress
 from preprocess.common.errors import UserError
 from tasks.forecasting.forecaster import Forecaster, batch_of, precision, see, untrained
 from tasks.forecasting.metrics import judge
 from tasks.forecasting.sequences import FrameSequence, windows_of
 from tasks.forecasting.settings import ForecastRecipe
+from tasks.forecasting.symmetry import views
 
-AUGMENTS = ("none", "mirror", "all")
 LONGEST = 100  # steps over which weights are averaged; the mean is what answers
 WARM = 0.1  # share of the steps in which the learning rate rises
 DECAY = 0.01
@@ -43,7 +44,8 @@ def train_forecaster(
     mean = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=_average)
     answers = Forecaster(mean.module, recipe, forecaster.device)
     steps = -(-len(windows) // recipe.batch)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=DECAY, fused=True)
+    make = OPTIMIZERS[recipe.optimizer]
+    optimizer = make(network.parameters(), lr=recipe.rate, weight_decay=DECAY, fused=True)
     rate = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=recipe.rate, total_steps=recipe.passes * steps, pct_start=WARM
     )
@@ -77,11 +79,11 @@ def train_forecaster(
 
 
 def mean_errors(forecaster: Forecaster, sequences: Sequence[FrameSequence]) -> tuple[float, float]:
-    """The MSE, summed over a frame, of a forecaster and of its floor, over all windows of the sequences."""
+    """The MSE, summed over a frame, of a forecaster's single view and of its floor, over all windows of the sequences."""
     recipe = forecaster.recipe
     windows = windows_of(sequences, recipe, hop=recipe.future)
     own, floor, place = 0.0, 0.0, 0
-    for forecast in forecaster.forecast(sequences, windows):
+    for forecast in forecaster.forecast(sequences, windows, one_view=True):
         count = len(forecast.frames)
         truth = truths(sequences, windows[place : place + count], recipe)
         own += judge(forecast.frames, truth).mse.mean(axis=1).sum()
@@ -102,27 +104,11 @@ def augmented(
     frames: Tensor, motion: Tensor | None, recipe: ForecastRecipe, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor | None]:
     """(B, T, C, H, W) and velocities (B, T, 2, H, W) mirrored and turned, a batch alike; backwards without flow."""
-    mirror, upset, turn, back = rng.random(4) < 0.5
-    if recipe.augment == "none":
-        return frames, motion
-    if mirror:
-        frames = frames.flip(-1)
-        motion = None if motion is None else motion.flip(-1) * _signs(motion, x=-1)
-    if recipe.augment == "mirror":
-        return frames, motion
-    if upset:
-        frames = frames.flip(-2)
-        motion = None if motion is None else motion.flip(-2) * _signs(motion, y=-1)
-    if turn:
-        frames = frames.transpose(-1, -2)
-        motion = None if motion is None else motion.transpose(-1, -2).flip(2)
-    if back and motion is None:
+    chosen, backwards = views(recipe.augment), rng.random() < 0.5
+    seen = chosen[rng.integers(len(chosen))]
+    if recipe.augment == "all" and backwards and motion is None:
         frames = frames.flip(1)
-    return frames, motion
-
-
-def _signs(motion: Tensor, *, x: int = 1, y: int = 1) -> Tensor:
-    return torch.tensor([x, y], dtype=motion.dtype).view(1, 1, 2, 1, 1)
+    return seen.frames(frames), None if motion is None else seen.motion(motion)
 
 
 @torch.no_grad()

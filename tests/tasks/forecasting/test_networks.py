@@ -44,6 +44,25 @@ def check_base(name: str, *, flow: bool) -> None:
     torch.testing.assert_close(answer, seen.moved.expand_as(answer))
 
 
+def test_the_forecast_of_a_turned_window_is_the_turned_forecast_since_it_is_the_mean_of_all_views():
+    recipe = ForecastRecipe(past=3, future=2, size=16, flow=False, width=8, depth=1, augment="all")
+    torch.manual_seed(0)
+    forecaster = untrained(recipe, device="cpu")
+    nn.init.normal_(forecaster.network.join.last.weight, std=0.1)
+    frames = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 1), dtype=np.uint8)
+
+    def forecast(turn, *, one_view: bool) -> np.ndarray:
+        sequence = FrameSequence("a", np.ascontiguousarray(turn(frames)), None, 25.0)
+        (found,) = forecaster.forecast([sequence], [(0, 0)], one_view=one_view)
+        return found.frames[0]
+
+    for turn in (lambda x: x[:, ::-1], lambda x: x[:, :, ::-1], lambda x: np.rot90(x, axes=(1, 2))):
+        as_it_is, turned = forecast(lambda x: x, one_view=False), forecast(turn, one_view=False)
+        np.testing.assert_allclose(turned, turn(as_it_is), atol=1e-5)
+        single = forecast(turn, one_view=True) - turn(forecast(lambda x: x, one_view=True))
+        assert np.abs(single).max() > 0.01
+
+
 def test_the_convolutional_lstm_on_one_pixel_is_pytorchs_lstm():
     torch.manual_seed(0)
     ours, theirs = ConvLSTMCell(3, 5), nn.LSTMCell(3, 5)
