@@ -14,9 +14,9 @@ ROOT_MEAN_SQUARE = 0.2  # of the elements of a step, over the learning rate: abo
 class Muon(torch.optim.AdamW):
     """Muon (Jordan et al. 2024) for matrices and kernels of convolutions, AdamW for all other parameters.
 
-    A kernel is a matrix of outputs by all else. The singular values of a step are all about 1: what few clips ask for is
-    learned as fast as what most ask for. On matrices this is torch.optim.Muon with adjust_lr_fn="match_rms_adamw" (Liu
-    et al. 2025, equation 4), which takes nothing but them.
+    A kernel is a matrix of outputs by all else. The singular values of a step are all about 1: what few clips ask for
+    is learned as fast as what most ask for. On matrices this is torch.optim.Muon, which takes nothing but them, with
+    adjust_lr_fn="match_rms_adamw" (Liu et al. 2025, equation 4).
     """
 
     @torch.no_grad()

@@ -79,7 +79,7 @@ def train_forecaster(
 
 
 def mean_errors(forecaster: Forecaster, sequences: Sequence[FrameSequence]) -> tuple[float, float]:
-    """The MSE, summed over a frame, of a forecaster's single view and of its floor, over all windows of the sequences."""
+    """The MSE, summed over a frame, of a forecaster's single view and of its floor, over all windows."""
     recipe = forecaster.recipe
     windows = windows_of(sequences, recipe, hop=recipe.future)
     own, floor, place = 0.0, 0.0, 0
