@@ -128,7 +128,7 @@ def validate(settings: TrainSettings) -> None:
     """Raises UserError for invalid numbers."""
     from fusion.training.balance import BALANCES  # these load PyTorch, for which --help must not wait
     from fusion.training.frozen import frozen_streams, tower_rates
-    from fusion.training.muon import OPTIMIZERS
+    from fusion.training.muon import check_optimizer
     from fusion.training.pretrain import PIECES, PRETEXTS
     from preprocess.store.kinds import KINDS, Pictures
     from streams.registry import parse_streams
@@ -147,8 +147,7 @@ def validate(settings: TrainSettings) -> None:
     at_least(0, weight_decay=recipe.weight_decay, auxiliary=recipe.auxiliary, save_minutes=machine.save_minutes)
     if recipe.balance not in BALANCES:
         raise UserError(f"unknown --balance '{recipe.balance}': known are {', '.join(BALANCES)}")
-    if recipe.optimizer not in OPTIMIZERS:
-        raise UserError(f"unknown --optimizer '{recipe.optimizer}': known are {', '.join(OPTIMIZERS)}")
+    check_optimizer(recipe.optimizer)
     if recipe.pretrain:
         if recipe.pretrain not in PRETEXTS:
             raise UserError(f"unknown --pretrain '{recipe.pretrain}': known are {', '.join(PRETEXTS)}")

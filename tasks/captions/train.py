@@ -11,7 +11,7 @@ from torch import nn
 from fusion.device import choose_device, mixed_precision
 from fusion.model import FusionModel, build_model, drop_streams
 from fusion.training.datasets import check_presence
-from fusion.training.muon import OPTIMIZERS
+from fusion.training.muon import OPTIMIZERS, check_optimizer
 from fusion.training.run import About, save_weights, write_json
 from fusion.training.settings import Recipe, TrainSettings, validate
 from preprocess.common.command import available_cores
@@ -87,8 +87,7 @@ def check_recipe(recipe: CaptionRecipe) -> CaptionRecipe:
     """Raises UserError for an unknown decoder, or a number that cannot be."""
     if recipe.decoder not in WORDS and not is_language(recipe.decoder):
         raise UserError(f"unknown --decoder '{recipe.decoder}': known are {', '.join(WORDS)}, hf:NAME and hf:FOLDER")
-    if recipe.optimizer not in OPTIMIZERS:
-        raise UserError(f"unknown --optimizer '{recipe.optimizer}': known are {', '.join(OPTIMIZERS)}")
+    check_optimizer(recipe.optimizer)
     at_least(1, epochs=recipe.epochs, batch=recipe.batch, channels=recipe.channels, layers=recipe.layers)
     at_least(1, least_count=recipe.least_count)
     at_least(0, decay=recipe.decay, look_price=recipe.look_price, concepts=recipe.concepts)

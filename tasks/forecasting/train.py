@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from fusion.training.muon import OPTIMIZERS
+from fusion.training.muon import check_optimizer
 from fusion.training.run import write_json
 from preprocess.common.console import plural
 from preprocess.common.errors import UserError, at_least
@@ -68,8 +68,7 @@ def check_recipe(recipe: ForecastRecipe) -> None:
         raise UserError(f"unknown --network '{recipe.network}': known are {', '.join(NETWORKS)}")
     if recipe.augment not in AUGMENTS:
         raise UserError(f"unknown --augment '{recipe.augment}': known are {', '.join(AUGMENTS)}")
-    if recipe.optimizer not in OPTIMIZERS:
-        raise UserError(f"unknown --optimizer '{recipe.optimizer}': known are {', '.join(OPTIMIZERS)}")
+    check_optimizer(recipe.optimizer)
     at_least(1, future=recipe.future, depth=recipe.depth, passes=recipe.passes, batch=recipe.batch, hop=recipe.hop)
     at_least(2, past=recipe.past)
     at_least(SMALLEST, size=recipe.size, width=recipe.width)

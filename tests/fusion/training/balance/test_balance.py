@@ -108,9 +108,11 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(toy, tmp_path, na
     torch.testing.assert_close(other["optimizer"]["state"], one["optimizer"]["state"], rtol=0, atol=0)
 
 
-def test_a_method_that_there_is_not_is_one_line_that_names_those_that_there_are(toy, tmp_path):
+def test_a_method_or_optimizer_that_there_is_not_is_one_line_that_names_those_that_there_are(toy, tmp_path):
     with pytest.raises(UserError, match=r"--balance.*fair"):
         train(settings_of(toy, tmp_path / "run", recipe=replace(TINY, balance="fair")))
+    with pytest.raises(UserError, match=r"--optimizer.*lion.*adamw, muon"):
+        train(settings_of(toy, tmp_path / "run", recipe=replace(TINY, optimizer="lion")))
 
 
 @each_method
