@@ -19,7 +19,7 @@ class CaptionRecipe:
     """model of the sentence
     lstm, transformer: words from a vocabulary of the captions;
     hf:NAME or hf:FOLDER: a causal language model of the transformers library, which is told what the streams show"""
-    epochs: int = 40
+    epochs: int = 30
     """passes over the videos, one random clip and one of its captions each"""
     batch: int = 32
     """clips a step"""
@@ -27,8 +27,8 @@ class CaptionRecipe:
     """highest learning rate; rises for a tenth of the steps, then falls along a cosine"""
     decay: float = 0.05
     """decoupled weight decay"""
-    optimizer: str = "adamw"
-    """adamw, or muon, as of train.py"""
+    optimizer: str = "muon"
+    """muon or adamw, as of train.py"""
     channels: int = 128
     """width of the decoder"""
     layers: int = 1

@@ -70,7 +70,8 @@ def test_pictures_and_flow_are_attended_at_the_same_places():
 
 
 @torch.no_grad()
-def test_a_wide_search_finds_the_likeliest_of_all_sentences_and_a_narrow_one_the_greedy():
+@pytest.mark.parametrize("length", [0.0, 0.7, 1.0])
+def test_a_wide_search_finds_the_best_of_all_sentences_and_a_narrow_one_the_greedy(length):
     longest, words = 4, 4  # the last number is the end
     table = torch.randn(2, *[words] * longest, words, generator=torch.Generator().manual_seed(3)).log_softmax(-1)
 
@@ -82,7 +83,7 @@ def test_a_wide_search_finds_the_likeliest_of_all_sentences_and_a_narrow_one_the
             found[clip, beam] = table[(clip, *place)]
         return found
 
-    def likeliest(clip):
+    def best_of_all(clip):
         best = {}
         for sentence in product(range(words), repeat=longest):
             end = sentence.index(3) + 1 if 3 in sentence else longest
@@ -91,11 +92,11 @@ def test_a_wide_search_finds_the_likeliest_of_all_sentences_and_a_narrow_one_the
                 total += table[(clip, *before, *[0] * (longest - len(before)), word)].item()
                 before.append(word)
             best[sentence[:end]] = total
-        return max(best.items(), key=lambda item: item[1])
+        return max(best.items(), key=lambda item: item[1] / len(item[0]) ** length)
 
-    settings = {"clips": 2, "start": 0, "end": 3, "longest": longest}
+    settings = {"clips": 2, "start": 0, "end": 3, "longest": longest, "length": length}
     for clip, (numbers, score) in enumerate(beam_search(log_probabilities, beam=words**longest, **settings)):
-        sentence, expected = likeliest(clip)
+        sentence, expected = best_of_all(clip)
         assert tuple(numbers[: len(sentence)]) == sentence and score == pytest.approx(expected, abs=1e-5)
     greedy = [0]
     while len(greedy) <= longest and greedy[-1] != 3:
