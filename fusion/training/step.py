@@ -50,7 +50,7 @@ class Schedule:
     weight_decay: float
     steps: int  # in the whole run
     tower_lr: dict[str, float] = field(default_factory=dict)  # stream → its tower's highest rate, where it is not `lr`
-    optimizer: str = "adamw"
+    optimizer: str = "adamw"  # a name of OPTIMIZERS
 
 
 class Step:
