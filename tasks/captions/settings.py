@@ -28,7 +28,7 @@ class CaptionRecipe:
     decay: float = 0.05
     """decoupled weight decay"""
     optimizer: str = "muon"
-    """muon or adamw, as of train.py"""
+    """muon or adamw, as of train.py. With hf it is always adamw, by which language models have learned"""
     channels: int = 128
     """width of the decoder"""
     layers: int = 1

@@ -194,7 +194,8 @@ def _learning(captioner: Captioner, recipe: CaptionRecipe, *, steps: int, freeze
         concepts = Concepts(captioner.decoder.vocabulary, channels=channels).to(captioner.model.device)
     parts = [network, captioner.decoder, *([concepts] if concepts else [])]
     parameters = [one for part in parts for one in part.parameters() if one.requires_grad]
-    optimizer = OPTIMIZERS[recipe.optimizer](parameters, lr=recipe.lr, weight_decay=recipe.decay, fused=True)
+    make = OPTIMIZERS["adamw" if is_language(recipe.decoder) else recipe.optimizer]
+    optimizer = make(parameters, lr=recipe.lr, weight_decay=recipe.decay, fused=True)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=recipe.lr, total_steps=steps, pct_start=WARMUP)
     return Learning(optimizer, rate, parameters, concepts)
 
