@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-from preprocess.common.errors import UserError
-
 SMALLEST = 32  # rows and columns of a matrix; smaller ones, such as most classifiers, stay with AdamW
 MOMENTUM = 0.95
 QUINTIC = 3.4445, -4.7750, 2.0315  # of Newton–Schulz: singular values come to lie between 0.7 and 1.2
@@ -63,12 +61,3 @@ def orthogonal(matrix: Tensor) -> Tensor:
         square = x @ x.T
         x = torch.addmm(x, torch.addmm(square, square, square, beta=third, alpha=fifth), x, beta=first)
     return x if wide else x.T
-
-
-OPTIMIZERS = {"adamw": torch.optim.AdamW, "muon": Muon}
-
-
-def check_optimizer(name: str) -> None:
-    """Raises UserError for a name that is not known."""
-    if name not in OPTIMIZERS:
-        raise UserError(f"unknown --optimizer '{name}': known are {', '.join(OPTIMIZERS)}")

@@ -128,7 +128,7 @@ def validate(settings: TrainSettings) -> None:
     """Raises UserError for invalid numbers."""
     from fusion.training.balance import BALANCES  # these load PyTorch, for which --help must not wait
     from fusion.training.frozen import frozen_streams, tower_rates
-    from fusion.training.muon import check_optimizer
+    from fusion.training.optimizers import check_optimizer
     from fusion.training.pretrain import PIECES, PRETEXTS
     from preprocess.store.kinds import KINDS, Pictures
     from streams.registry import parse_streams

@@ -16,7 +16,7 @@ from fusion.training.average import Average
 from fusion.training.balance import Auxiliary
 from fusion.training.loss import FUSED, answer_sums, count_rows, each_loss
 from fusion.training.mixing import mix
-from fusion.training.muon import OPTIMIZERS
+from fusion.training.optimizers import make_optimizer
 from fusion.training.pretrain import Pretext
 from fusion.training.ranks import Ranks
 from fusion.training.settings import Recipe
@@ -50,7 +50,7 @@ class Schedule:
     weight_decay: float
     steps: int  # in the whole run
     tower_lr: dict[str, float] = field(default_factory=dict)  # stream → its tower's highest rate, where it is not `lr`
-    optimizer: str = "adamw"  # a name of OPTIMIZERS
+    optimizer: str = "adamw"
 
 
 class Step:
@@ -85,8 +85,8 @@ class Step:
         groups, self._shares = _groups(
             model, {name: lr / schedule.lr for name, lr in schedule.tower_lr.items()}, pretext
         )
-        make = OPTIMIZERS[schedule.optimizer]
-        self.optimizer = make(groups, lr=schedule.lr, weight_decay=schedule.weight_decay, fused=True)
+        rates = {"lr": schedule.lr, "weight_decay": schedule.weight_decay}
+        self.optimizer = make_optimizer(schedule.optimizer, groups, **rates)
         self._seen: list[tuple[int, Tensor, Tensor]] = []  # step, True if its loss was finite, rows of its videos
         self._bad = 0  # steps in a row without a finite loss
         self.stop_asked = False

@@ -11,7 +11,7 @@ from torch import nn
 from fusion.device import choose_device, mixed_precision
 from fusion.model import FusionModel, build_model, drop_streams
 from fusion.training.datasets import check_presence
-from fusion.training.muon import OPTIMIZERS, check_optimizer
+from fusion.training.optimizers import check_optimizer, make_optimizer
 from fusion.training.run import About, save_weights, write_json
 from fusion.training.settings import Recipe, TrainSettings, validate
 from preprocess.common.command import available_cores
@@ -194,8 +194,8 @@ def _learning(captioner: Captioner, recipe: CaptionRecipe, *, steps: int, freeze
         concepts = Concepts(captioner.decoder.vocabulary, channels=channels).to(captioner.model.device)
     parts = [network, captioner.decoder, *([concepts] if concepts else [])]
     parameters = [one for part in parts for one in part.parameters() if one.requires_grad]
-    make = OPTIMIZERS["adamw" if is_language(recipe.decoder) else recipe.optimizer]
-    optimizer = make(parameters, lr=recipe.lr, weight_decay=recipe.decay, fused=True)
+    name = "adamw" if is_language(recipe.decoder) else recipe.optimizer
+    optimizer = make_optimizer(name, parameters, lr=recipe.lr, weight_decay=recipe.decay)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=recipe.lr, total_steps=steps, pct_start=WARMUP)
     return Learning(optimizer, rate, parameters, concepts)
 

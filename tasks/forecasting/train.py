@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from fusion.training.muon import check_optimizer
+from fusion.training.optimizers import check_optimizer
 from fusion.training.run import write_json
 from preprocess.common.console import plural
 from preprocess.common.errors import UserError, at_least

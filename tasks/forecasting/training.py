@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusion.training.muon import OPTIMIZERS
+from fusion.training.optimizers import make_optimizer
 from preprocess.common.console import progress
 from preprocess.common.errors import UserError
 from tasks.forecasting.forecaster import Forecaster, batch_of, precision, see, untrained
@@ -44,8 +44,7 @@ def train_forecaster(
     mean = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=_average)
     answers = Forecaster(mean.module, recipe, forecaster.device)
     steps = -(-len(windows) // recipe.batch)
-    make = OPTIMIZERS[recipe.optimizer]
-    optimizer = make(network.parameters(), lr=recipe.rate, weight_decay=DECAY, fused=True)
+    optimizer = make_optimizer(recipe.optimizer, network.parameters(), lr=recipe.rate, weight_decay=DECAY)
     rate = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=recipe.rate, total_steps=recipe.passes * steps, pct_start=WARM
     )
@@ -79,7 +78,7 @@ def train_forecaster(
 
 
 def mean_errors(forecaster: Forecaster, sequences: Sequence[FrameSequence]) -> tuple[float, float]:
-    """The MSE, summed over a frame, of a forecaster's single view and of its floor, over all windows."""
+    """The MSE, summed over a frame, of a forecaster and of its floor, over all windows; from one view, to be quick."""
     recipe = forecaster.recipe
     windows = windows_of(sequences, recipe, hop=recipe.future)
     own, floor, place = 0.0, 0.0, 0
