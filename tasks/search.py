@@ -18,6 +18,7 @@ if __name__ == "__main__":
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -30,18 +31,35 @@ from preprocess.store.seal import digest
 from streams.registry import parse_streams
 from tasks.folder import check_output
 from tasks.model import Model, load
-from tasks.retrieval.colours import COLOURS, WEIGHT
-from tasks.retrieval.describe import CLASS, chosen_parts, describe, with_colours
+from tasks.retrieval.colours import COLOURS
+from tasks.retrieval.describe import CLASS, Described, chosen_parts, describe, with_colours
 from tasks.retrieval.graph import Graphs, newest_graph
 from tasks.retrieval.index import Index
 from tasks.retrieval.page import write_found
 from tasks.retrieval.ranking import FEW, Ranked, Weights, rank
 from tasks.retrieval.settings import SearchSettings
 from tasks.retrieval.stills import middle_pictures
+from tasks.retrieval.whitening import Whitened
 from tasks.sources import Named, named_videos, open_source
 
+DEFAULTS = {"rgb": 2.0}  # parts that do not count 1
 
-def search(index: Index, model: Model, one: Named, settings: SearchSettings) -> Ranked:
+
+@dataclass(frozen=True)
+class Ways:
+    """How the windows of an index are compared with those of queries."""
+
+    weights: Weights
+    graphs: Graphs | None
+    whitened: dict[str, Whitened] | None
+
+    def rank(self, index: Index, query: Described, settings: SearchSettings, *, without: str | None = None) -> Ranked:
+        """The videos of the index most like a query."""
+        ways = {"graphs": self.graphs, "whitened": self.whitened}
+        return rank(index, query, self.weights, top=settings.top, without=without, **ways)
+
+
+def search(index: Index, model: Model, one: Named, settings: SearchSettings, ways: Ways) -> Ranked:
     """The videos most like one.
 
     Raises UserError if it cannot be used, or has nothing to compare.
@@ -57,8 +75,7 @@ def search(index: Index, model: Model, one: Named, settings: SearchSettings) -> 
     described = described.between(settings.start, settings.to)
     if not len(described):
         raise UserError(f"{one.name} ends before --from {settings.start:g}: it lasts {video.seconds:.1f} s")
-    weights = weights_of(index, settings)
-    return rank(index, described, weights, top=settings.top, graphs=graphs_of(index, weights, settings))
+    return ways.rank(index, described, settings)
 
 
 def weights_of(index: Index, settings: SearchSettings) -> Weights:
@@ -74,7 +91,7 @@ def weights_of(index: Index, settings: SearchSettings) -> Weights:
     parts = chosen_parts(index.names, by=settings.by, streams=streams)
     if not parts:
         raise UserError(f"{index.folder} cannot be asked by class: its run has no classifier")
-    return {name: given.get(name.removesuffix(CLASS), WEIGHT if name == COLOURS else 1.0) for name in parts}
+    return {name: given.get(name.removesuffix(CLASS), DEFAULTS.get(name, 1.0)) for name in parts}
 
 
 def graphs_of(index: Index, weights: Weights, settings: SearchSettings) -> Graphs | None:
@@ -82,6 +99,16 @@ def graphs_of(index: Index, weights: Weights, settings: SearchSettings) -> Graph
     if settings.exact or len(index) <= FEW or not all(newest_graph(index, name)[0] for name in weights):
         return None
     return Graphs(index, list(weights))
+
+
+def ways_of(index: Index, settings: SearchSettings) -> Ways:
+    """How the settings compare: content is whitened; what tells classes is compared as it is.
+
+    Raises UserError as weights_of, and for a damaged graph.
+    """
+    weights = weights_of(index, settings)
+    whitened = {name: Whitened(index, name) for name in weights} if settings.by == "content" else None
+    return Ways(weights, graphs_of(index, weights, settings), whitened)
 
 
 def model_of(index: Index, *, device: str) -> Model:
@@ -97,14 +124,12 @@ def model_of(index: Index, *, device: str) -> Model:
     return load(path, device=device)
 
 
-def _all_ask(index: Index, settings: SearchSettings) -> Iterator[tuple[str, Ranked]]:
+def _all_ask(index: Index, settings: SearchSettings, ways: Ways) -> Iterator[tuple[str, Ranked]]:
     """What the videos of an index find among the others; those that lack all that is compared find nothing."""
-    weights = weights_of(index, settings)
-    graphs = graphs_of(index, weights, settings)
     for video in tqdm(index.held, desc="search", unit="video", leave=False, disable=None):
-        query = index.described(video).between(settings.start, settings.to)
-        if any(query.present[name].any() for name in weights):
-            yield video.path, rank(index, query, weights, top=settings.top, without=video.content, graphs=graphs)
+        query = index.described(video.rows).between(settings.start, settings.to)
+        if any(query.present[name].any() for name in ways.weights):
+            yield video.path, ways.rank(index, query, settings, without=video.content)
 
 
 def _parse_weights(text: str, known: list[str]) -> dict[str, float]:
@@ -163,19 +188,19 @@ def main(settings: SearchSettings | None = None) -> int:
         if path is not None:
             check_output(path, option=option)
     index = Index(settings.index)
-    weights_of(index, settings)
+    ways = ways_of(index, settings)
     found, failed = [], 0
     if settings.queries:
         model = model_of(index, device=settings.device)
         queries = named_videos(settings.queries, video=settings.video, parameters=model.parameters)
         for one in tqdm(queries, desc="search", unit="video", leave=False, disable=None):
             try:
-                found.append((one.key, search(index, model, one, settings)))
+                found.append((one.key, search(index, model, one, settings, ways)))
             except UserError as error:
                 failed += 1
                 tqdm.write(f"error: {one_line(str(error))}", file=sys.stderr)
     elif settings.ranking or settings.json or settings.page:
-        found = list(_all_ask(index, settings))
+        found = list(_all_ask(index, settings, ways))
     else:
         raise UserError("give a video to find the like of, or --ranking FILE to let every video of the index ask")
     if settings.ranking and found:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 
 COLOURS = "colours"  # the name of this part of a description
-WEIGHT = 0.5  # beside streams of weight 1: more finds recordings no better, and classes worse (docs/retrieval.md)
 STEPS = (8, 4, 4)
 BANDS = 4
 SIZE = BANDS * STEPS[0] * STEPS[1] * STEPS[2]

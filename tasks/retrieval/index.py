@@ -124,12 +124,12 @@ class Index:
             file.seek(begin)
             return file.read(int(ends[row]) - begin)
 
-    def described(self, video: Entry) -> Described:
-        """The windows of one of its videos."""
+    def described(self, rows: slice | np.ndarray) -> Described:
+        """Some of its windows, in any order."""
         return Described(
-            times=self.times[video.rows],
-            vectors={name: self.vectors(name)[video.rows].astype(np.float32) for name in self.names},
-            present={name: np.array(self.there(name)[video.rows]) for name in self.names},
+            times=self.times[rows],
+            vectors={name: self.vectors(name)[rows].astype(np.float32) for name in self.names},
+            present={name: np.array(self.there(name)[rows]) for name in self.names},
         )
 
     def _map(self, name: str, dtype: type, width: int) -> np.ndarray:

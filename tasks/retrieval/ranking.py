@@ -1,8 +1,9 @@
 """Which videos of an index are most like a query, and where.
 
 Each window of the query looks for the window of a video that is most like it; the video's similarity is the mean over
-the query's windows. Two windows are compared by the streams that both have: the weighted mean of their cosines. So a
-copy that was muted, cut or slowed is still found, and what is missing speaks neither for nor against.
+the query's windows. Two windows are compared by the streams that both have: the weighted mean of their cosines, after
+whitening where content is compared. So a copy that was muted, cut or slowed is still found, and what is missing speaks
+neither for nor against.
 """
 
 from collections.abc import Mapping
@@ -15,10 +16,12 @@ from tasks.retrieval.describe import Described
 from tasks.retrieval.graph import Graphs
 from tasks.retrieval.index import Entry, Index
 from tasks.retrieval.scan import NONE, Scan
+from tasks.retrieval.whitening import Whitened, some_rows
 
 NEAREST = 256  # windows of the index that each window of a query proposes
-FEW = 200_000  # windows up to which all videos are compared
+FEW = 50_000  # windows up to which all videos are compared
 BLOCK = 1 << 14  # windows that are compared at a time
+CROWD, NEIGHBOURS, EACH = 50, 10, 32  # videos, videos, and windows of each: see _apart
 Weights = Mapping[str, float]  # part → how much it counts
 
 
@@ -49,11 +52,13 @@ def rank(
     top: int,
     without: str | None = None,
     graphs: Graphs | None = None,
+    whitened: Mapping[str, Whitened] | None = None,
 ) -> Ranked:
     """The videos most like a query, `top` of them with the place; `without` the one of this content.
 
     Exact up to FEW windows; of more, all videos that are among the NEAREST windows of any of the query's are compared,
-    which are found exactly without `graphs`, and nearly all of them, in far less time, with.
+    which are found exactly without `graphs`, and nearly all of them, in far less time, with. With `whitened`, videos
+    are compared by these cosines of the parts, and the likest CROWD are put in order by _apart too.
 
     Raises UserError if the query has none of the parts that count.
     """
@@ -68,11 +73,15 @@ def rank(
     numbers = np.array([number for number in numbers if not index.videos[number].removed], np.int64)
     if not len(numbers):
         return Ranked([], numbers)
-    scores = np.concatenate([_scores(index, query, weights, part) for part in _blocks(index, numbers)])
+    scores = np.concatenate([_scores(index, query, weights, part, whitened) for part in _blocks(index, numbers)])
     if without is not None:
         scores[[index.videos[number].content == without for number in numbers]] = -np.inf
     best = np.argsort(-scores, kind="stable")[: int(np.isfinite(scores).sum())]
-    found = [_match(index, query, weights, int(numbers[at]), float(scores[at])) for at in best[:top]]
+    if whitened:
+        first = best[:CROWD]
+        by = scores[first] + _apart(index, [index.videos[number] for number in numbers[first]], weights, whitened)
+        best[:CROWD] = first[np.argsort(-by, kind="stable")]
+    found = [_match(index, query, weights, int(numbers[at]), float(scores[at]), whitened) for at in best[:top]]
     return Ranked(found, numbers[best])
 
 
@@ -85,28 +94,61 @@ def nearest(index: Index, query: Described, weights: Weights, *, count: int) -> 
     return rows, scores
 
 
-def similarities(index: Index, query: Described, weights: Weights, rows: slice | np.ndarray) -> np.ndarray:
+def similarities(
+    index: Index,
+    query: Described,
+    weights: Weights,
+    rows: slice | np.ndarray,
+    whitened: Mapping[str, Whitened] | None = None,
+) -> np.ndarray:
     """(Q, n) float32: each window of a query with windows of an index."""
     total = np.zeros((len(query), len(index.times[rows])), np.float32)
     share = np.zeros_like(total)
     for name, weight in weights.items():
         both = query.present[name][:, None] & index.there(name)[rows][None]
-        total += weight * both * (query.vectors[name] @ index.vectors(name)[rows].astype(np.float32).T)
+        if whitened:
+            cosines = whitened[name].cosines(query.vectors[name], rows)
+        else:
+            cosines = query.vectors[name] @ index.vectors(name)[rows].astype(np.float32).T
+        total += weight * both * cosines
         share += weight * both
     return np.where(share > 0, total / np.maximum(share, 1e-9), NONE)
 
 
-def _scores(index: Index, query: Described, weights: Weights, numbers: np.ndarray) -> np.ndarray:
+def _scores(
+    index: Index, query: Described, weights: Weights, numbers: np.ndarray, whitened: Mapping[str, Whitened] | None
+) -> np.ndarray:
     """(n,) similarities of videos: over the query's windows, the mean of the likest window's."""
     spans = [index.videos[number].rows for number in numbers]
     rows = np.concatenate([np.arange(span.start, span.stop) for span in spans])
     begins = np.cumsum([0, *(span.stop - span.start for span in spans[:-1])])
-    return np.maximum.reduceat(similarities(index, query, weights, rows), begins, axis=1).mean(axis=0)
+    return np.maximum.reduceat(similarities(index, query, weights, rows, whitened), begins, axis=1).mean(axis=0)
 
 
-def _match(index: Index, query: Described, weights: Weights, number: int, score: float) -> Match:
+def _apart(index: Index, videos: list[Entry], weights: Weights, whitened: Mapping[str, Whitened]) -> np.ndarray:
+    """(n,) what is added to the similarities of the videos that a query finds.
+
+    Some videos are like all others, and would come first for every query. Half of how like each is to its NEIGHBOURS
+    nearest among these is taken away (cross-domain similarity local scaling; Conneau et al. 2018, section 2.3), in EACH
+    windows of it. The similarities of fewer than twice as many videos stay as they are.
+    """
+    if len(videos) < 2 * NEIGHBOURS:
+        return np.zeros(len(videos), np.float32)
+    rows = [some_rows(video, EACH) for video in videos]
+    begins = np.cumsum([0, *map(len, rows[:-1])])
+    among = index.described(every := np.concatenate(rows))
+    found = np.maximum.reduceat(similarities(index, among, weights, every, whitened), begins, axis=1)
+    likeness = np.add.reduceat(found, begins, axis=0) / np.array([*map(len, rows)], np.float32)[:, None]
+    np.fill_diagonal(likeness, -np.inf)
+    crowded = np.sort(likeness, axis=1)[:, -NEIGHBOURS:].mean(axis=1)
+    return (crowded.mean() - crowded) / 2
+
+
+def _match(
+    index: Index, query: Described, weights: Weights, number: int, score: float, whitened: Mapping[str, Whitened] | None
+) -> Match:
     video = index.videos[number]
-    found = similarities(index, query, weights, video.rows)
+    found = similarities(index, query, weights, video.rows, whitened)
     at, row = np.unravel_index(found.argmax(), found.shape)
     begin, end = index.times[video.begin + row].tolist()
     asked = query.times[at].tolist()

@@ -51,8 +51,8 @@ class SearchSettings:
     streams: str | None = None
     """compare only these, separated by commas: streams of the run, and colours"""
     weights: str | None = None
-    """how much each stream counts, and the colours, as in rgb=1,audio=2; the default is 1 for each
-    stream and 0.5 for colours"""
+    """how much each stream counts, and the colours, as in rgb=1,audio=2; the default is 2 for rgb and 1 for all
+    others"""
     exact: bool = False
     """compare all windows, though the index has graphs"""
     top: int = 10

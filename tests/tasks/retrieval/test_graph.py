@@ -46,7 +46,7 @@ def test_the_first_ten_by_graphs_are_nearly_all_of_those_of_the_exact_search(gra
     assert np.mean(same) > 9.5
     for number in (0, 33, 59):
         found = rank(
-            index, index.described(index.videos[number]), WEIGHTS, top=1, graphs=Graphs(index, ["rgb", "audio"])
+            index, index.described(index.videos[number].rows), WEIGHTS, top=1, graphs=Graphs(index, ["rgb", "audio"])
         )
         assert found.matches[0].video.path == str(number)
 
@@ -78,7 +78,9 @@ def test_killed_while_it_writes_the_old_graph_stays(graphed, monkeypatch):
         make_graphs(graphed)
     assert {path.name for path in graphed.iterdir() if "graph" in path.name} == before
     index = Index(graphed)
-    assert rank(index, index.described(index.videos[5]), WEIGHTS, top=1, graphs=Graphs(index, ["rgb", "audio"])).matches
+    assert rank(
+        index, index.described(index.videos[5].rows), WEIGHTS, top=1, graphs=Graphs(index, ["rgb", "audio"])
+    ).matches
 
 
 def test_without_usearch_one_line_says_what_to_install(graphed, monkeypatch):
@@ -104,5 +106,5 @@ def test_a_part_has_its_own_graph_and_not_that_of_its_classes(tmp_path):
     index = Index(folder)
     assert {path.name for path in folder.glob("*.graph")} == {f"{name}.{len(index)}.graph" for name in sizes}
     for name in sizes:
-        found = rank(index, index.described(index.videos[33]), {name: 1.0}, top=1, graphs=Graphs(index, [name]))
+        found = rank(index, index.described(index.videos[33].rows), {name: 1.0}, top=1, graphs=Graphs(index, [name]))
         assert found.matches[0].video.path == "33"

@@ -130,7 +130,8 @@ def test_a_store_gives_the_index_of_its_videos(index, toy, run_folder, videos, t
     result = run_here(monkeypatch, capsys, run_folder, store.path, tmp_path / "index", "--length", 0.4, main=index_main)
     assert result.returncode == 0
     one, other = (
-        {video.path: made.described(video) for video in made.videos} for made in map(Index, (index, tmp_path / "index"))
+        {video.path: made.described(video.rows) for video in made.videos}
+        for made in map(Index, (index, tmp_path / "index"))
     )
     assert one.keys() == other.keys()
     for path, windows in other.items():

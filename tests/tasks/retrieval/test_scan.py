@@ -47,7 +47,7 @@ def test_similarity_is_the_weighted_mean_of_the_cosines_of_the_streams_that_both
 
 
 def test_proposed_videos_rank_as_all_videos_do(index, monkeypatch):
-    query, weights = index.described(index.videos[33]), {"rgb": 1.0, "audio": 1.0}
+    query, weights = index.described(index.videos[33].rows), {"rgb": 1.0, "audio": 1.0}
     whole = rank(index, query, weights, top=5)
     assert whole.matches[0].video.path == "33" and whole.matches[0].score == pytest.approx(1.0, abs=1e-3)
     monkeypatch.setattr("tasks.retrieval.ranking.FEW", 0)
