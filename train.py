@@ -61,7 +61,7 @@ from fusion.training.run import (
 )
 from fusion.training.settings import Machine, Recipe, TrainSettings, differences, options
 from fusion.training.step import Schedule, Step
-from fusion.training.teacher import check_same_teacher, load_teacher
+from fusion.training.teacher import check_same_teacher, load_teacher, make_hints
 from fusion.training.transfer import initialise
 from fusion.training.validate import validate
 from preprocess.common.command import available_cores, parse_command, run_command
@@ -137,6 +137,7 @@ def train(
             ranks=ranks,
             average=recipe.average,
             teacher=teacher and teacher.to(device),
+            hints=teacher and make_hints(recipe, model, teacher),
             pretext=pretext,
         )
         state = State()

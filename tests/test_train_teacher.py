@@ -138,6 +138,7 @@ def test_the_command_line_answers_a_wrong_teacher_with_one_line_and_leaves_no_fo
         (["--teacher", teacher, "--data", slower.path], "fps"),
         (["--teacher", teacher, "--distil", 1.5], "--distil"),
         (["--teacher", teacher, "--temperature", 0], "--temperature"),
+        (["--teacher", teacher, "--hint", -1], "--hint"),
     ):
         assert_one_line_error(run_here(monkeypatch, capsys, *small, *options, main=training.main), says)
         assert not (tmp_path / "run").exists()

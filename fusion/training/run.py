@@ -109,6 +109,7 @@ def settings_from_json(values: dict) -> TrainSettings:
                 "model": model,
                 "lr_of": tuple(recipe.get("lr_of", ())),
                 "teacher": recipe.get("teacher") and Path(recipe["teacher"]),
+                "hint": recipe.get("hint", 0.0),  # older runs had none
             }
         ),
         "machine": Machine(**values["machine"]),

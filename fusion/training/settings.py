@@ -75,6 +75,8 @@ class Recipe:
     beside the labels: of its own streams of the same clips"""
     distil: float = 0.5
     """share of the target that is the teacher's answer; the rest is the label"""
+    hint: float = 3.0
+    """weight of the loss by which towers learn to foresee those of the teacher of streams that this run lacks"""
     temperature: float = 1.0
     """the teacher's logits are divided by it: above 1 its answers are softer"""
     accumulate: int = 1
@@ -141,7 +143,7 @@ def validate(settings: TrainSettings) -> None:
     at_least(1, accumulate=recipe.accumulate, val_every=recipe.val_every, keep=machine.keep)
     at_least(0, seed=settings.seed, split_seed=recipe.split_seed, workers=machine.workers or 0)
     at_least(0, norm_clips=recipe.norm_clips)
-    at_least(0, distil=recipe.distil)
+    at_least(0, distil=recipe.distil, hint=recipe.hint)
     at_least(0, spec_tilt=clip.spec_tilt, spec_noise=clip.spec_noise)
     at_least(0, mixup=recipe.mixup, cutmix=recipe.cutmix)
     at_least(0, weight_decay=recipe.weight_decay, auxiliary=recipe.auxiliary, save_minutes=machine.save_minutes)

@@ -14,6 +14,7 @@ from fusion.device import mixed_precision
 from fusion.model import FusionModel, drop_streams
 from fusion.training.average import Average
 from fusion.training.balance import Auxiliary
+from fusion.training.hints import Hints
 from fusion.training.loss import FUSED, answer_sums, count_rows, each_loss
 from fusion.training.mixing import mix
 from fusion.training.optimizers import make_optimizer
@@ -70,20 +71,23 @@ class Step:
         ranks: Ranks,
         average: float = 0.0,
         teacher: Teacher | None = None,
+        hints: Hints | None = None,
         pretext: Pretext | None = None,
     ) -> None:
         """average: the decay of the weights' moving average, 0 for none; teacher: whose streams the batches then have
-        too; pretext: what is learned in place of the classes."""
+        too; hints: what is learned of its towers; pretext: what is learned in place of the classes."""
         self.model = model
         self.pretext = pretext.to(device) if pretext else None
+        self.hints = hints.to(device) if hints else None
         self.average = Average(model, decay=average).to(device) if average else None
         self.balance = balance.to(device)
         self.device = device
         self.ranks = ranks
         self.teacher = teacher
         self.schedule = schedule
+        self._aside = [part for part in (self.pretext, self.hints) if part]  # that learn beside the model
         groups, self._shares = _groups(
-            model, {name: lr / schedule.lr for name, lr in schedule.tower_lr.items()}, pretext
+            model, {name: lr / schedule.lr for name, lr in schedule.tower_lr.items()}, self._aside
         )
         rates = {"lr": schedule.lr, "weight_decay": schedule.weight_decay}
         self.optimizer = make_optimizer(schedule.optimizer, groups, **rates)
@@ -123,13 +127,17 @@ class Step:
             inputs, targets = mix(inputs, batch.present, batch.labels, **mixed)
             with mixed_precision(self.device):
                 output = self.model(inputs, own.present, rows=own.rows, use=use)
-            learned = self.teacher.soften(targets, inputs, batch) if self.teacher else targets
+            seen = self.teacher.look(inputs, batch) if self.teacher else None
+            learned = self.teacher.soften(targets, seen, batch) if self.teacher else targets
             losses = each_loss(output, learned, own.present, counts, label_smoothing=recipe.label_smoothing)
+            if self.hints:
+                towers = output.streams.towers, seen.streams.towers
+                losses[FUSED] = losses[FUSED] + self.hints(*towers, batch.present, counts)
             total += self.balance.backward(losses, self.model)
             self.balance.observe(output, targets, own.present, counts)  # measured by the labels, as on validation
             sums += answer_sums(output, targets, own.present)
         total, *sums = self.ranks.add_up(torch.stack([total.double(), *sums]))
-        learning = [*self.model.parameters(), *(self.pretext.parameters() if self.pretext else ())]
+        learning = [weights for part in (self.model, *self._aside) for weights in part.parameters()]
         self.ranks.add_up_gradients(learning)
         for name, encoder in self.model.encoders.items():
             if not counts[name]:  # no rank has it: no step for it, as in a single process that does not run it
@@ -190,7 +198,7 @@ class Step:
 
     def _parts(self) -> dict[str, Module | Optimizer]:
         parts = {"model": self.model, "optimizer": self.optimizer, "balance": self.balance}
-        others = {"average": self.average, "pretext": self.pretext}
+        others = {"average": self.average, "pretext": self.pretext, "hints": self.hints}
         return parts | {name: part for name, part in others.items() if part}
 
     def _count(self, batches: Sequence[Batch], stop: bool) -> tuple[dict[str, float], int]:
@@ -221,17 +229,17 @@ class Step:
             self.average.update(self.model, finite=finite)
 
 
-def _groups(model: FusionModel, shares: dict[str, float], pretext: Module | None) -> tuple[list[dict], list[float]]:
+def _groups(model: FusionModel, shares: dict[str, float], aside: list[Module]) -> tuple[list[dict], list[float]]:
     """The learning parameters in groups for the optimizer, and each group's share of the learning rate.
 
-    shares: of towers by stream; they get a group of their own.
+    shares: of towers by stream; they get a group of their own. aside: what learns beside the model.
     """
     parts = [(name, [encoder], 1.0) for name, encoder in model.encoders.items() if name not in shares]
     for name, share in shares.items():
         encoder = model.encoders[name]
         rest = [part for part in encoder.children() if part is not encoder.tower]
         parts += [(name, [encoder.tower], share), (name, rest, 1.0)]
-    others = [part for part in (*model.children(), pretext) if part and part is not model.encoders]
+    others = [part for part in (*model.children(), *aside) if part is not model.encoders]
     parts.append((None, others, 1.0))
     groups = [
         {"params": [p for module in modules for p in module.parameters() if p.requires_grad], "stream": name}

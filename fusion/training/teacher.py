@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from fusion.device import mixed_precision
-from fusion.model import FusionModel
+from fusion.model import FusionModel, Output
+from fusion.training.hints import Hints
 from fusion.training.mixing import Clips
 from fusion.training.run import check_parameters, load_model, read_settings
 from fusion.training.settings import Recipe
@@ -84,16 +85,20 @@ class Teacher:
         }
 
     @torch.no_grad()
-    def soften(self, targets: Tensor, inputs: Clips, batch: Batch) -> Tensor:
-        """Targets, (B, K), and the mixed clips that they are of → (B, K): targets mixed with the teacher's answers.
+    def look(self, inputs: Clips, batch: Batch) -> Output:
+        """What it makes of the mixed clips of a batch."""
+        seen = batch.only(self.streams)
+        with mixed_precision(batch.labels.device):
+            return self.model(inputs, seen.present, rows=seen.rows)
+
+    @torch.no_grad()
+    def soften(self, targets: Tensor, seen: Output, batch: Batch) -> Tensor:
+        """Targets, (B, K), of clips that it has seen → (B, K): targets mixed with the teacher's answers.
 
         A clip without any of the teacher's streams keeps its target.
         """
-        seen = batch.only(self.streams)
-        with mixed_precision(targets.device):
-            logits = self.model(inputs, seen.present, rows=seen.rows).logits
-        answers = (logits.float() / self.temperature).softmax(dim=1)
-        there = torch.stack([*seen.present.values()]).any(dim=0)
+        answers = (seen.logits.float() / self.temperature).softmax(dim=1)
+        there = torch.stack([batch.present[name] for name in self.streams]).any(dim=0)
         return torch.where(there[:, None], targets.lerp(answers, self.share), targets)
 
 
@@ -132,6 +137,12 @@ def load_teacher(recipe: Recipe, store: Store, streams: Collection[str]) -> Teac
             )
     model.eval().requires_grad_(False)
     return Teacher(model, path, sha256_of(path), theirs, recipe.distil, recipe.temperature)
+
+
+def make_hints(recipe: Recipe, student: FusionModel, teacher: Teacher) -> Hints | None:
+    """What a student's towers learn of the teacher's, where it has streams that the student lacks."""
+    hints = Hints(student, teacher.model, weight=recipe.hint)
+    return hints if recipe.hint and any(len(layers) for layers in hints.layers.values()) else None
 
 
 def check_same_teacher(run: Path, teacher: Teacher | None) -> None:
