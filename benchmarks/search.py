@@ -18,8 +18,9 @@ from preprocess.common.command import parse_command, run_command
 from tasks.retrieval.describe import Described
 from tasks.retrieval.graph import Graphs, build_graphs
 from tasks.retrieval.index import MANIFEST, TABLE, About, Entry, Index
-from tasks.retrieval.ranking import NEAREST, nearest, similarities
+from tasks.retrieval.ranking import NEAREST, nearest, rank, similarities
 from tasks.retrieval.scan import encode
+from tasks.retrieval.whitening import Whitened
 
 SIZE = 128  # numbers of a vector
 BLOCK = 100_000  # windows that are made at a time
@@ -95,6 +96,22 @@ def measure_graph(index: Index, settings: SearchBenchmark) -> dict[str, float]:
     return found | {"graph_build_s": round(built, 1)}
 
 
+def measure_videos(index: Index, settings: SearchBenchmark) -> dict[str, float]:
+    """Time to learn the whitening, and to put videos in order with it and without, of a query of one window."""
+    begun = time.perf_counter()
+    whitened = {"rgb": Whitened(index, "rgb")}
+    figures = {"whitening_s": round(time.perf_counter() - begun, 2)}
+    for name, way in (("videos_ms", None), ("videos_whitened_ms", whitened)):
+        rng, took = np.random.default_rng(3), []
+        for _ in range(settings.rounds):
+            query = Described(np.zeros((1, 2), np.float32), {"rgb": unit(rng, 1)}, {"rgb": np.ones(1, bool)})
+            begun = time.perf_counter()
+            rank(index, query, {"rgb": 1.0}, top=settings.count, whitened=way)
+            took.append(time.perf_counter() - begun)
+        figures[name] = round(1e3 * statistics.median(took), 1)
+    return figures
+
+
 def main() -> None:
     settings = parse_command(SearchBenchmark, prog="python -m benchmarks.search", doc=__doc__)
     rng = np.random.default_rng(1)
@@ -116,6 +133,7 @@ def main() -> None:
                 ours.append(middle - begun)
                 brute.append(end - middle)
             same.append({*rows[0].tolist()} == {*best.tolist()})
+        of_videos = measure_videos(index, settings)
         by_graph = measure_graph(index, settings) if settings.graph else {}
         make_index(Path(place) / "large", settings.large, empty=True)
         begun = time.perf_counter()
@@ -127,10 +145,14 @@ def main() -> None:
     print(f"{shapes[0][0]} windows opened in {opened:.2f} s")
     figures = {"windows": settings.windows, "ms": round(ours_ms, 1), "brute_ms": round(brute_ms, 1)}
     figures |= {"ratio": round(brute_ms / ours_ms, 2), "exact": all(same), "large": settings.large}
+    print(
+        f"videos in order: {of_videos['videos_ms']} ms, whitened {of_videos['videos_whitened_ms']} ms; "
+        f"whitening learned in {of_videos['whitening_s']} s"
+    )
     if by_graph:
         share, built = by_graph["graph_recall"], by_graph["graph_build_s"]
         print(f"by a graph: {by_graph['graph_ms']} ms, {share:.1%} of the nearest {settings.count}; made in {built} s")
-    print(json.dumps(figures | {"open_s": round(opened, 2)} | by_graph))
+    print(json.dumps(figures | {"open_s": round(opened, 2)} | of_videos | by_graph))
 
 
 if __name__ == "__main__":
