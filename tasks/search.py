@@ -149,7 +149,7 @@ def _parse_weights(text: str, known: list[str]) -> dict[str, float]:
 def _print(name: str, found: Ranked) -> None:
     print(one_line(name))
     rows = [
-        [f"{match.score:.3f}", one_line(match.video.path), _span(match.time), _span(match.asked)]
+        [f"{match.score:.3f}".replace("-", "−"), one_line(match.video.path), _span(match.time), _span(match.asked)]
         for match in found.matches
     ]
     print_table(["similarity", "video", "at", "as the query at"], rows)

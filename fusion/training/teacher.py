@@ -141,8 +141,10 @@ def load_teacher(recipe: Recipe, store: Store, streams: Collection[str]) -> Teac
 
 def make_hints(recipe: Recipe, student: FusionModel, teacher: Teacher) -> Hints | None:
     """What a student's towers learn of the teacher's, where it has streams that the student lacks."""
+    if not recipe.hint:
+        return None
     hints = Hints(student, teacher.model, weight=recipe.hint)
-    return hints if recipe.hint and any(len(layers) for layers in hints.layers.values()) else None
+    return hints if any(len(layers) for layers in hints.layers.values()) else None
 
 
 def check_same_teacher(run: Path, teacher: Teacher | None) -> None:

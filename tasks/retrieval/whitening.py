@@ -1,7 +1,7 @@
 """Similarities in which directions that vary within videos count less: they say little of which recording it is.
 
 Within-class covariance normalisation (Hatch, Kajarekar and Stolcke 2006), where a class is a video of the index: no
-label is needed. Nothing of it is kept: the same windows give the same, in whatever order they came.
+label is needed. Nothing of it is kept: up to SAMPLE windows, the same ones give the same, in whatever order they came.
 """
 
 import numpy as np
