@@ -167,7 +167,7 @@ def train(
             print(f"{run}: {subset_name(streams)}, {what}, {parameters / 1e6:.1f} M parameters")
             for line in (line for one in loaded for line in one.lines()):
                 print(line)
-            for line in [*kept_lines, *([teacher.line()] if teacher else [])]:
+            for line in [*kept_lines, *(part.line() for part in (teacher, step.hints) if part)]:
                 print(line)
             print(f"split: {len(train_set)} videos train, {len(val_set)} validate; {split.how}")
             precision = "bfloat16" if device.type == "cuda" else "float32"

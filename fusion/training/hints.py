@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from fusion.heads.head import Mask, Parts
 from fusion.model import FusionModel
 from fusion.training.loss import Counts
+from streams.registry import subset_name
 
 LEAST = 1e-5  # variance
 
@@ -30,6 +31,11 @@ class Hints(nn.Module):
                 if not encoder.frozen
             }
         )
+
+    def line(self) -> str:
+        """What learns from what, as text."""
+        theirs = next(iter(self.layers.values()))
+        return f"  towers of {subset_name(self.layers)} learn to foresee its {subset_name(theirs)}"
 
     def forward(self, ours: Parts, theirs: Parts, present: Mask, counts: Counts) -> Tensor:
         """Both models' towers, {(B, T', C)}, and which clips have which stream, {(B,)} → (), times the weight.

@@ -59,3 +59,7 @@ def test_a_frozen_tower_and_a_teacher_without_other_streams_give_no_hints(made):
     assert set(Hints(student, teacher, weight=1.0).layers) == {"rgb"}
     same = Hints(student, student, weight=1.0)
     assert not any(len(layers) for layers in same.layers.values())
+
+
+def test_its_line_says_what_learns_from_what(made):
+    assert made[0].line() == "  towers of rgb+audio learn to foresee its flow"
