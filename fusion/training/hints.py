@@ -1,4 +1,4 @@
-"""--hint: towers learn to foresee what a teacher's towers make of streams that the student lacks."""
+"""--hint: towers learn to predict what a teacher's towers make of streams that the student lacks."""
 
 from torch import Tensor, nn
 
@@ -35,7 +35,7 @@ class Hints(nn.Module):
     def line(self) -> str:
         """What learns from what, as text."""
         theirs = next(iter(self.layers.values()))
-        return f"  towers of {subset_name(self.layers)} learn to foresee its {subset_name(theirs)}"
+        return f"  towers of {subset_name(self.layers)} learn to predict its {subset_name(theirs)}"
 
     def forward(self, ours: Parts, theirs: Parts, present: Mask, counts: Counts) -> Tensor:
         """Both models' towers, {(B, T', C)}, and which clips have which stream, {(B,)} → (), times the weight.

@@ -76,7 +76,7 @@ class Recipe:
     distil: float = 0.5
     """share of the target that is the teacher's answer; the rest is the label"""
     hint: float = 3.0
-    """weight of the loss by which towers learn to foresee those of the teacher of streams that this run lacks"""
+    """weight of the loss by which towers learn to predict those of the teacher of streams that this run lacks"""
     temperature: float = 1.0
     """the teacher's logits are divided by it: above 1 its answers are softer"""
     accumulate: int = 1

@@ -14,7 +14,7 @@ SHARE = 1.0  # of the mean variance, added to all, for few windows
 
 
 class Whitened:
-    """One part of an index."""
+    """Cosines with the windows of one part of an index, after whitening."""
 
     def __init__(self, index: Index, name: str) -> None:
         self._vectors, self._lengths = index.vectors(name), np.full(len(index), np.nan, np.float32)

@@ -62,4 +62,4 @@ def test_a_frozen_tower_and_a_teacher_without_other_streams_give_no_hints(made):
 
 
 def test_its_line_says_what_learns_from_what(made):
-    assert made[0].line() == "  towers of rgb+audio learn to foresee its flow"
+    assert made[0].line() == "  towers of rgb+audio learn to predict its flow"
